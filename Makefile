@@ -1,0 +1,53 @@
+# Cygnet's commands. `make run` and `make test` set everything up by themselves; nothing is done twice.
+VENV ?= .venv
+PYTHON ?= python3
+ARGS ?=
+# PyTorch's own index holds builds without CUDA, gigabytes smaller. Where it can't be reached, pip goes on without it.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+export KEDRO_DISABLE_TELEMETRY = 1
+
+.PHONY: help install run test lint bench viz mlflow package clean
+help:  ## list the commands
+	@grep -E '^[a-z]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "Cygnet needs Python 3.11 to 3.13, $(PYTHON) is another: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --retries 0 --extra-index-url $(TORCH_INDEX) \
+	  --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,dev]'
+	@touch $@
+
+install: $(INSTALLED)  ## create .venv with everything pinned
+
+run: install  ## run all pipelines on the sample video; make run ARGS="--params=video=PATH"
+	$(BIN)/kedro run $(ARGS)
+
+test: install  ## run the tests; make test ARGS="-k synthesis"
+	$(BIN)/pytest $(ARGS)
+
+lint: install  ## style, types, secrets
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
+
+bench: install  ## measure the speed ratios that the README states
+	$(BIN)/python -m benchmarks $(ARGS)
+
+viz: install  ## browse the pipelines in kedro-viz
+	$(BIN)/kedro viz run --include-hooks $(ARGS)
+
+mlflow: install  ## browse runs, figures and models in MLflow
+	$(BIN)/kedro mlflow ui $(ARGS)
+
+package: install  ## build the wheel into dist/
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:  ## remove the environment and everything that runs made; keeps data/01_raw
+	rm -rf $(VENV) build dist mlruns mlflow.db .mypy_cache .pytest_cache .ruff_cache src/*.egg-info
+	find data -mindepth 1 -maxdepth 1 ! -name 01_raw -exec rm -rf {} +

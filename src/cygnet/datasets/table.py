@@ -1,0 +1,174 @@
+"""One dataset for every Parquet table, in every environment.
+
+A table is a folder of Parquet files and a commit marker, `_SUCCESS`, written last: a JSON list of the files that belong to
+the table, with their sizes. Spark writes an empty file of that name and never looks at it again (74 of 100 rows load
+without a complaint when a part is missing); here a table loads only if all that the marker lists is there. A write
+that is killed leaves a folder without a marker, and the next write starts by removing what it left.
+
+The columns are checked against `cygnet.tables` when the table is saved. It is loaded as a Spark DataFrame, or as a lazy
+Arrow dataset where no Spark is needed: training and serving read it that way, batch by batch.
+"""
+
+import json
+from pathlib import PurePosixPath
+from typing import Any
+
+import fsspec
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as pad
+import pyarrow.parquet as pq
+from kedro.io import AbstractDataset, DatasetError
+from kedro_datasets._typing import TablePreview
+
+from cygnet.errors import UserError
+from cygnet.tables import TABLES, WRITTEN_BY
+
+MARKER = "_SUCCESS"
+
+
+class TableDataset(AbstractDataset[Any, Any]):
+    """A table of `cygnet.tables`, stored as Parquet.
+
+    Saves Spark DataFrames, pandas DataFrames and Arrow tables.
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        table: str,
+        load_as: str = "spark",
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Describe the table; nothing is opened yet.
+
+        Args:
+            filepath: Its folder: a local path, or a URL that fsspec knows (`abfss://...`, `/Volumes/...`).
+            table: Its name in `cygnet.tables.TABLES`.
+            load_as: `spark` or `arrow`.
+            credentials: For fsspec.
+            metadata: For kedro-viz.
+        """
+        if table not in TABLES or load_as not in {"spark", "arrow"}:
+            msg = f"table {table!r} must be one of {sorted(TABLES)}, load_as {load_as!r} 'spark' or 'arrow'"
+            raise DatasetError(msg)
+        self._path = filepath.rstrip("/")
+        self._table = table
+        self._schema = TABLES[table]
+        self._credentials = credentials or {}
+        self.load_as = load_as
+        self.metadata = metadata
+
+    def save(self, data: Any) -> None:
+        """Write the table; the commit marker comes last.
+
+        Raises:
+            DatasetError: The columns or their types are not those of the table, or a required value is missing.
+        """
+        fs, folder = self._open()
+        if isinstance(data, pd.DataFrame | pa.Table):
+            table = self._conform(data)
+            self._remove(fs, folder)
+            fs.makedirs(folder, exist_ok=True)
+            pq.write_table(table, f"{folder}/part-00000.parquet", filesystem=fs)
+        else:
+            rows = self._conform_spark(data)
+            self._remove(fs, folder)
+            rows.write.mode("overwrite").parquet(self._path)
+        self._commit(fs, folder)
+
+    def load(self) -> Any:
+        """Open the table: a Spark DataFrame or a `pyarrow.dataset.Dataset`, both lazy.
+
+        Raises:
+            UserError: The table was never written, or not to its end.
+        """
+        fs, folder = self._open()
+        files = self._committed_files(fs, folder)
+        if self.load_as == "arrow":
+            return pad.dataset([f"{folder}/{name}" for name in files], schema=self._schema, filesystem=fs)
+        from cygnet.spark import get_session, spark_schema
+
+        return get_session().read.schema(spark_schema(self._schema)).parquet(self._path)
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """Show kedro-viz the first rows; of an image only its size is shown, and no more than the rows are read."""
+        fs, folder = self._open()
+        files = [f"{folder}/{name}" for name in self._committed_files(fs, folder)]
+        rows = pad.dataset(files, schema=self._schema, filesystem=fs).head(nrows, batch_size=nrows).to_pandas()
+        for field in self._schema:
+            if pa.types.is_binary(field.type):
+                rows[field.name] = rows[field.name].map(lambda cell: f"{len(cell) / 1000:.1f} kB", na_action="ignore")
+        return TablePreview(json.loads(rows.to_json(orient="split")))
+
+    def _open(self) -> tuple[fsspec.AbstractFileSystem, str]:
+        return fsspec.core.url_to_fs(self._path, **self._credentials)
+
+    def _remove(self, fs: fsspec.AbstractFileSystem, folder: str) -> None:
+        if fs.exists(f"{folder}/{MARKER}"):  # first, so that a half-removed table is not taken for whole
+            fs.rm(f"{folder}/{MARKER}")
+        if fs.exists(folder):
+            fs.rm(folder, recursive=True)
+
+    def _commit(self, fs: fsspec.AbstractFileSystem, folder: str) -> None:
+        fs.invalidate_cache()
+        sizes = {PurePosixPath(path).name: fs.size(path) for path in sorted(fs.glob(f"{folder}/*.parquet"))}
+        with fs.open(f"{folder}/{MARKER}", "w") as marker:
+            json.dump({"table": self._table, "size_bytes": sizes}, marker, indent=1)
+
+    def _committed_files(self, fs: fsspec.AbstractFileSystem, folder: str) -> list[str]:
+        fs.invalidate_cache()
+        again = f"run `kedro run --pipeline={WRITTEN_BY[self._table]}` (again)"
+        if not fs.exists(folder):
+            msg = f"There is no table '{self._table}' at {self._path}: {again}."
+            raise UserError(msg)
+        try:
+            sizes = json.loads(fs.cat_file(f"{folder}/{MARKER}"))["size_bytes"]
+        except (FileNotFoundError, json.JSONDecodeError) as error:
+            msg = f"The table '{self._table}' at {self._path} has no commit marker, its writing did not end: {again}."
+            raise UserError(msg) from error
+        for name, size_bytes in sizes.items():
+            if not fs.exists(f"{folder}/{name}") or fs.size(f"{folder}/{name}") != size_bytes:
+                msg = f"The table '{self._table}' at {self._path} lacks its part {name}, or it was changed: {again}."
+                raise UserError(msg)
+        return list(sizes)
+
+    def _conform(self, data: pd.DataFrame | pa.Table) -> pa.Table:
+        names = list(data.columns) if isinstance(data, pd.DataFrame) else data.column_names
+        self._check_names(names)
+        try:
+            if isinstance(data, pd.DataFrame):
+                return pa.Table.from_pandas(data, schema=self._schema, preserve_index=False)
+            return data.select(self._schema.names).cast(self._schema)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
+            msg = f"The table '{self._table}' can't be saved: {error}"
+            raise DatasetError(msg) from error
+
+    def _check_names(self, names: list[str]) -> None:
+        if set(names) != set(self._schema.names):
+            msg = f"The table '{self._table}' has the columns {self._schema.names}, got {names}"
+            raise DatasetError(msg)
+
+    def _conform_spark(self, data: Any) -> Any:
+        from cygnet.spark import spark_schema
+
+        self._check_names(data.columns)
+        fields = spark_schema(self._schema).fields
+        wrong = [
+            f"{field.name} is {data.schema[field.name].dataType.simpleString()}, not {field.dataType.simpleString()}"
+            for field in fields
+            if data.schema[field.name].dataType != field.dataType
+        ]
+        if wrong:
+            msg = f"The table '{self._table}' can't be saved: {', '.join(wrong)}"
+            raise DatasetError(msg)
+        return data.select([data[field.name].alias(field.name, metadata=field.metadata) for field in fields])
+
+    def _exists(self) -> bool:
+        fs, folder = self._open()
+        return bool(fs.exists(f"{folder}/{MARKER}"))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._path, "table": self._table, "load_as": self.load_as}

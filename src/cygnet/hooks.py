@@ -1,0 +1,79 @@
+"""Hooks: what happens around the nodes of every run."""
+
+import logging
+from typing import Any
+
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
+from pydantic import BaseModel
+
+from cygnet.datasets.table import TableDataset
+from cygnet.errors import UserError
+from cygnet.parameters import check_parameters
+
+logger = logging.getLogger(__name__)
+
+
+class UserErrorHooks:
+    """Turns a user's mistake into one sentence, before any work if it can be known then."""
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self, context: KedroContext) -> None:
+        """Check the parameters of all pipelines before Kedro does, whose own error is a traceback."""
+        check_parameters(context.config_loader["parameters"])
+
+    @hook_impl(trylast=True)
+    def on_pipeline_error(self, error: Exception) -> None:
+        """Raise the UserError that Kedro wrapped in an error of its own, after MLflow's run was closed."""
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, UserError):
+                raise cause from None
+            cause = cause.__cause__
+
+
+class SparkHooks:
+    """Makes the one Spark session, before a pipeline that has a Spark table and never for another."""
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Keep the settings."""
+        self._config = dict(context.config_loader["spark"])
+
+    @hook_impl
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Start Spark if a dataset of the pipeline is a Spark table."""
+        names = [name for name in pipeline.datasets() if name in catalog]
+        datasets = (catalog.get(name) for name in names)
+        if any(isinstance(dataset, TableDataset) and dataset.load_as == "spark" for dataset in datasets):
+            from cygnet.spark import start_session
+
+            start_session(self._config)
+
+
+class ReportHooks:
+    """Says at the end of a run where its reports are."""
+
+    @hook_impl
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """List the files that the run wrote for people."""
+        for name in sorted(pipeline.all_outputs()):
+            path = getattr(catalog.get(name), "_filepath", None)
+            if path is not None and "08_reporting" in str(path):
+                logger.info("Report %s: %s", name, path)
+
+
+class TrackingHooks(MlflowHook):
+    """kedro-mlflow's hook, with typed parameters flattened: it logs a pydantic model as one long string."""
+
+    @hook_impl
+    def before_node_run(
+        self, node: Node, catalog: CatalogProtocol, inputs: dict[str, Any], is_async: bool
+    ) -> None:
+        """Log the node's parameters to MLflow, one by one."""
+        plain = {name: value.model_dump() if isinstance(value, BaseModel) else value for name, value in inputs.items()}
+        super().before_node_run(node=node, catalog=catalog, inputs=plain, is_async=is_async)

@@ -1,0 +1,81 @@
+"""The scorer as an MLflow model: signature, requirements, code and weights; no pickle, no Spark, no Kedro.
+
+The model carries the few modules of Cygnet that scoring needs, so that an endpoint needs no Cygnet wheel.
+"""
+
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+import cygnet
+from cygnet.model.scorer import Scorer
+
+SERVED_MODULES = (
+    "__init__.py",
+    "tables.py",
+    "vision/__init__.py",
+    "vision/codec.py",
+    "vision/crop.py",
+    "model/__init__.py",
+    "model/preprocessing.py",
+    "model/scorer.py",
+)
+
+REQUIREMENTS = ("mlflow", "numpy", "opencv-python-headless", "pandas", "pyarrow", "safetensors", "torch", "transformers")
+
+SIGNATURE = ModelSignature(
+    inputs=Schema([ColSpec("binary", "image")]),
+    outputs=Schema(
+        [
+            ColSpec("float", "logit_abnormal"),
+            ColSpec("float", "logit_normal"),
+            ColSpec("float", "anomaly_score"),
+            ColSpec("boolean", "is_anomalous"),
+        ]
+    ),
+    params=ParamSchema([ParamSpec("cropped", "boolean", False)]),
+)
+
+
+@dataclass(frozen=True)
+class PackagedDetector:
+    """What the registry stores as one model version."""
+
+    scorer: Scorer
+    input_example: bytes  # one encoded image
+    metadata: dict[str, Any]
+
+
+def log_detector(detector: PackagedDetector, registered_model_name: str) -> str:
+    """Log the model to the active MLflow run (to a new one, if there is none) and register it.
+
+    Returns:
+        The registered version.
+    """
+    package = Path(cygnet.__file__).parent
+    with TemporaryDirectory() as folder:
+        code = Path(folder, "cygnet")
+        for name in SERVED_MODULES:
+            (code / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(package / name, code / name)
+        detector.scorer.save(Path(folder, "detector"))
+        info = mlflow.pyfunc.log_model(
+            name="detector",
+            python_model=str(package / "model" / "served.py"),
+            artifacts={"detector": str(Path(folder, "detector"))},
+            code_paths=[str(code)],
+            signature=SIGNATURE,
+            input_example=pd.DataFrame({"image": [detector.input_example]}),
+            pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS],
+            metadata=detector.metadata,
+            registered_model_name=registered_model_name,
+        )
+    return str(info.registered_model_version)

@@ -1,0 +1,286 @@
+"""The parameters of every pipeline: one frozen pydantic model each, read from `conf/*/parameters*.yml`.
+
+Unknown keys are forbidden and ranges are checked, before any work starts, so that a typing mistake costs a second and
+not an evening. The YAML files say type, unit and range of each; the bounds here enforce what they say.
+"""
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cygnet.errors import UserError
+from cygnet.tables import KIND_NULL
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Quality = Annotated[int, Field(ge=50, le=100)]
+
+
+class Parameters(BaseModel):
+    """Base of all parameter models: frozen, no unknown keys, and every pair is a range [low, high]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _pairs_are_ranges(self) -> Self:
+        for name, value in self:
+            if isinstance(value, tuple) and value[0] > value[1]:
+                msg = f"{name} [{value[0]}, {value[1]}] is no range: the first number must not be above the second"
+                raise ValueError(msg)
+        return self
+
+
+class Split(Parameters):
+    """Shares of each source's decoded span, in time order; the rest of the span is `test`."""
+
+    train_frac: float = Field(gt=0, lt=1)
+    validation_frac: float = Field(gt=0, lt=1)
+    gap_s: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _test_is_left(self) -> Self:
+        if self.train_frac + self.validation_frac >= 1:
+            msg = f"train_frac + validation_frac = {self.train_frac + self.validation_frac:g} leaves nothing to test"
+            raise ValueError(msg)
+        return self
+
+
+class Ingestion(Parameters):
+    """`params:ingestion`: sampling, labels, crop, split."""
+
+    interval_s: float = Field(gt=0, le=3600)
+    default_label: Literal["normal", "abnormal"]
+    crop_horizontal_bias: Fraction
+    frame_jpeg_quality: Quality
+    image_jpeg_quality: Quality
+    split: Split
+
+
+class PolygonShape(Parameters):
+    """An irregular polygon around a circle of the patch's area."""
+
+    vertices: tuple[Annotated[int, Field(ge=3, le=64)], int]
+    radius_factor: tuple[Annotated[float, Field(gt=0)], float]
+    min_radius_px: float = Field(gt=0, le=128)
+
+
+class FramePolygons(Parameters):
+    """The reference's frame rule: a share of the pixels, split at random over salt and pepper patches."""
+
+    amount_frac: tuple[Annotated[float, Field(gt=0, le=1)], Fraction]
+    salt_vs_pepper: Fraction
+    salt_patches: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(le=100)]]
+    pepper_patches: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(le=100)]]
+
+
+class ImagePolygons(Parameters):
+    """The reference's 256-pixel rule: one patch near the centre, some more in the edge bands."""
+
+    patch_area_px: float = Field(gt=0, le=65536)
+    salt_vs_pepper: Fraction
+    centre_band_frac: tuple[Fraction, Fraction]
+    edge_patches: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(le=100)]]
+    edge_band_frac: float = Field(gt=0, le=0.5)
+
+
+class Polygon(Parameters):
+    """Settings of kind `polygon`: the chosen preset and both presets' numbers."""
+
+    preset: Literal["image", "frame"]
+    shape: PolygonShape
+    image: ImagePolygons
+    frame: FramePolygons
+
+
+Kind = Literal["polygon", "null"]
+PerFrame = Annotated[int, Field(ge=0, le=100)]
+
+
+class Kinds(Parameters):
+    """How many anomalies of each kind are drawn on each normal frame, by split."""
+
+    train: dict[Kind, PerFrame]
+    validation: dict[Kind, PerFrame]
+    test: dict[Kind, PerFrame]
+
+    @model_validator(mode="after")
+    def _null_is_a_control(self) -> Self:
+        if self.train.get(KIND_NULL):
+            msg = "`null` is a control without an anomaly and can't be trained on: use it in validation and test"
+            raise ValueError(msg)
+        return self
+
+
+class SplitSeeds(Parameters):
+    """One seed per split: the anomalies of `test` do not change with those of `train`."""
+
+    train: Seed
+    validation: Seed
+    test: Seed
+
+    @model_validator(mode="after")
+    def _differ(self) -> Self:
+        if len({self.train, self.validation, self.test}) < 3:
+            msg = f"train, validation and test need three different seeds, got {self.train}, {self.validation}, {self.test}"
+            raise ValueError(msg)
+        return self
+
+
+class Synthesis(Parameters):
+    """`params:synthesis`: which anomalies are drawn, how many, how."""
+
+    seeds: SplitSeeds
+    kinds: Kinds
+    severity: tuple[Fraction, Fraction]
+    polygon: Polygon
+
+
+class Counts(Parameters):
+    """Rows of `train` per class after balancing."""
+
+    normal: int = Field(ge=1, le=10_000_000)
+    abnormal: int = Field(ge=1, le=10_000_000)
+
+
+class ReferenceAugmentation(Parameters):
+    """Flips, quarter turns and an affine squash-and-skew: for scenes without an up and a left."""
+
+    horizontal_flip: bool
+    vertical_flip: bool
+    quarter_turns: bool
+    affine_probability: Annotated[float, Field(gt=0, le=1)]
+    affine_shear: Annotated[float, Field(gt=0, le=1)]
+
+
+class FixedCameraAugmentation(Parameters):
+    """What a fixed camera really varies in: small shifts, gain, gamma, sensor noise."""
+
+    shift_px: Annotated[float, Field(gt=0, le=64)]
+    gain: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(le=4)]]
+    gamma: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(le=4)]]
+    noise_std: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(le=64)]]
+
+
+class Augmentation(Parameters):
+    """`params:augmentation`: how `train` is varied and balanced."""
+
+    seed: Seed
+    counts: Counts
+    jpeg_quality: Quality
+    preset: Literal["reference", "fixed_camera"]
+    reference: ReferenceAugmentation
+    fixed_camera: FixedCameraAugmentation
+
+
+class SmallViT(Parameters):
+    """The ViT that is initialised from its configuration where no checkpoint is given."""
+
+    image_size_px: int = Field(ge=32, le=1024)
+    patch_size_px: int = Field(ge=4, le=64)
+    hidden_size: int = Field(ge=16, le=2048)
+    layers: int = Field(ge=1, le=48)
+    heads: int = Field(ge=1, le=64)
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.image_size_px % self.patch_size_px:
+            msg = f"image_size_px {self.image_size_px} is not a multiple of patch_size_px {self.patch_size_px}"
+            raise ValueError(msg)
+        if self.hidden_size % self.heads:
+            msg = f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}"
+            raise ValueError(msg)
+        return self
+
+
+class Training(Parameters):
+    """`params:training`: the backbone and how it is fitted."""
+
+    checkpoint: str | None
+    small_vit: SmallViT
+    seed: Seed
+    epochs: int = Field(ge=1, le=1000)
+    patience: int = Field(ge=1, le=1000)
+    batch_size: int = Field(ge=1, le=4096)
+    learning_rate: float = Field(gt=0, le=1)
+    weight_decay: float = Field(ge=0, le=1)
+    warmup_frac: Fraction
+
+
+class Gate(Parameters):
+    """What a challenger must reach on `test` to become the champion."""
+
+    min_auroc: Fraction
+    max_auroc_loss: Fraction
+    max_abs_score_difference: float = Field(gt=0, le=1)
+
+
+class Serving(Parameters):
+    """`params:serving`: how the endpoint is asked, and the gate."""
+
+    batch_size: int = Field(ge=1, le=100)
+    gate: Gate
+
+
+PIPELINE_PARAMETERS: dict[str, type[Parameters]] = {
+    "ingestion": Ingestion,
+    "synthesis": Synthesis,
+    "augmentation": Augmentation,
+    "training": Training,
+    "serving": Serving,
+}
+
+RUN_PARAMETERS = ("video", "labels", "spark_partitions")
+"""Keys of `--params` that the catalog and spark.yml read, beside those of the pipelines."""
+
+
+def check_parameters(parameters: Mapping[str, Any]) -> None:
+    """Check all parameters of a run, whatever pipeline it runs.
+
+    Args:
+        parameters: The merged content of `conf/*/parameters*.yml` and `--params`.
+
+    Raises:
+        UserError: One sentence for each value that is unknown, of the wrong type, or out of range.
+    """
+    known = [*PIPELINE_PARAMETERS, *RUN_PARAMETERS]
+    problems = [_unknown(key, known) for key in parameters if key not in known]
+    for name, model in PIPELINE_PARAMETERS.items():
+        if name not in parameters:
+            problems.append(f"Parameter '{name}' is missing: restore it in conf/base/parameters_{name}.yml.")
+            continue
+        try:
+            model.model_validate(parameters[name])
+        except ValidationError as error:
+            problems += [_sentence(name, model, detail) for detail in error.errors()]
+    if problems:
+        raise UserError(" ".join(problems))
+
+
+def _sentence(pipeline: str, model: type[Parameters], detail: Mapping[str, Any]) -> str:
+    location = [str(part) for part in detail["loc"]]
+    name = ".".join([pipeline, *location])
+    if detail["type"] == "extra_forbidden":
+        return _unknown(name, [f"{pipeline}.{key}" for key in _known_names(model)])
+    if detail["type"] == "missing":
+        return f"Parameter '{name}' is missing: restore it in conf/base/parameters_{pipeline}.yml."
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "value_error":
+        return f"Parameter '{name}': {message}."
+    return f"Parameter '{name}' is {detail['input']!r}: {message[0].lower()}{message[1:]}."
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    return f"Parameter '{name}' is unknown: the nearest known one is '{nearest[0]}'."
+
+
+def _known_names(model: type[BaseModel]) -> list[str]:
+    """Dotted names of all parameters of a model, those of its sections included."""
+    names = []
+    for key, field in model.model_fields.items():
+        names.append(key)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names += [f"{key}.{inner}" for inner in _known_names(field.annotation)]
+    return names

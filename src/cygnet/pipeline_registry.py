@@ -1,0 +1,17 @@
+"""The pipelines by name; `kedro run` runs all of them in the order of the data."""
+
+from kedro.pipeline import Pipeline
+
+from cygnet.pipelines import augmentation, ingestion, serving, synthesis, training
+
+
+def register_pipelines() -> dict[str, Pipeline]:
+    """Name every pipeline. Their order follows from the catalog: each reads what the one before wrote."""
+    pipelines = {
+        "ingestion": ingestion.create_pipeline(),
+        "synthesis": synthesis.create_pipeline(),
+        "augmentation": augmentation.create_pipeline(),
+        "training": training.create_pipeline(),
+        "serving": serving.create_pipeline(),
+    }
+    return {**pipelines, "__default__": sum(pipelines.values(), start=Pipeline([]))}

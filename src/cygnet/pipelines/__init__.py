@@ -1,0 +1,1 @@
+"""The pipelines: `pipeline.py` wires, `nodes.py` holds pure functions of tables and parameters."""

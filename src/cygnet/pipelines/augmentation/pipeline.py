@@ -1,0 +1,20 @@
+"""Wiring of augmentation."""
+
+from kedro.pipeline import Pipeline, node
+
+from cygnet.pipelines.augmentation.nodes import make_training_set
+
+
+def create_pipeline() -> Pipeline:
+    """Vary and balance the rows of `train`; take those of `validation` and `test` as they are."""
+    return Pipeline(
+        [
+            node(
+                make_training_set,
+                ["images", "anomalies", "params:augmentation"],
+                "training_set",
+                name="make_training_set",
+            )
+        ],
+        tags="augmentation",
+    )

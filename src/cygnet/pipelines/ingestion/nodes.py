@@ -1,0 +1,215 @@
+"""Nodes of ingestion. A bad row costs one row: it is set aside with its reason, and listed in `rejects`."""
+
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import partial
+from pathlib import PurePath
+from typing import Any
+
+import pandas as pd
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own documentation uses
+
+from cygnet.errors import UserError
+from cygnet.parameters import Ingestion
+from cygnet.pipelines.ingestion.splits import cut_spans, with_split
+from cygnet.spark import flat_map_rows, get_session
+from cygnet.tables import FRAMES, IMAGES, LABELS, SPLITS
+from cygnet.vision.codec import encode_jpeg
+from cygnet.vision.crop import frame_to_image
+from cygnet.vision.video import read_rows
+
+logger = logging.getLogger(__name__)
+
+REJECT_COLUMNS = ["source", "frame_id", "image_name", "reason", "count"]
+
+
+def match_labels(sources: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Find the frame that each label is about.
+
+    A label's `image_name` is the name of an image file with or without its extension, or `<source>_<frame index, 6
+    digits>`. Labels of sources that are not in this run are ignored, and counted once.
+
+    Args:
+        sources: One row per file: `source`, `path`, `media`, `file_index`.
+        labels: `image_name`, `label` (`normal`, `abnormal`), `source` (`human`, `llm`).
+
+    Returns:
+        The sources as they are; `frame_id`, `label` (int), `label_source`, `image_name` of each label of this run; and
+        rows of `rejects` for the labels that are of no use.
+
+    Raises:
+        UserError: One image is labelled twice, by two of its names, and differently.
+    """
+    frames_of_file = _frames_of_files(sources)
+    names = set(sources["source"])
+    matched, missing, others = [], [], 0
+    for name, label, label_source in labels[["image_name", "label", "source"]].itertuples(index=False):
+        numbered = re.fullmatch(r"(.+)_(\d{6})", name)
+        if name in frames_of_file:
+            frame_id = _the_one_frame(name, frames_of_file[name])
+        elif numbered and numbered[1] in names:
+            frame_id = f"{numbered[1]}/{numbered[2]}"
+        elif numbered or not frames_of_file:
+            others += 1
+            continue
+        else:
+            missing.append(("", "", name, "a label for an image that is not there", 1))
+            continue
+        matched.append((frame_id, LABELS[label], label_source, name))
+    if others:
+        logger.warning("%d labels are of sources that are not in this run: ignored.", others)
+        missing.append(("", "", "", "labels of sources that are not in this run", others))
+    frame_labels = pd.DataFrame(matched, columns=["frame_id", "label", "label_source", "image_name"])
+    return sources, _one_per_frame(frame_labels), pd.DataFrame(missing, columns=REJECT_COLUMNS)
+
+
+def read_frames(sources: pd.DataFrame, ingestion: Ingestion) -> DataFrame:
+    """Sample every video, and read every image: one Spark task each, side by side, each decoded once.
+
+    Args:
+        sources: One row per file.
+        ingestion: `interval_s`, `frame_jpeg_quality`.
+
+    Returns:
+        The table `frames`; a row that failed has a `reason` and no image.
+    """
+    read = partial(read_rows, interval_s=ingestion.interval_s, jpeg_quality=ingestion.frame_jpeg_quality)
+    return flat_map_rows(get_session().createDataFrame(sources), read, FRAMES)
+
+
+def split_sources(frames: DataFrame, ingestion: Ingestion) -> pd.DataFrame:
+    """Cut each source in time into train, validation and test.
+
+    Args:
+        frames: The table `frames`.
+        ingestion: `split`.
+
+    Returns:
+        One row per source with the bounds of its splits, in seconds: see `cut_spans`.
+
+    Raises:
+        UserError: Nothing decoded, or a split has no frame.
+    """
+    good = frames.filter("image is not null").select("source", "timestamp_s")
+    spans = (
+        good.groupBy("source")
+        .agg(F.min("timestamp_s").alias("first_s"), F.max("timestamp_s").alias("last_s"), F.count("*").alias("frames"))
+        .orderBy("source")
+        .toPandas()
+    )
+    if spans.empty:
+        reason = frames.select("reason").first()
+        msg = f"Nothing could be decoded: {reason['reason'] if reason else 'there are no frames'}."
+        raise UserError(msg)
+    source_splits = cut_spans(spans, ingestion.split)
+    counts = {row["split"]: row["count"] for row in with_split(good, source_splits).groupBy("split").count().collect()}
+    empty = [name for name in SPLITS if not counts.get(name)]
+    if empty:
+        msg = (
+            f"The split {' and '.join(empty)} has no frames, of {spans['frames'].sum()} that decoded: give a longer video, "
+            f"or lower ingestion.interval_s ({ingestion.interval_s:g}) or ingestion.split.gap_s ({ingestion.split.gap_s:g})."
+        )
+        raise UserError(msg)
+    logger.info(
+        "%d frames of %d sources: %s; %d in the gaps.",
+        spans["frames"].sum(),
+        len(spans),
+        ", ".join(f"{name} {counts[name]}" for name in SPLITS),
+        counts.get(None, 0),
+    )
+    return source_splits
+
+
+def make_images(
+    frames: DataFrame, source_splits: pd.DataFrame, frame_labels: pd.DataFrame, ingestion: Ingestion
+) -> DataFrame:
+    """Crop, resize, label and split the frames that decoded.
+
+    Args:
+        frames: The table `frames`.
+        source_splits: The bounds of each source's splits.
+        frame_labels: The labels that are given, by `frame_id`.
+        ingestion: `crop_horizontal_bias`, `default_label`, `image_jpeg_quality`.
+
+    Returns:
+        The table `images`: 256x256 JPEG. Frames in a gap are left out.
+    """
+    labels = get_session().createDataFrame(frame_labels, "frame_id string, label int, label_source string, image_name string")
+    rows = (
+        with_split(frames.filter("image is not null").select("frame_id", "source", "timestamp_s", "image"), source_splits)
+        .filter("split is not null")
+        .join(F.broadcast(labels), "frame_id", "left")
+        .select(
+            "frame_id",
+            "split",
+            F.coalesce("label", F.lit(LABELS[ingestion.default_label])).alias("label"),
+            F.coalesce("label_source", F.lit("default")).alias("label_source"),
+            "image",
+        )
+    )
+    return flat_map_rows(rows, partial(_crop_row, ingestion=ingestion), IMAGES)
+
+
+def list_rejects(
+    frames: DataFrame, source_splits: pd.DataFrame, frame_labels: pd.DataFrame, label_rejects: pd.DataFrame
+) -> pd.DataFrame:
+    """List everything that ingestion set aside, and why.
+
+    Args:
+        frames: The table `frames`.
+        source_splits: The bounds of each source's splits.
+        frame_labels: The labels of this run, by `frame_id`.
+        label_rejects: The labels that found no image by their name.
+
+    Returns:
+        `source`, `frame_id`, `image_name` (of a label), `reason`, `count` (rows set aside for it).
+    """
+    failed = frames.filter("reason is not null").select("source", "frame_id", "reason").orderBy("frame_id").toPandas()
+    good = frames.filter("image is not null").select("source", "frame_id", "timestamp_s")
+    in_gaps = with_split(good, source_splits).filter("split is null").groupBy("source").count().orderBy("source").toPandas()
+    labels = get_session().createDataFrame(frame_labels, "frame_id string, label int, label_source string, image_name string")
+    unused = labels.join(good, "frame_id", "left_anti").select("frame_id", "image_name").orderBy("frame_id").toPandas()
+    parts = [
+        failed.assign(image_name="", count=1),
+        in_gaps.assign(frame_id="", image_name="", reason="in the gap between two splits"),
+        unused.assign(source="", reason="a label for an image that is not there", count=1),
+        label_rejects,
+    ]
+    rejects = pd.concat([part[REJECT_COLUMNS] for part in parts if len(part)] or [label_rejects], ignore_index=True)
+    if len(failed) or len(unused) or len(label_rejects):
+        logger.warning("%d frames failed, %d labels found no image: see rejects.", len(failed), len(unused) + len(label_rejects))
+    return rejects
+
+
+def _frames_of_files(sources: pd.DataFrame) -> dict[str, set[str]]:
+    """Map the names of image files, with and without extension, to the `frame_id`s that bear them."""
+    frames_of_file: dict[str, set[str]] = defaultdict(set)
+    for row in sources[sources["media"] == "image"].itertuples():
+        path = PurePath(str(row.path))
+        for name in (path.stem, path.name):
+            frames_of_file[name].add(f"{row.source}/{row.file_index:06d}")
+    return frames_of_file
+
+
+def _the_one_frame(name: str, frame_ids: set[str]) -> str:
+    if len(frame_ids) > 1:
+        first, second, *_ = sorted(frame_ids)
+        msg = f"labels: {name} names both {first} and {second}; write <source>_<frame index, 6 digits> instead."
+        raise UserError(msg)
+    return next(iter(frame_ids))
+
+
+def _one_per_frame(frame_labels: pd.DataFrame) -> pd.DataFrame:
+    for frame_id, group in frame_labels.groupby("frame_id"):
+        if group["label"].nunique() > 1:
+            msg = f"labels: {' and '.join(group['image_name'])} both name {frame_id} and disagree; keep one."
+            raise UserError(msg)
+    return frame_labels.drop_duplicates("frame_id").reset_index(drop=True)
+
+
+def _crop_row(row: dict[str, Any], ingestion: Ingestion) -> Iterator[dict[str, Any]]:
+    image = frame_to_image(row["image"], ingestion.crop_horizontal_bias)
+    yield {**row, "image_id": row["frame_id"], "image": encode_jpeg(image, ingestion.image_jpeg_quality)}

@@ -1,0 +1,35 @@
+"""Wiring of ingestion."""
+
+from kedro.pipeline import Pipeline, node
+
+from cygnet.pipelines.ingestion.nodes import (
+    list_rejects,
+    make_images,
+    match_labels,
+    read_frames,
+    split_sources,
+)
+
+
+def create_pipeline() -> Pipeline:
+    """Read, split, label and crop the frames of all videos."""
+    return Pipeline(
+        [
+            node(match_labels, ["videos", "labels"], ["sources", "frame_labels", "label_rejects"], name="match_labels"),
+            node(read_frames, ["sources", "params:ingestion"], "frames", name="read_frames"),
+            node(split_sources, ["frames", "params:ingestion"], "source_splits", name="split_sources"),
+            node(
+                make_images,
+                ["frames", "source_splits", "frame_labels", "params:ingestion"],
+                "images",
+                name="make_images",
+            ),
+            node(
+                list_rejects,
+                ["frames", "source_splits", "frame_labels", "label_rejects"],
+                "rejects",
+                name="list_rejects",
+            ),
+        ],
+        tags="ingestion",
+    )

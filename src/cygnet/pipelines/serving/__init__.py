@@ -1,0 +1,5 @@
+"""Serving: the challenger is served, asked about every test image, and promoted or refused."""
+
+from cygnet.pipelines.serving.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

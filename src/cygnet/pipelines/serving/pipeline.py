@@ -1,0 +1,28 @@
+"""Wiring of serving. `incumbent` is the champion before this run: None, the first time."""
+
+from kedro.pipeline import Pipeline, node
+
+from cygnet.pipelines.serving.nodes import ask_endpoint, promote, rescore_incumbent, write_serving_report
+
+
+def create_pipeline() -> Pipeline:
+    """Serve, ask, compare, report, promote or raise."""
+    return Pipeline(
+        [
+            node(
+                ask_endpoint,
+                ["endpoint", "challenger", "training_set", "params:serving"],
+                "endpoint_answers",
+                name="ask_endpoint",
+            ),
+            node(rescore_incumbent, ["incumbent", "training_set"], "incumbent_scores", name="rescore_incumbent"),
+            node(
+                write_serving_report,
+                ["challenger", "endpoint_answers", "predictions", "incumbent", "incumbent_scores", "params:serving"],
+                "serving_report",
+                name="write_serving_report",
+            ),
+            node(promote, ["challenger", "serving_report"], "champion", name="promote"),
+        ],
+        tags="serving",
+    )

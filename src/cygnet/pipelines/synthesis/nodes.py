@@ -1,0 +1,69 @@
+"""Nodes of synthesis."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own documentation uses
+
+from cygnet.parameters import SplitSeeds, Synthesis
+from cygnet.spark import flat_map_rows
+from cygnet.tables import ABNORMAL, ANOMALIES, KIND_NULL, NORMAL, SPLITS
+from cygnet.vision.anomalies import draw_anomaly, make_kinds
+from cygnet.vision.codec import decode_image, encode_png
+from cygnet.vision.rng import generator
+
+
+def draw_anomalies(images: DataFrame, synthesis: Synthesis) -> DataFrame:
+    """Draw the asked-for number of anomalies of each kind on every normal image.
+
+    Args:
+        images: The table `images`; those labelled abnormal are left alone.
+        synthesis: Kinds, seeds, severity and the settings of each kind.
+
+    Returns:
+        The table `anomalies`: lossless 256x256 images with their masks.
+    """
+    normal = images.filter(F.col("label") == NORMAL).select("frame_id", "split", "image")
+    return flat_map_rows(_with_donor(normal, synthesis.seeds), partial(_draw_row, synthesis=synthesis), ANOMALIES)
+
+
+def _with_donor(normal: DataFrame, seeds: SplitSeeds) -> DataFrame:
+    """Add `donor_image`, another frame of the same split.
+
+    The frames of a split form one ring in an order drawn by seed and key; a frame's donor is the next in the ring, so
+    it is the frame itself only where it is alone.
+    """
+    seed = F.coalesce(*(F.when(F.col("split") == name, F.lit(getattr(seeds, name))) for name in SPLITS))
+    ring = Window.partitionBy("split").orderBy(F.xxhash64(seed, F.col("frame_id")), "frame_id")
+    keys = normal.select("frame_id", "split")
+    donors = keys.select(
+        "frame_id",
+        F.coalesce(F.lead("frame_id").over(ring), F.first("frame_id").over(ring)).alias("donor_id"),
+    )
+    donor_images = normal.select(F.col("frame_id").alias("donor_id"), F.col("image").alias("donor_image"))
+    return normal.join(donors, "frame_id").join(donor_images, "donor_id")
+
+
+def _draw_row(row: dict[str, Any], synthesis: Synthesis) -> Iterator[dict[str, Any]]:
+    image, donor = decode_image(row["image"]), decode_image(row["donor_image"])
+    draws = make_kinds(synthesis)
+    split, frame_id = row["split"], row["frame_id"]
+    for kind, count in getattr(synthesis.kinds, split).items():
+        for number in range(count):
+            rng = generator(getattr(synthesis.seeds, split), frame_id, kind, number)
+            anomaly = draw_anomaly(
+                draws[kind], image, donor, rng, synthesis.severity, may_be_empty=kind == KIND_NULL
+            )
+            yield {
+                "image_id": f"{frame_id}/{kind}-{number}",
+                "frame_id": frame_id,
+                "split": split,
+                "label": ABNORMAL,
+                "kind": kind,
+                "severity": anomaly.severity,
+                "area_frac": anomaly.area_frac,
+                "image": encode_png(anomaly.image),
+                "mask": encode_png(anomaly.mask),
+            }

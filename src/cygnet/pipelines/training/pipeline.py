@@ -1,0 +1,53 @@
+"""Wiring of training."""
+
+from kedro.pipeline import Pipeline, node
+
+from cygnet.pipelines.training.nodes import (
+    calibrate_detector,
+    draw_figures,
+    draw_training_images,
+    evaluate_detector,
+    fit_detector,
+    list_metrics,
+    list_training_rows,
+    package_detector,
+    score_held_out_rows,
+)
+
+
+def create_pipeline() -> Pipeline:
+    """Fit, calibrate, score, evaluate, draw, register."""
+    return Pipeline(
+        [
+            node(list_training_rows, "training_set", "training_rows", name="list_training_rows"),
+            node(draw_training_images, "training_set", "contact_sheet_figure", name="draw_training_images"),
+            node(fit_detector, ["training_set", "params:training"], "fitted", name="fit_detector"),
+            node(
+                calibrate_detector,
+                ["fitted", "training_set", "params:ingestion"],
+                "scorer",
+                name="calibrate_detector",
+            ),
+            node(score_held_out_rows, ["scorer", "training_set"], "predictions", name="score_held_out_rows"),
+            node(
+                evaluate_detector,
+                ["predictions", "scorer", "fitted", "params:training"],
+                "evaluation",
+                name="evaluate_detector",
+            ),
+            node(list_metrics, ["evaluation", "fitted"], "metrics", name="list_metrics"),
+            node(
+                draw_figures,
+                ["predictions", "scorer", "fitted"],
+                ["score_histogram_figure", "roc_figure", "confusion_figure", "training_curves_figure"],
+                name="draw_figures",
+            ),
+            node(
+                package_detector,
+                ["scorer", "evaluation", "training_set", "params:training"],
+                "challenger",
+                name="package_detector",
+            ),
+        ],
+        tags="training",
+    )

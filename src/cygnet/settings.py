@@ -1,0 +1,38 @@
+"""Kedro's settings: configuration, resolvers, hooks."""
+
+import logging
+import os
+from pathlib import Path
+
+logging.captureWarnings(True)  # conf/logging.yml decides what is shown of libraries' warnings about each other
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+
+from kedro.config import OmegaConfigLoader
+from kedro.utils import find_kedro_project
+from omegaconf.resolvers import oc
+
+from cygnet.hooks import ReportHooks, SparkHooks, TrackingHooks, UserErrorHooks
+
+
+def _absolute(path: str) -> str:
+    """Resolve a path against the project's root (the working directory, outside of one), whatever the current folder."""
+    return (find_kedro_project(Path.cwd()) or Path.cwd()).joinpath(path).resolve().as_posix()
+
+
+def _package_path() -> str:
+    """Give the folder of the package, for the files that it carries."""
+    return Path(__file__).parent.as_posix()
+
+
+CONFIG_LOADER_CLASS = OmegaConfigLoader
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    "merge_strategy": {"parameters": "soft", "globals": "soft"},
+    "config_patterns": {"spark": ["spark*", "spark*/**"]},
+    "custom_resolvers": {"oc.env": oc.env, "absolute": _absolute, "package_path": _package_path},
+}
+
+# Hooks run last to first: TrackingHooks closes the MLflow run before UserErrorHooks turns the error into a sentence.
+HOOKS = (UserErrorHooks(), SparkHooks(), ReportHooks(), TrackingHooks())
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)  # TrackingHooks is its hook, with typed parameters flattened

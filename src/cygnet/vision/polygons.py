@@ -1,0 +1,96 @@
+"""Kind `polygon`: irregular patches of pure white (salt) or black (pepper), the reference's own anomaly.
+
+A patch of area A is a polygon of 5-9 vertices at even angles around a circle of radius r = sqrt(A / pi), each vertex at
+0.5-1.5 r. All patches are drawn on one array with one `cv2.fillPoly` each.
+"""
+
+import cv2
+import numpy as np
+
+from cygnet.parameters import FramePolygons, ImagePolygons, Polygon, PolygonShape
+
+SALT, PEPPER = 255, 0
+SUBPIXEL_BITS = 4
+"""`cv2.fillPoly` takes fixed-point coordinates with this many fractional bits."""
+
+
+def draw_polygons(image: np.ndarray, rng: np.random.Generator, severity: float, polygon: Polygon) -> np.ndarray:
+    """Draw the patches of the chosen preset on a copy.
+
+    Args:
+        image: `(H, W, 3)` uint8.
+        rng: The row's generator.
+        severity: 0-1, moves within the preset's range: how many edge patches (`image`), which share of the pixels (`frame`).
+        polygon: The settings.
+
+    Returns:
+        `(H, W, 3)` uint8, the image with salt and pepper patches.
+    """
+    drawn = image.copy()
+    patches = (
+        _image_patches(drawn.shape, rng, severity, polygon.image)
+        if polygon.preset == "image"
+        else _frame_patches(drawn.shape, rng, severity, polygon.frame)
+    )
+    for centre_px, area_px, value in patches:
+        fill_patch(drawn, rng, centre_px, area_px, value, polygon.shape)
+    return drawn
+
+
+def fill_patch(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    centre_px: tuple[float, float],
+    area_px: float,
+    value: int,
+    shape: PolygonShape,
+) -> None:
+    """Fill one irregular polygon around `centre_px` (x, y) in place, every channel with `value`."""
+    radius_px = max(float(np.sqrt(area_px / np.pi)), shape.min_radius_px)
+    vertices = int(rng.integers(shape.vertices[0], shape.vertices[1] + 1))
+    angles = np.linspace(0, 2 * np.pi, vertices, endpoint=False) + rng.uniform(0, 2 * np.pi)
+    radii_px = radius_px * rng.uniform(*shape.radius_factor, size=vertices)
+    points_px = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radii_px[:, None] + centre_px  # (vertices, 2)
+    fixed_point = np.round(points_px * (1 << SUBPIXEL_BITS)).astype(np.int32)
+    cv2.fillPoly(image, [fixed_point], (value,) * 3, shift=SUBPIXEL_BITS)
+
+
+Patch = tuple[tuple[float, float], float, int]
+"""Centre (x, y) in pixels, area in pixels, grey value."""
+
+
+def _image_patches(
+    size_px: tuple[int, ...], rng: np.random.Generator, severity: float, preset: ImagePolygons
+) -> list[Patch]:
+    """The 256-pixel rule: one patch near the centre, the others in the bands along the edges."""
+    height, width = size_px[:2]
+    centre = (rng.uniform(*preset.centre_band_frac) * width, rng.uniform(*preset.centre_band_frac) * height)
+    low, high = preset.edge_patches
+    count = low + min(int(severity * (high - low + 1)), high - low)
+    places = [centre, *(_edge_place(height, width, rng, preset.edge_band_frac) for _ in range(count))]
+    return [
+        (place, preset.patch_area_px, SALT if rng.random() < preset.salt_vs_pepper else PEPPER) for place in places
+    ]
+
+
+def _edge_place(height: int, width: int, rng: np.random.Generator, band_frac: float) -> tuple[float, float]:
+    across, along = rng.uniform(0, band_frac), rng.uniform(0, 1)
+    side = rng.integers(4)
+    x, y = [(across, along), (1 - across, along), (along, across), (along, 1 - across)][side]
+    return x * width, y * height
+
+
+def _frame_patches(
+    size_px: tuple[int, ...], rng: np.random.Generator, severity: float, preset: FramePolygons
+) -> list[Patch]:
+    """The frame rule: a share of all pixels, divided between salt and pepper and then at random among patches."""
+    height, width = size_px[:2]
+    low, high = preset.amount_frac
+    amount_px = (low + severity * (high - low)) * height * width
+    shares_px = {SALT: amount_px * preset.salt_vs_pepper, PEPPER: amount_px * (1 - preset.salt_vs_pepper)}
+    patches: list[Patch] = []
+    for value, (fewest, most) in ((SALT, preset.salt_patches), (PEPPER, preset.pepper_patches)):
+        count = int(rng.integers(fewest, most + 1))
+        areas_px = shares_px[value] * rng.dirichlet(np.ones(count)) if count and shares_px[value] > 0 else []
+        patches += [((rng.uniform(0, width), rng.uniform(0, height)), float(area), value) for area in areas_px]
+    return patches
