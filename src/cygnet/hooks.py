@@ -5,7 +5,7 @@ from typing import Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.io import CatalogProtocol
+from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
@@ -45,7 +45,7 @@ class SparkHooks:
         self._config = dict(context.config_loader["spark"])
 
     @hook_impl
-    def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Start Spark if a dataset of the pipeline is a Spark table."""
         names = [name for name in pipeline.datasets() if name in catalog]
         datasets = (catalog.get(name) for name in names)
@@ -59,7 +59,7 @@ class ReportHooks:
     """Says at the end of a run where its reports are."""
 
     @hook_impl
-    def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """List the files that the run wrote for people."""
         for name in sorted(pipeline.all_outputs()):
             path = getattr(catalog.get(name), "_filepath", None)
@@ -71,9 +71,7 @@ class TrackingHooks(MlflowHook):
     """kedro-mlflow's hook, with typed parameters flattened: it logs a pydantic model as one long string."""
 
     @hook_impl
-    def before_node_run(
-        self, node: Node, catalog: CatalogProtocol, inputs: dict[str, Any], is_async: bool
-    ) -> None:
+    def before_node_run(self, node: Node, catalog: DataCatalog, inputs: dict[str, Any], is_async: bool) -> None:
         """Log the node's parameters to MLflow, one by one."""
         plain = {name: value.model_dump() if isinstance(value, BaseModel) else value for name, value in inputs.items()}
         super().before_node_run(node=node, catalog=catalog, inputs=plain, is_async=is_async)

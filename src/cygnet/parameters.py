@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cygnet.errors import UserError
-from cygnet.tables import KIND_NULL
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -107,7 +106,7 @@ class Kinds(Parameters):
 
     @model_validator(mode="after")
     def _null_is_a_control(self) -> Self:
-        if self.train.get(KIND_NULL):
+        if self.train.get("null"):
             msg = "`null` is a control without an anomaly and can't be trained on: use it in validation and test"
             raise ValueError(msg)
         return self
@@ -123,7 +122,7 @@ class SplitSeeds(Parameters):
     @model_validator(mode="after")
     def _differ(self) -> Self:
         if len({self.train, self.validation, self.test}) < 3:
-            msg = f"train, validation and test need three different seeds, got {self.train}, {self.validation}, {self.test}"
+            msg = f"the three seeds must differ, they are {self.train}, {self.validation} and {self.test}"
             raise ValueError(msg)
         return self
 
@@ -206,6 +205,7 @@ class Training(Parameters):
     learning_rate: float = Field(gt=0, le=1)
     weight_decay: float = Field(ge=0, le=1)
     warmup_frac: Fraction
+    patch_loss_weight: float = Field(ge=0, le=100)
 
 
 class Gate(Parameters):
@@ -245,7 +245,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
         UserError: One sentence for each value that is unknown, of the wrong type, or out of range.
     """
     known = [*PIPELINE_PARAMETERS, *RUN_PARAMETERS]
-    problems = [_unknown(key, known) for key in parameters if key not in known]
+    problems = [_unknown(key, known) for key in map(str, parameters) if key not in known]
     for name, model in PIPELINE_PARAMETERS.items():
         if name not in parameters:
             problems.append(f"Parameter '{name}' is missing: restore it in conf/base/parameters_{name}.yml.")

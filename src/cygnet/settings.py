@@ -4,18 +4,18 @@ import logging
 import os
 from pathlib import Path
 
-logging.captureWarnings(True)  # conf/logging.yml decides what is shown of libraries' warnings about each other
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-
 from kedro.config import OmegaConfigLoader
 from kedro.utils import find_kedro_project
 from omegaconf.resolvers import oc
 
 from cygnet.hooks import ReportHooks, SparkHooks, TrackingHooks, UserErrorHooks
 
+logging.captureWarnings(True)  # conf/logging.yml decides what is shown of libraries' warnings about each other
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+
 
 def _absolute(path: str) -> str:
-    """Resolve a path against the project's root (the working directory, outside of one), whatever the current folder."""
+    """Resolve a path against the project's root, or against the working directory outside of a project."""
     return (find_kedro_project(Path.cwd()) or Path.cwd()).joinpath(path).resolve().as_posix()
 
 

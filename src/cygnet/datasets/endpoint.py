@@ -1,7 +1,7 @@
 """Where the model is served: `with endpoint.serve(model) as client`, and the client asks over REST.
 
-Here the endpoint is MLflow's own scoring server on a free port of this machine. It lives as long as the `with` block: Kedro
-releases no dataset after a node that failed, and after no interrupted run at all.
+Here the endpoint is MLflow's own scoring server on a free port of this machine. It lives as long as the `with` block:
+Kedro releases no dataset after a node that failed, and after no interrupted run at all.
 """
 
 import base64
@@ -53,7 +53,7 @@ class EndpointClient:
             EndpointError: No connection, a time-out, or a status other than 200.
         """
         rows = [[base64.b64encode(image).decode()] for image in images]
-        body = {"dataframe_split": {"columns": ["image"], "data": rows}, "params": {"cropped": cropped}}
+        body: Any = {"dataframe_split": {"columns": ["image"], "data": rows}, "params": {"cropped": cropped}}
         start_s = time.perf_counter()
         try:
             response = requests.post(f"{self.url}/invocations", json=body, timeout=self.timeout_s)
@@ -61,7 +61,7 @@ class EndpointClient:
             msg = f"The endpoint {self.url} did not answer: {error}"
             raise EndpointError(msg) from error
         self.latency_ms.append((time.perf_counter() - start_s) * 1000)
-        self.request_bytes.append(len(response.request.body or b""))
+        self.request_bytes.append(int(response.request.headers["Content-Length"]))
         if response.status_code != requests.codes.ok:
             msg = f"The endpoint {self.url} answered {response.status_code}: {response.text[:500]}"
             raise EndpointError(msg)

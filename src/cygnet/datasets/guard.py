@@ -16,7 +16,8 @@ def main() -> None:
     server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
 
     def kill_when_alone() -> None:
-        sys.stdin.buffer.read()
+        while os.read(sys.stdin.fileno(), 4096):  # not sys.stdin.read, which holds a lock that exiting waits for
+            pass
         os.killpg(server.pid, signal.SIGKILL)
 
     threading.Thread(target=kill_when_alone, daemon=True).start()

@@ -3,6 +3,7 @@
 from typing import Any
 
 import mlflow
+import mlflow.data.pandas_dataset
 import pandas as pd
 from kedro.io import AbstractDataset
 
@@ -19,7 +20,8 @@ class LineageDataset(AbstractDataset[pd.DataFrame, None]):
 
     def save(self, data: pd.DataFrame) -> None:
         """Log the rows' digest and schema."""
-        mlflow.log_input(mlflow.data.from_pandas(data, source=self._source, name=self._name), context=self._context)
+        rows = mlflow.data.pandas_dataset.from_pandas(data, source=self._source, name=self._name)
+        mlflow.log_input(rows, context=self._context)
 
     def load(self) -> None:
         """Refuse: lineage is only written."""

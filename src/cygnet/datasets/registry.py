@@ -67,7 +67,7 @@ class RegisteredModelDataset(AbstractDataset[Any, Any]):
         """
         version = self._version()
         if version is None and not self._optional:
-            msg = f"No version of the model '{self._name}' is the {self._alias}: run `kedro run --pipeline=training` first."
+            msg = f"No version of model '{self._name}' is the {self._alias}: run `kedro run --pipeline=training` first."
             raise UserError(msg)
         return version
 

@@ -1,9 +1,9 @@
 """One dataset for every Parquet table, in every environment.
 
-A table is a folder of Parquet files and a commit marker, `_SUCCESS`, written last: a JSON list of the files that belong to
-the table, with their sizes. Spark writes an empty file of that name and never looks at it again (74 of 100 rows load
-without a complaint when a part is missing); here a table loads only if all that the marker lists is there. A write
-that is killed leaves a folder without a marker, and the next write starts by removing what it left.
+A table is a folder of Parquet files and a commit marker, `_SUCCESS`, written last: a JSON list of the files that
+belong to the table, with their sizes. Spark writes an empty file of that name and never looks at it again (74 of 100
+rows load without a complaint when a part is missing); here a table loads only if all that the marker lists is there.
+A write that is killed leaves a folder without a marker, and the next write starts by removing what it left.
 
 The columns are checked against `cygnet.tables` when the table is saved. It is loaded as a Spark DataFrame, or as a lazy
 Arrow dataset where no Spark is needed: training and serving read it that way, batch by batch.
@@ -126,7 +126,7 @@ class TableDataset(AbstractDataset[Any, Any]):
             raise UserError(msg)
         try:
             sizes = json.loads(fs.cat_file(f"{folder}/{MARKER}"))["size_bytes"]
-        except (FileNotFoundError, json.JSONDecodeError) as error:
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
             msg = f"The table '{self._table}' at {self._path} has no commit marker, its writing did not end: {again}."
             raise UserError(msg) from error
         for name, size_bytes in sizes.items():

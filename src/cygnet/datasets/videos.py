@@ -1,7 +1,8 @@
 """The videos that a run is about: a file, a folder or a glob, loaded as a table of sources.
 
-Only names are read here; the pixels are read by Spark's workers. The table has one row per file: `source` (name), `path`,
-`media` (`video` or `image`), `file_index` (an image's place in the natural name order of its folder; 0 for a video).
+Only names are read here; the pixels are read by Spark's workers. The table has one row per file: `source` (name),
+`path`, `media` (`video` or `image`), `file_index` (an image's place in the natural name order of its folder; 0 for a
+video).
 """
 
 import glob
@@ -67,19 +68,19 @@ def list_sources(path: str) -> pd.DataFrame:
             folders[file.parent].append(file)
     rows = [(file.stem, str(file), "video", 0) for file in videos]
     for folder, images in folders.items():
-        rows += [(folder.name, str(file), "image", index) for index, file in enumerate(images)]
+        rows += [(folder.resolve().name, str(file), "image", index) for index, file in enumerate(images)]
     if not rows:
         suffixes = ", ".join(sorted(VIDEO_SUFFIXES)) + "; images: " + ", ".join(sorted(IMAGE_SUFFIXES))
         msg = f"video={path}: nothing usable there among {len(files)} files; videos end in {suffixes}."
         raise UserError(msg)
-    _check_names([file.stem for file in videos] + [folder.name for folder in folders], path)
+    _check_names([file.stem for file in videos] + [folder.resolve().name for folder in folders], path)
     return pd.DataFrame(rows, columns=["source", "path", "media", "file_index"])
 
 
 def natural_key(path: Path) -> list[tuple[int, int, str]]:
     """Sort key by which `frame_2.png` comes before `frame_10.png`."""
     parts = re.split(r"(\d+)", path.name.lower())
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
 def _list_files(path: str) -> list[Path]:

@@ -88,7 +88,7 @@ def _load(checkpoint: str) -> "tuple[PreTrainedModel, Preprocessing]":
 
 
 def _preprocessing(checkpoint: str, size_px: int) -> Preprocessing:
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     path = cached_file(checkpoint, FILE_NAME, _raise_exceptions_for_missing_entries=False)
     if path is None:

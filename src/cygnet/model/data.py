@@ -3,31 +3,42 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.dataset as pad
 import torch
 
 from cygnet.errors import UserError
 from cygnet.model.preprocessing import Preprocessing
-from cygnet.tables import KIND_NULL, LABELS
-from cygnet.vision.codec import decode_image
+from cygnet.tables import KIND_NULL, LABELS, NORMAL
+from cygnet.vision.codec import decode_image, decode_mask
 
 KEYS = ["image_id", "frame_id", "split", "label", "kind"]
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Images `(N, S, S, 3)` uint8 RGB and labels `(N,)` int64, in the order of their `image_id`s."""
+    """One split's images, labels and masks, in the order of their `image_id`s."""
 
-    images: torch.Tensor
-    labels: torch.Tensor
+    images: torch.Tensor  # (N, S, S, 3) uint8 RGB
+    labels: torch.Tensor  # (N,) int64
+    coverage: torch.Tensor  # (N, G, G) float32: share of each patch that the mask covers, 0-1; NaN where unknown
 
 
-def load_examples(training_set: pad.Dataset, split: str, preprocessing: Preprocessing) -> Examples:
+def load_examples(
+    training_set: pad.Dataset, split: str, preprocessing: Preprocessing, patches_per_side: int
+) -> Examples:
     """Decode and resize one split, without the control kind `null`.
 
     The order follows from the keys, so that it does not depend on how Spark happened to partition the table.
+
+    Args:
+        training_set: The table.
+        split: `train`, `validation` or `test`.
+        preprocessing: The model's.
+        patches_per_side: G, of the model.
 
     Raises:
         UserError: The split has no row of a class.
@@ -36,15 +47,31 @@ def load_examples(training_set: pad.Dataset, split: str, preprocessing: Preproce
     keys = keys[keys["kind"] != KIND_NULL].reset_index(drop=True)
     for name, label in LABELS.items():
         if not (keys["label"] == label).any():
-            msg = f"The split {split} of training_set has no {name} image: check the labels and synthesis.kinds.{split}."
+            msg = (
+                f"The split {split} of training_set has no {name} image: check the labels and synthesis.kinds.{split}."
+            )
             raise UserError(msg)
     place_of = {image_id: place for place, image_id in enumerate(keys["image_id"])}
     images = np.empty((len(keys), preprocessing.size_px, preprocessing.size_px, 3), np.uint8)
-    for rows in iterate_rows(training_set, [split]):
-        for image_id, encoded in zip(rows["image_id"], rows["image"], strict=True):
-            if image_id in place_of:
-                images[place_of[image_id]] = preprocessing.resize(decode_image(encoded))
-    return Examples(torch.from_numpy(images), torch.from_numpy(keys["label"].to_numpy(np.int64)))
+    coverage = np.empty((len(keys), patches_per_side, patches_per_side), np.float32)
+    for rows in iterate_rows(training_set, [split], with_masks=True):
+        for row in rows.itertuples():
+            place = place_of.get(row.image_id)
+            if place is not None:
+                images[place] = preprocessing.resize(decode_image(row.image))
+                coverage[place] = _coverage(row.mask, row.label, patches_per_side)
+    labels = torch.from_numpy(keys["label"].to_numpy(np.int64))
+    return Examples(torch.from_numpy(images), labels, torch.from_numpy(coverage))
+
+
+def _coverage(mask: bytes | None, label: int, patches_per_side: int) -> np.ndarray:
+    """Share of each patch that is abnormal, `(G, G)`: none of a normal image, unknown for a labelled abnormal one."""
+    if mask:
+        shrunk = cv2.resize(
+            decode_mask(mask), (patches_per_side, patches_per_side), interpolation=cv2.INTER_AREA
+        )
+        return shrunk.astype(np.float32) / 255
+    return np.full((patches_per_side, patches_per_side), 0 if label == NORMAL else np.nan, np.float32)
 
 
 def read_keys(training_set: pad.Dataset, *splits: str) -> pd.DataFrame:
@@ -54,15 +81,22 @@ def read_keys(training_set: pad.Dataset, *splits: str) -> pd.DataFrame:
     return keys.sort_values("image_id", ignore_index=True)
 
 
-def iterate_rows(training_set: pad.Dataset, splits: list[str], batch_rows: int = 64) -> Iterator[pd.DataFrame]:
-    """Read rows of some splits in batches: never more images in memory than a few batches."""
-    batches = training_set.to_batches(
-        columns=[*KEYS, "image"],
+def iterate_rows(
+    training_set: pad.Dataset, splits: list[str], batch_rows: int = 64, *, with_masks: bool = False
+) -> Iterator[pd.DataFrame]:
+    """Read rows of some splits in full batches (but the last): never more images in memory than a few batches."""
+    columns = [*KEYS, "image", "mask"] if with_masks else [*KEYS, "image"]
+    pending = pa.Table.from_batches([], schema=pa.schema([training_set.schema.field(name) for name in columns]))
+    for batch in training_set.to_batches(
+        columns=columns,
         filter=pad.field("split").isin(splits),
         batch_size=batch_rows,
         batch_readahead=2,
         fragment_readahead=1,
-    )
-    for batch in batches:
-        if batch.num_rows:
-            yield batch.to_pandas()
+    ):
+        pending = pa.concat_tables([pending, pa.Table.from_batches([batch])])
+        while pending.num_rows >= batch_rows:
+            yield pending.slice(0, batch_rows).to_pandas()
+            pending = pending.slice(batch_rows)
+    if pending.num_rows:
+        yield pending.to_pandas()

@@ -1,7 +1,7 @@
 """Evaluation on `test`, from `predictions` alone: anybody can recompute it from that table.
 
-The abnormal class is the positive one in every metric. Rows of the control kind `null` appear in `by_kind` only: nothing
-is drawn on them, so they are no anomalies.
+The abnormal class is the positive one in every metric. Rows of the control kind `null` appear in `by_kind` only:
+nothing is drawn on them, so they are no anomalies.
 """
 
 from typing import Any

@@ -1,8 +1,11 @@
 """The figures of a run. Colours: normal blue, abnormal orange, told apart also without colour by place and legend."""
 
+from typing import Literal
+
 import cv2
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import confusion_matrix, roc_curve
@@ -48,7 +51,7 @@ def draw_score_histogram(predictions: pd.DataFrame, threshold: float) -> Figure:
     axis = figure.subplots()
     for label, name, colour in ((NORMAL, "normal", NORMAL_COLOUR), (ABNORMAL, "abnormal", ABNORMAL_COLOUR)):
         scores = test.loc[test["label"] == label, "anomaly_score"]
-        axis.hist(scores, bins=np.linspace(0, 1, 41), color=colour, alpha=0.75, label=f"{name} ({len(scores)})")
+        axis.hist(scores, bins=40, range=(0, 1), color=colour, alpha=0.75, label=f"{name} ({len(scores)})")
     axis.axvline(threshold, color=THRESHOLD_COLOUR, linestyle="--", linewidth=1, label=f"threshold {threshold:.3f}")
     axis.set(xlabel="anomaly score", ylabel="test images", yscale="log", xlim=(0, 1))
     axis.set_title("Anomaly score by class", loc="left")
@@ -119,7 +122,7 @@ def _drawn_test(predictions: pd.DataFrame) -> pd.DataFrame:
     return predictions[(predictions["split"] == "test") & (predictions["kind"] != KIND_NULL)]
 
 
-def _finish(axis: object, legend: str = "best") -> None:
+def _finish(axis: Axes, legend: Literal["best", "lower right"] = "best") -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(alpha=0.25)
-    axis.legend(frameon=False, loc=legend)
+    axis.legend(loc=legend, frameon=False)

@@ -29,7 +29,16 @@ SERVED_MODULES = (
     "model/scorer.py",
 )
 
-REQUIREMENTS = ("mlflow", "numpy", "opencv-python-headless", "pandas", "pyarrow", "safetensors", "torch", "transformers")
+REQUIREMENTS = (
+    "mlflow",
+    "numpy",
+    "opencv-python-headless",
+    "pandas",
+    "pyarrow",
+    "safetensors",
+    "torch",
+    "transformers",
+)
 
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec("binary", "image")]),

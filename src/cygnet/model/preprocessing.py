@@ -3,8 +3,8 @@
 Training, `predictions` and the served model all go through here. The numbers are those of the checkpoint's own
 `preprocessor_config.json`, and travel with the model in the same file.
 
-torch is imported where it is used: nodes name this module's classes in their annotations, and the command line must stay
-quick.
+torch is imported where it is used: nodes name this module's classes in their annotations, and the command line must
+stay quick.
 """
 
 import json

@@ -44,7 +44,7 @@ class Scorer:
         calibration: Calibration,
         crop_horizontal_bias: float,
     ) -> None:
-        self.model = model.float().eval()
+        self.model = model.eval()
         self.preprocessing = preprocessing
         self.calibration = calibration
         self.crop_horizontal_bias = crop_horizontal_bias

@@ -1,18 +1,19 @@
 """The model as MLflow serves it: models-from-code, so this file is its code and `Scorer`'s folder its weights.
 
-A request has a column `image`: the bytes of a JPEG, PNG, WebP, BMP or TIFF (base64 in JSON). The parameter `cropped` says
-what they are: `false`, the default, a whole frame, which is cropped and resized as ingestion does; `true`, an image of
-the scene that is cropped already. The answer has a row per image: `logit_abnormal`, `logit_normal` (calibrated),
-`anomaly_score`, `is_anomalous`.
+A request has a column `image`: the bytes of a JPEG, PNG, WebP, BMP or TIFF (base64 in JSON). The parameter `cropped`
+says what they are: `false`, the default, a whole frame, which is cropped and resized as ingestion does; `true`, an
+image of the scene that is cropped already. The answer has a row per image: `logit_abnormal`, `logit_normal`
+(calibrated), `anomaly_score`, `is_anomalous`.
 """
 
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from cygnet.model.scorer import Scorer
 

@@ -4,6 +4,8 @@ A patch of area A is a polygon of 5-9 vertices at even angles around a circle of
 0.5-1.5 r. All patches are drawn on one array with one `cv2.fillPoly` each.
 """
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 
@@ -20,7 +22,7 @@ def draw_polygons(image: np.ndarray, rng: np.random.Generator, severity: float, 
     Args:
         image: `(H, W, 3)` uint8.
         rng: The row's generator.
-        severity: 0-1, moves within the preset's range: how many edge patches (`image`), which share of the pixels (`frame`).
+        severity: 0-1, moves within the preset's range: number of edge patches (`image`), share of pixels (`frame`).
         polygon: The settings.
 
     Returns:
@@ -68,9 +70,7 @@ def _image_patches(
     low, high = preset.edge_patches
     count = low + min(int(severity * (high - low + 1)), high - low)
     places = [centre, *(_edge_place(height, width, rng, preset.edge_band_frac) for _ in range(count))]
-    return [
-        (place, preset.patch_area_px, SALT if rng.random() < preset.salt_vs_pepper else PEPPER) for place in places
-    ]
+    return [(place, preset.patch_area_px, SALT if rng.random() < preset.salt_vs_pepper else PEPPER) for place in places]
 
 
 def _edge_place(height: int, width: int, rng: np.random.Generator, band_frac: float) -> tuple[float, float]:
@@ -91,6 +91,8 @@ def _frame_patches(
     patches: list[Patch] = []
     for value, (fewest, most) in ((SALT, preset.salt_patches), (PEPPER, preset.pepper_patches)):
         count = int(rng.integers(fewest, most + 1))
-        areas_px = shares_px[value] * rng.dirichlet(np.ones(count)) if count and shares_px[value] > 0 else []
+        areas_px: Iterable[float] = (
+            shares_px[value] * rng.dirichlet(np.ones(count)) if count and shares_px[value] > 0 else []
+        )
         patches += [((rng.uniform(0, width), rng.uniform(0, height)), float(area), value) for area in areas_px]
     return patches

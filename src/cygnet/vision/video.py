@@ -5,6 +5,7 @@ are grabbed (decoded by the codec, not converted to pixels), which makes samplin
 times as fast as reading all of them. Whatever fails becomes a row with a `reason`; the frames before it are kept.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,8 @@ def sample_video(path: Path, interval_s: float) -> Iterator[Sample]:
     Raises:
         ShortVideoError: After the last good frame, when the header promised more; or when nothing decodes at all.
     """
+    # without it FFmpeg paints over the half of a frame that a truncated file lacks, and calls it good
+    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "fflags;discardcorrupt")
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
         yield from _nearest_to_ticks(capture, path.name, interval_s)

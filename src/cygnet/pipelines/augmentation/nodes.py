@@ -48,7 +48,10 @@ def _plan_copies(rows: DataFrame, augmentation: Augmentation) -> DataFrame:
         after those of the rows with the same content.
     """
     train = rows.filter(F.col("split") == "train").select(
-        "image_id", "label", F.sha2("image", 256).alias("content"), F.xxhash64(F.lit(augmentation.seed), "image_id").alias("draw")
+        "image_id",
+        "label",
+        F.sha2("image", 256).alias("content"),
+        F.xxhash64(F.lit(augmentation.seed), "image_id").alias("draw"),
     )
     sizes = {row["label"]: row["count"] for row in train.groupBy("label").count().collect()}
     targets = {NORMAL: augmentation.counts.normal, ABNORMAL: augmentation.counts.abnormal}

@@ -96,7 +96,11 @@ def split_sources(frames: DataFrame, ingestion: Ingestion) -> pd.DataFrame:
     good = frames.filter("image is not null").select("source", "timestamp_s")
     spans = (
         good.groupBy("source")
-        .agg(F.min("timestamp_s").alias("first_s"), F.max("timestamp_s").alias("last_s"), F.count("*").alias("frames"))
+        .agg(
+            F.min("timestamp_s").alias("first_s"),
+            F.max("timestamp_s").alias("last_s"),
+            F.count("*").alias("frames"),
+        )
         .orderBy("source")
         .toPandas()
     )
@@ -109,8 +113,9 @@ def split_sources(frames: DataFrame, ingestion: Ingestion) -> pd.DataFrame:
     empty = [name for name in SPLITS if not counts.get(name)]
     if empty:
         msg = (
-            f"The split {' and '.join(empty)} has no frames, of {spans['frames'].sum()} that decoded: give a longer video, "
-            f"or lower ingestion.interval_s ({ingestion.interval_s:g}) or ingestion.split.gap_s ({ingestion.split.gap_s:g})."
+            f"The split {' and '.join(empty)} has no frames, of {spans['frames'].sum()} that decoded: give a longer "
+            f"video, or lower ingestion.interval_s ({ingestion.interval_s:g}) or ingestion.split.gap_s "
+            f"({ingestion.split.gap_s:g})."
         )
         raise UserError(msg)
     logger.info(
@@ -137,9 +142,14 @@ def make_images(
     Returns:
         The table `images`: 256x256 JPEG. Frames in a gap are left out.
     """
-    labels = get_session().createDataFrame(frame_labels, "frame_id string, label int, label_source string, image_name string")
+    labels = get_session().createDataFrame(
+        frame_labels, "frame_id string, label int, label_source string, image_name string"
+    )
     rows = (
-        with_split(frames.filter("image is not null").select("frame_id", "source", "timestamp_s", "image"), source_splits)
+        with_split(
+            frames.filter("image is not null").select("frame_id", "source", "timestamp_s", "image"),
+            source_splits,
+        )
         .filter("split is not null")
         .join(F.broadcast(labels), "frame_id", "left")
         .select(
@@ -169,8 +179,12 @@ def list_rejects(
     """
     failed = frames.filter("reason is not null").select("source", "frame_id", "reason").orderBy("frame_id").toPandas()
     good = frames.filter("image is not null").select("source", "frame_id", "timestamp_s")
-    in_gaps = with_split(good, source_splits).filter("split is null").groupBy("source").count().orderBy("source").toPandas()
-    labels = get_session().createDataFrame(frame_labels, "frame_id string, label int, label_source string, image_name string")
+    in_gaps = (
+        with_split(good, source_splits).filter("split is null").groupBy("source").count().orderBy("source").toPandas()
+    )
+    labels = get_session().createDataFrame(
+        frame_labels, "frame_id string, label int, label_source string, image_name string"
+    )
     unused = labels.join(good, "frame_id", "left_anti").select("frame_id", "image_name").orderBy("frame_id").toPandas()
     parts = [
         failed.assign(image_name="", count=1),
@@ -180,7 +194,11 @@ def list_rejects(
     ]
     rejects = pd.concat([part[REJECT_COLUMNS] for part in parts if len(part)] or [label_rejects], ignore_index=True)
     if len(failed) or len(unused) or len(label_rejects):
-        logger.warning("%d frames failed, %d labels found no image: see rejects.", len(failed), len(unused) + len(label_rejects))
+        logger.warning(
+            "%d frames failed, %d labels found no image: see rejects.",
+            len(failed),
+            len(unused) + len(label_rejects),
+        )
     return rejects
 
 
@@ -204,7 +222,7 @@ def _the_one_frame(name: str, frame_ids: set[str]) -> str:
 
 def _one_per_frame(frame_labels: pd.DataFrame) -> pd.DataFrame:
     for frame_id, group in frame_labels.groupby("frame_id"):
-        if group["label"].nunique() > 1:
+        if len(set(group["label"])) > 1:
             msg = f"labels: {' and '.join(group['image_name'])} both name {frame_id} and disagree; keep one."
             raise UserError(msg)
     return frame_labels.drop_duplicates("frame_id").reset_index(drop=True)

@@ -15,7 +15,12 @@ def create_pipeline() -> Pipeline:
     """Read, split, label and crop the frames of all videos."""
     return Pipeline(
         [
-            node(match_labels, ["videos", "labels"], ["sources", "frame_labels", "label_rejects"], name="match_labels"),
+            node(
+                match_labels,
+                ["videos", "labels"],
+                ["sources", "frame_labels", "label_rejects"],
+                name="match_labels",
+            ),
             node(read_frames, ["sources", "params:ingestion"], "frames", name="read_frames"),
             node(split_sources, ["frames", "params:ingestion"], "source_splits", name="split_sources"),
             node(

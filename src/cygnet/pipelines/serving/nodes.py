@@ -47,7 +47,7 @@ def ask_endpoint(
             request_bytes, latency_ms = client.request_bytes, client.latency_ms
             for rows in iterate_rows(training_set, ["test"], serving.batch_size):
                 answer = client.score(list(rows["image"]), cropped=True)
-                answer["anomaly_score"] = softmax_abnormal(answer["logit_abnormal"], answer["logit_normal"])
+                answer["anomaly_score"] = softmax_abnormal(*answer[["logit_abnormal", "logit_normal"]].to_numpy().T)
                 keys = rows[["image_id", "frame_id", "label", "kind"]].reset_index(drop=True)
                 parts.append(pd.concat([keys, answer.drop(columns="is_anomalous")], axis=1))
     except EndpointError as error:

@@ -18,7 +18,14 @@ def create_pipeline() -> Pipeline:
             node(rescore_incumbent, ["incumbent", "training_set"], "incumbent_scores", name="rescore_incumbent"),
             node(
                 write_serving_report,
-                ["challenger", "endpoint_answers", "predictions", "incumbent", "incumbent_scores", "params:serving"],
+                [
+                    "challenger",
+                    "endpoint_answers",
+                    "predictions",
+                    "incumbent",
+                    "incumbent_scores",
+                    "params:serving",
+                ],
                 "serving_report",
                 name="write_serving_report",
             ),

@@ -53,9 +53,7 @@ def _draw_row(row: dict[str, Any], synthesis: Synthesis) -> Iterator[dict[str, A
     for kind, count in getattr(synthesis.kinds, split).items():
         for number in range(count):
             rng = generator(getattr(synthesis.seeds, split), frame_id, kind, number)
-            anomaly = draw_anomaly(
-                draws[kind], image, donor, rng, synthesis.severity, may_be_empty=kind == KIND_NULL
-            )
+            anomaly = draw_anomaly(draws[kind], image, donor, rng, synthesis.severity, may_be_empty=kind == KIND_NULL)
             yield {
                 "image_id": f"{frame_id}/{kind}-{number}",
                 "frame_id": frame_id,

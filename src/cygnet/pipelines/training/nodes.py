@@ -62,11 +62,12 @@ def fit_detector(training_set: pad.Dataset, training: Training) -> Fitted:
     """
     from cygnet.model.backbone import load_backbone
     from cygnet.model.data import load_examples
-    from cygnet.model.fit import fit
+    from cygnet.model.fit import fit, patches_per_side
 
     model, preprocessing = load_backbone(training)
-    train = load_examples(training_set, "train", preprocessing)
-    validation = load_examples(training_set, "validation", preprocessing)
+    side = patches_per_side(model)
+    train = load_examples(training_set, "train", preprocessing, side)
+    validation = load_examples(training_set, "validation", preprocessing, side)
     logger.info("Fitting on %d images, stopping by %d.", len(train.labels), len(validation.labels))
     return fit(model, preprocessing, train, validation, training)
 
@@ -80,6 +81,7 @@ def calibrate_detector(fitted: Fitted, training_set: pad.Dataset, ingestion: Ing
         ingestion: `crop_horizontal_bias`, which the scorer applies to whole frames.
     """
     from cygnet.model.calibrate import calibrate
+
     plain = Scorer(fitted.model, fitted.preprocessing, Calibration(1.0, 0.5), ingestion.crop_horizontal_bias)
     rows = _score_rows(plain, training_set, ["validation"])
     drawn = rows[rows["kind"] != KIND_NULL]
@@ -98,9 +100,7 @@ def score_held_out_rows(scorer: Scorer, training_set: pad.Dataset) -> pa.Table:
     return pa.Table.from_pandas(rows, schema=PREDICTIONS, preserve_index=False)
 
 
-def evaluate_detector(
-    predictions: pad.Dataset, scorer: Scorer, fitted: Fitted, training: Training
-) -> dict[str, Any]:
+def evaluate_detector(predictions: pad.Dataset, scorer: Scorer, fitted: Fitted, training: Training) -> dict[str, Any]:
     """Measure the detector on `test`.
 
     Returns:
@@ -134,7 +134,9 @@ def list_metrics(evaluation: dict[str, Any], fitted: Fitted) -> dict[str, Any]:
         Metric name to `{"value", "step"}`, or to a list of them.
     """
     metrics: dict[str, Any] = {
-        name: [{"value": float(value), "step": int(epoch)} for epoch, value in fitted.history[["epoch", name]].to_numpy()]
+        name: [
+            {"value": float(value), "step": int(epoch)} for epoch, value in fitted.history[["epoch", name]].to_numpy()
+        ]
         for name in ("learning_rate", "train_loss", "validation_nll")
     }
     for name, value in _flatten("test", {key: evaluation[key] for key in evaluation if key != "training"}):
@@ -142,9 +144,7 @@ def list_metrics(evaluation: dict[str, Any], fitted: Fitted) -> dict[str, Any]:
     return metrics
 
 
-def draw_figures(
-    predictions: pad.Dataset, scorer: Scorer, fitted: Fitted
-) -> tuple[Figure, Figure, Figure, Figure]:
+def draw_figures(predictions: pad.Dataset, scorer: Scorer, fitted: Fitted) -> tuple[Figure, Figure, Figure, Figure]:
     """Draw score histogram, ROC and confusion matrix of `test`, and the training curves."""
     from cygnet.model import figures
 
