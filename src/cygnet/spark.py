@@ -68,22 +68,24 @@ def _metadata(field: pa.Field) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
 
 
+def spread_rows(rows: DataFrame) -> DataFrame:
+    """Deal few and heavy rows out over `spark.sql.shuffle.partitions` tasks: Spark leaves a short list to one."""
+    return rows.repartition(int(get_session().conf.get("spark.sql.shuffle.partitions") or 1))
+
+
 def flat_map_rows(rows: DataFrame, function: Callable[[Row], Iterable[Row]], schema: pa.Schema) -> DataFrame:
     """Apply a pure row function to every row, in parallel, lazily.
 
-    The rows are first dealt out over `spark.sql.shuffle.partitions` tasks: image work is heavy in the processor and
-    light in bytes, so Spark's own splitting by size would leave it all to one core. What a row becomes must follow
-    from the row alone, never from its partition.
+    The parallelism is that of the rows: tables are written in small row groups and read a few megabytes per task (see
+    `conf/base/spark.yml`), so that no image is shuffled only to spread the work. What a row becomes must follow from
+    the row alone, never from its partition.
 
     Args:
         rows: Input rows.
         function: One row, as a dict, to any number of rows of `schema`. It runs in the workers.
         schema: The table that comes out.
     """
-    partitions = int(get_session().conf.get("spark.sql.shuffle.partitions") or 1)
-    return rows.repartition(partitions).mapInPandas(
-        partial(_map_batches, function=function, schema=schema), spark_schema(schema)
-    )
+    return rows.mapInPandas(partial(_map_batches, function=function, schema=schema), spark_schema(schema))
 
 
 def _map_batches(

@@ -37,12 +37,15 @@ class LabelsDataset(AbstractDataset[None, pd.DataFrame]):
         if self._filepath == self._default and not Path(self._filepath).exists():
             return check_labels(pd.DataFrame(columns=list(COLUMNS), dtype=str), self._filepath)
         try:
-            table = pd.read_csv(Path(self._filepath), dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False)
+            table = pd.read_csv(
+                Path(self._filepath), dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False
+            )
         except FileNotFoundError as error:
             msg = f"labels={self._filepath}: no such file."
             raise UserError(msg) from error
         except (ValueError, OSError) as error:
-            msg = f"labels={self._filepath}: no readable CSV with the columns {', '.join(COLUMNS)}: {str(error).strip()}."
+            reason = str(error).strip()
+            msg = f"labels={self._filepath}: no readable CSV with the columns {', '.join(COLUMNS)}: {reason}."
             raise UserError(msg) from error
         return check_labels(table, self._filepath)
 

@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors import SafetensorError
 
 from cygnet.errors import UserError
 from cygnet.model.preprocessing import FILE_NAME, Preprocessing
@@ -77,7 +78,7 @@ def _load(checkpoint: str) -> "tuple[PreTrainedModel, Preprocessing]":
             use_safetensors=True,
             dtype=torch.float32,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         msg = (
             f"training.checkpoint '{checkpoint}' can't be used: {reason}. Give the hub id or the folder of a ViT with "

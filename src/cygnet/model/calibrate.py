@@ -47,4 +47,5 @@ def max_f1_threshold(scores: np.ndarray, is_abnormal: np.ndarray) -> float:
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     best = float(thresholds[int(np.argmax(f1[:-1]))])
     lower = scores[scores < best]
-    return float(np.float32((best + lower.max()) / 2)) if len(lower) else best
+    middle = np.float32((best + lower.max()) / 2) if len(lower) else np.float32(best)
+    return float(middle) if not len(lower) or middle > lower.max() else best  # float32 can round it onto the lower

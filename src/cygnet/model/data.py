@@ -44,22 +44,17 @@ def load_examples(
         UserError: The split has no row of a class.
     """
     keys = read_keys(training_set, split)
+    check_classes(keys, split)
     keys = keys[keys["kind"] != KIND_NULL].reset_index(drop=True)
-    for name, label in LABELS.items():
-        if not (keys["label"] == label).any():
-            msg = (
-                f"The split {split} of training_set has no {name} image: check the labels and synthesis.kinds.{split}."
-            )
-            raise UserError(msg)
     place_of = {image_id: place for place, image_id in enumerate(keys["image_id"])}
     images = np.empty((len(keys), preprocessing.size_px, preprocessing.size_px, 3), np.uint8)
     coverage = np.empty((len(keys), patches_per_side, patches_per_side), np.float32)
     for rows in iterate_rows(training_set, [split], with_masks=True):
-        for row in rows.itertuples():
-            place = place_of.get(row.image_id)
+        for image_id, label, image, mask in rows[["image_id", "label", "image", "mask"]].to_numpy():
+            place = place_of.get(image_id)
             if place is not None:
-                images[place] = preprocessing.resize(decode_image(row.image))
-                coverage[place] = _coverage(row.mask, row.label, patches_per_side)
+                images[place] = preprocessing.resize(decode_image(image))
+                coverage[place] = _coverage(mask, label, patches_per_side)
     labels = torch.from_numpy(keys["label"].to_numpy(np.int64))
     return Examples(torch.from_numpy(images), labels, torch.from_numpy(coverage))
 
@@ -67,11 +62,23 @@ def load_examples(
 def _coverage(mask: bytes | None, label: int, patches_per_side: int) -> np.ndarray:
     """Share of each patch that is abnormal, `(G, G)`: none of a normal image, unknown for a labelled abnormal one."""
     if mask:
-        shrunk = cv2.resize(
-            decode_mask(mask), (patches_per_side, patches_per_side), interpolation=cv2.INTER_AREA
-        )
+        shrunk = cv2.resize(decode_mask(mask), (patches_per_side, patches_per_side), interpolation=cv2.INTER_AREA)
         return shrunk.astype(np.float32) / 255
     return np.full((patches_per_side, patches_per_side), 0 if label == NORMAL else np.nan, np.float32)
+
+
+def check_classes(keys: pd.DataFrame, split: str) -> None:
+    """Make sure that a split has both classes, `null` not counted.
+
+    Raises:
+        UserError: A class has no row.
+    """
+    present = set(keys.loc[keys["kind"] != KIND_NULL, "label"])
+    for name, label in LABELS.items():
+        if label not in present:
+            rows = f"The split {split} of training_set has no {name} image"
+            msg = f"{rows}: check the labels and synthesis.kinds.{split}."
+            raise UserError(msg)
 
 
 def read_keys(training_set: pad.Dataset, *splits: str) -> pd.DataFrame:

@@ -85,5 +85,5 @@ def describe_scores(scores: pd.Series) -> dict[str, float]:
 
 
 def _recall_at_fpr(rows: pd.DataFrame, fpr: float) -> float:
-    fprs, recalls, _ = roc_curve(rows["label"] == ABNORMAL, rows["anomaly_score"])
+    fprs, recalls, _ = roc_curve(rows["label"] == ABNORMAL, rows["anomaly_score"], drop_intermediate=False)
     return float(recalls[fprs <= fpr].max())

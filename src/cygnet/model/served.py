@@ -38,7 +38,7 @@ class ServedDetector(PythonModel):
         """
         cropped = bool((params or {}).get("cropped", False))
         try:
-            images = [self.scorer.decode(encoded, cropped=cropped) for encoded in model_input["image"]]
+            images = [self.scorer.decode(encoded, cropped=cropped) for encoded in model_input["image"].fillna(b"")]
         except ValueError as error:
             msg = f"An image of the request can't be decoded: {error}"
             raise MlflowException(msg, error_code=INVALID_PARAMETER_VALUE) from error

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import cv2
 import numpy as np
 
 from cygnet.parameters import Synthesis
@@ -36,8 +37,8 @@ class Anomaly:
 
 def changed_mask(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Mark the pixels that differ by more than 8 levels in any channel: `(H, W)` uint8, 255 = changed."""
-    difference = np.abs(before.astype(np.int16) - after.astype(np.int16)).max(axis=2)
-    return np.where(difference > CHANGED_LEVELS, 255, 0).astype(np.uint8)
+    blue, green, red = cv2.split(cv2.absdiff(before, after))
+    return cv2.threshold(cv2.max(cv2.max(blue, green), red), CHANGED_LEVELS, 255, cv2.THRESH_BINARY)[1]
 
 
 def make_kinds(synthesis: Synthesis) -> dict[str, Draw]:

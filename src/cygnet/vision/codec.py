@@ -15,7 +15,8 @@ def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
 
 def encode_png(image: np.ndarray) -> bytes:
     """Encode `(H, W, 3)` or `(H, W)` uint8 losslessly; quick rather than small."""
-    return cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+    settings = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB]
+    return cv2.imencode(".png", image, settings)[1].tobytes()
 
 
 def decode_image(encoded: bytes, reduction: int = 1) -> np.ndarray:

@@ -13,6 +13,8 @@ import numpy as np
 from cygnet.parameters import Augmentation, FixedCameraAugmentation, ReferenceAugmentation
 from cygnet.vision.rng import generator
 
+QUARTER_TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
+
 Pair = tuple[np.ndarray, np.ndarray | None]
 """Image `(H, H, 3)` uint8 and its mask `(H, H)` uint8, or None for a normal image."""
 
@@ -57,7 +59,8 @@ def apply_symmetry(pair: Pair, symmetry: tuple[bool, int]) -> Pair:
     flip, turns = symmetry
 
     def move(array: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(np.rot90(array[:, ::-1] if flip else array, turns))
+        flipped = cv2.flip(array, 1) if flip else array
+        return cv2.rotate(flipped, QUARTER_TURNS[turns]) if turns else flipped
 
     image, mask = pair
     return move(image), None if mask is None else move(mask)

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own
 from cygnet.errors import UserError
 from cygnet.parameters import Ingestion
 from cygnet.pipelines.ingestion.splits import cut_spans, with_split
-from cygnet.spark import flat_map_rows, get_session
+from cygnet.spark import flat_map_rows, get_session, spread_rows
 from cygnet.tables import FRAMES, IMAGES, LABELS, SPLITS
 from cygnet.vision.codec import encode_jpeg
 from cygnet.vision.crop import frame_to_image
@@ -77,7 +77,7 @@ def read_frames(sources: pd.DataFrame, ingestion: Ingestion) -> DataFrame:
         The table `frames`; a row that failed has a `reason` and no image.
     """
     read = partial(read_rows, interval_s=ingestion.interval_s, jpeg_quality=ingestion.frame_jpeg_quality)
-    return flat_map_rows(get_session().createDataFrame(sources), read, FRAMES)
+    return flat_map_rows(spread_rows(get_session().createDataFrame(sources)), read, FRAMES)
 
 
 def split_sources(frames: DataFrame, ingestion: Ingestion) -> pd.DataFrame:

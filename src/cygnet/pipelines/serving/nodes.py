@@ -100,8 +100,11 @@ def write_serving_report(
         "champion": None,
         "max_abs_score_difference": None,
     }
-    if answers.failure is not None:
-        return {**report, "passed": False, "reasons": [answers.failure]}
+    failure = answers.failure
+    if failure is None and answers.scores["anomaly_score"].isna().any():
+        failure = f"the endpoint answered {answers.scores['anomaly_score'].isna().sum()} images without a score"
+    if failure is not None:
+        return {**report, "passed": False, "reasons": [failure]}
     drawn = answers.scores[answers.scores["kind"] != KIND_NULL]
     report["normal"] = describe_normal(drawn.loc[drawn["label"] == NORMAL, "anomaly_score"])
     report["abnormal"] = describe_scores(drawn.loc[drawn["label"] == ABNORMAL, "anomaly_score"])
@@ -118,15 +121,17 @@ def refusal_reasons(report: dict[str, Any], gate: Gate) -> list[str]:
     """Name every limit that the challenger misses; empty, if it may be promoted."""
     reasons = []
     difference = report["max_abs_score_difference"]
-    if not difference <= gate.max_abs_score_difference:  # a NaN fails too
+    if difference is None:
+        reasons.append("the endpoint's answers and the test rows of predictions are not of the same images")
+    elif difference > gate.max_abs_score_difference:
         reasons.append(
             f"the endpoint's scores differ from predictions by up to {difference:.2g}, "
             f"allowed are {gate.max_abs_score_difference:g} (serving.gate.max_abs_score_difference)"
         )
-    if report["auroc"] < gate.min_auroc:
+    if not report["auroc"] >= gate.min_auroc:
         reasons.append(f"AUROC {report['auroc']:.4f} is below {gate.min_auroc:g} (serving.gate.min_auroc)")
     champion = report["champion"]
-    if champion and report["auroc"] < champion["auroc"] - gate.max_auroc_loss:
+    if champion and not report["auroc"] >= champion["auroc"] - gate.max_auroc_loss:
         reasons.append(
             f"AUROC {report['auroc']:.4f} is more than {gate.max_auroc_loss:g} (serving.gate.max_auroc_loss) below the "
             f"champion's {champion['auroc']:.4f} (version {champion['version']}) on the same images"
@@ -148,14 +153,14 @@ def promote(challenger: ModelVersion, serving_report: dict[str, Any]) -> ModelVe
     return challenger
 
 
-def _largest_difference(scores: pd.DataFrame, predictions: pad.Dataset) -> float:
-    """Largest absolute difference of the scores over all test rows; NaN if a row is missing on either side."""
+def _largest_difference(scores: pd.DataFrame, predictions: pad.Dataset) -> float | None:
+    """Largest absolute difference of the scores over all test rows; None if a row is missing on either side."""
     offline = predictions.to_table(
         columns=["image_id", "anomaly_score"], filter=pad.field("split") == "test"
     ).to_pandas()
     both = scores.merge(offline, on="image_id", how="outer", suffixes=("_served", "_offline"))
     difference = (both["anomaly_score_served"] - both["anomaly_score_offline"]).abs()
-    return float(difference.max(skipna=False))
+    return None if difference.isna().any() else float(difference.max())
 
 
 def _mean_and_max(values: list[int]) -> dict[str, float] | None:

@@ -61,9 +61,10 @@ def fit_detector(training_set: pad.Dataset, training: Training) -> Fitted:
         UserError: The checkpoint can't be used, or a split lacks a class.
     """
     from cygnet.model.backbone import load_backbone
-    from cygnet.model.data import load_examples
+    from cygnet.model.data import check_classes, load_examples, read_keys
     from cygnet.model.fit import fit, patches_per_side
 
+    check_classes(read_keys(training_set, "test"), "test")
     model, preprocessing = load_backbone(training)
     side = patches_per_side(model)
     train = load_examples(training_set, "train", preprocessing, side)

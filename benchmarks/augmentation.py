@@ -1,0 +1,139 @@
+"""From 100 frames to 800 normal and 200 abnormal rows in Spark: one pass against one plan per round, unioned.
+
+Both sides read the same table of 256x256 JPEGs in the same session and write theirs to Parquet.
+
+The baseline is the reference's way, as described: in each of 8 rounds a scalar `pandas_udf` decodes all frames with
+PIL, applies a random non-empty subset of flips, turns and an affine map, and encodes; in 2 further rounds another
+draws 1-7 polygon patches; all rounds are unioned and cut to 800 and 200 rows. Each image passes PIL and JPEG once, no
+mask is made.
+
+Ours is what the two pipelines do for the same rows: `draw_anomalies` (2 per frame, lossless, with masks), written to
+Parquet and read back, and `make_training_set`, which also varies the abnormal rows and their masks. The second row
+leaves the drawing out of both sides: the anomalies are there, and the baseline's 2 abnormal rounds augment them.
+"""
+
+import tempfile
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own documentation uses
+from pyspark.sql.functions import pandas_udf
+
+from benchmarks import plain
+from benchmarks.inputs import full_hd_frames
+from benchmarks.measure import Result, compare
+from benchmarks.session import parameters_of, partitions, spark, write
+from cygnet.parameters import Augmentation, Synthesis
+from cygnet.pipelines.augmentation.nodes import make_training_set
+from cygnet.pipelines.synthesis.nodes import draw_anomalies
+from cygnet.tables import ABNORMAL, IMAGES, NORMAL
+from cygnet.vision.codec import decode_image, encode_jpeg
+from cygnet.vision.crop import crop_square
+
+BASE_FRAMES = 100
+COUNTS = {NORMAL: 800, ABNORMAL: 200}
+ROUNDS = {label: count // BASE_FRAMES for label, count in COUNTS.items()}
+ASKED = 4
+
+
+def run() -> list[Result]:
+    augmentation = Augmentation.model_validate(parameters_of("augmentation"))
+    assert augmentation.counts.model_dump() == {"normal": COUNTS[NORMAL], "abnormal": COUNTS[ABNORMAL]}
+    synthesis = _two_per_frame(Synthesis.model_validate(parameters_of("synthesis")))
+    with tempfile.TemporaryDirectory(prefix="cygnet-bench-") as folder:
+        _write_images(Path(folder, "images"))
+        images = spark().read.parquet(f"{folder}/images")
+        anomalies = _stored(draw_anomalies(images, synthesis), f"{folder}/anomalies")
+        whole = _compare(
+            "100 frames to 800 + 200 rows in Spark",
+            lambda: _in_rounds(images, images, _draw_series),
+            lambda: make_training_set(
+                images, _stored(draw_anomalies(images, synthesis), f"{folder}/drawn"), augmentation
+            ),
+            folder,
+        )
+        varying = _compare(
+            "the same, anomalies drawn before",
+            lambda: _in_rounds(images, anomalies, _augment_series),
+            lambda: make_training_set(images, anomalies, augmentation),
+            folder,
+        )
+    return [whole, varying]
+
+
+def _two_per_frame(synthesis: Synthesis) -> Synthesis:
+    train = {"polygon": ROUNDS[ABNORMAL]}
+    return synthesis.model_copy(update={"kinds": synthesis.kinds.model_copy(update={"train": train})})
+
+
+def _compare(what: str, baseline: Callable[[], DataFrame], ours: Callable[[], DataFrame], folder: str) -> Result:
+    result = compare(
+        what,
+        lambda: write(baseline(), f"{folder}/baseline"),
+        lambda: write(ours(), f"{folder}/ours"),
+        items=sum(COUNTS.values()),
+        item="row",
+        asked=ASKED,
+        repetitions=5,
+    )
+    for side in ("baseline", "ours"):
+        _check_rows(f"{folder}/{side}")
+    return result
+
+
+def _in_rounds(
+    images: DataFrame, abnormal_images: DataFrame, make_abnormal: Callable[[pd.Series], pd.Series]
+) -> DataFrame:
+    return _rounds(images, _augment_series, NORMAL).unionByName(_rounds(abnormal_images, make_abnormal, ABNORMAL))
+
+
+def _rounds(images: DataFrame, change_series: Callable[[pd.Series], pd.Series], label: int) -> DataFrame:
+    change = pandas_udf(change_series, "binary")
+    one = images.select("frame_id", F.lit(label).alias("label"), change("image").alias("image"))
+    return reduce(DataFrame.unionByName, [one] * ROUNDS[label]).limit(COUNTS[label])
+
+
+def _augment_series(images: pd.Series) -> pd.Series:
+    return images.apply(lambda encoded: plain.to_jpeg(plain.augment(plain.open_rgb(encoded))))
+
+
+def _draw_series(images: pd.Series) -> pd.Series:
+    return images.apply(
+        lambda encoded: plain.to_jpeg(plain.draw_patches(plain.open_rgb(encoded), plain.RANDOM.randint(0, 6)))
+    )
+
+
+def _stored(rows: DataFrame, folder: str) -> DataFrame:
+    write(rows, folder)
+    return spark().read.parquet(folder)
+
+
+def _write_images(folder: Path) -> None:
+    rows = []
+    for number in range(BASE_FRAMES):
+        frame = full_hd_frames()[number % len(full_hd_frames())]
+        shifted = crop_square(frame, number / BASE_FRAMES)  # no two images with the same pixels
+        image = cv2.resize(shifted, (plain.SIZE_PX, plain.SIZE_PX), interpolation=cv2.INTER_AREA)
+        name = f"swan/{number:06d}"
+        rows.append((name, name, "train", NORMAL, "default", encode_jpeg(image, plain.JPEG_QUALITY)))
+    folder.mkdir()
+    for part in range(partitions()):
+        columns = dict(zip(IMAGES.names, zip(*rows[part :: partitions()], strict=True), strict=True))
+        pq.write_table(
+            pa.table({key: list(column) for key, column in columns.items()}, IMAGES), folder / f"{part}.parquet"
+        )
+
+
+def _check_rows(folder: str) -> None:
+    rows = pq.read_table(folder, columns=["label", "image"])
+    labels, counts = np.unique(rows["label"].to_numpy(), return_counts=True)
+    assert dict(zip(labels.tolist(), counts.tolist(), strict=True)) == COUNTS
+    encoded = rows["image"].to_pylist()
+    assert {decode_image(image).shape for image in encoded[::50]} == {(plain.SIZE_PX, plain.SIZE_PX, 3)}

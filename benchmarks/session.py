@@ -1,0 +1,41 @@
+"""The Spark session and the parameters of a run on this machine, read from `conf/base` as Kedro reads them."""
+
+import warnings
+from functools import cache
+from typing import Any
+
+from kedro.config import OmegaConfigLoader
+from pyspark.sql import DataFrame, SparkSession
+
+from benchmarks.inputs import ROOT
+from cygnet.spark import start_session
+
+
+@cache
+def configuration() -> OmegaConfigLoader:
+    """Open `conf/base`, and nothing that a user put into `conf/local`."""
+    with warnings.catch_warnings(action="ignore"):  # not above: Spark's workers need no mlflow, which takes seconds
+        from cygnet.settings import CONFIG_LOADER_ARGS
+
+    return OmegaConfigLoader(str(ROOT / "conf"), env="base", **CONFIG_LOADER_ARGS)
+
+
+def parameters_of(pipeline: str) -> dict[str, Any]:
+    """Give the default parameters of one pipeline."""
+    return configuration()["parameters"][pipeline]
+
+
+@cache
+def spark() -> SparkSession:
+    """Start the one session that both sides of all benchmarks run in."""
+    return start_session(configuration()["spark"])
+
+
+def partitions() -> int:
+    """Give the number of tasks that images are dealt out to."""
+    return int(configuration()["spark"]["spark.sql.shuffle.partitions"])
+
+
+def write(rows: DataFrame, folder: str) -> None:
+    """Write Parquet: what makes Spark do the work."""
+    rows.write.mode("overwrite").parquet(folder)

@@ -1,0 +1,141 @@
+"""What labels promise: one label for each image, or one sentence about the file."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from kedro.io import DatasetError
+
+from cygnet.datasets.labels import LabelsDataset
+from cygnet.errors import UserError
+
+HEADER = "image_name,label,confidence,notes\n"
+DEFAULT = {"filepath": "data/01_raw/labels.csv"}
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Callable[[str | bytes], LabelsDataset]:
+    """Give a maker of labels: `labels(content)` is the dataset of a CSV with that content."""
+
+    def make(content: str | bytes) -> LabelsDataset:
+        path = tmp_path / "labels.csv"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return LabelsDataset(filepath=str(path), default=DEFAULT)
+
+    return make
+
+
+def loaded(dataset: LabelsDataset) -> list[tuple[str, str, str]]:
+    """The rows of the labels: image, label, source."""
+    table = dataset.load()
+    assert list(table.columns) == ["image_name", "label", "source"]
+    return [tuple(row) for row in table.itertuples(index=False)]
+
+
+def refusal(dataset: LabelsDataset) -> str:
+    """The one-line message by which the labels are refused; Kedro wraps what a dataset raises."""
+    with pytest.raises(DatasetError) as refused:
+        dataset.load()
+    assert isinstance(refused.value.__cause__, UserError)
+    message = refused.value.__cause__.message
+    assert message.startswith("labels=")
+    assert "\n" not in message
+    return message
+
+
+CSV = Callable[[str | bytes], LabelsDataset]
+
+
+def test_labels_come_with_their_image_and_are_human_if_nothing_else_is_said(labels: CSV) -> None:
+    dataset = labels(HEADER + "swan/000001,abnormal,0.9,a duck\nswan/000002,normal,,\n")
+    assert loaded(dataset) == [("swan/000001", "abnormal", "human"), ("swan/000002", "normal", "human")]
+
+
+def test_source_is_taken_from_its_column_and_human_where_it_is_empty(labels: CSV) -> None:
+    dataset = labels("source,image_name,label,confidence,notes\nllm,a,normal,1,\n,b,normal,1,\nHuman,c,normal,1,\n")
+    assert loaded(dataset) == [("a", "normal", "llm"), ("b", "normal", "human"), ("c", "normal", "human")]
+
+
+def test_header_alone_gives_no_labels(labels: CSV) -> None:
+    assert loaded(labels(HEADER)) == []
+
+
+def test_spaces_capital_letters_and_a_byte_order_mark_do_not_matter(labels: CSV) -> None:
+    assert loaded(labels("\ufeff" + HEADER + "  swan/000001 , AbNormal ,0.9,\n")) == [
+        ("swan/000001", "abnormal", "human")
+    ]
+
+
+def test_name_of_an_image_is_text_whatever_it_looks_like(labels: CSV) -> None:
+    assert [row[0] for row in loaded(labels(HEADER + "0001,normal,,\nNA,normal,,\nnull,normal,,\n"))] == [
+        "0001",
+        "NA",
+        "null",
+    ]
+
+
+def test_comma_at_the_end_of_the_rows_does_not_shift_the_columns(labels: CSV) -> None:
+    assert loaded(labels(HEADER + "a,normal,1,sharp,\nb,abnormal,1,a duck, two\n")) == [
+        ("a", "normal", "human"),
+        ("b", "abnormal", "human"),
+    ]
+
+
+def test_duplicates_that_agree_are_one_label(labels: CSV) -> None:
+    dataset = labels(HEADER + "a,normal,0.9,\nb,abnormal,1,\na, Normal,0.4,again\n")
+    assert loaded(dataset) == [("a", "normal", "human"), ("b", "abnormal", "human")]
+
+
+def test_duplicates_that_differ_are_refused_with_the_image(labels: CSV) -> None:
+    assert "swan/000007 is labelled normal and abnormal" in refusal(
+        labels(HEADER + "swan/000007,normal,,\nb,normal,,\nswan/000007,abnormal,,\n")
+    )
+
+
+def test_missing_columns_are_named(labels: CSV) -> None:
+    assert "columns label, notes are missing" in refusal(labels("image_name,confidence\na,1\n"))
+
+
+@pytest.mark.parametrize("label", ["odd", "", "0"])
+def test_unknown_label_is_refused_with_its_image_and_what_is_allowed(label: str, labels: CSV) -> None:
+    message = refusal(labels(HEADER + f"a,normal,,\nb,{label},,\n"))
+    assert f"b has the label '{label}', allowed are abnormal and normal" in message
+
+
+def test_unknown_source_is_refused_with_its_image_and_what_is_allowed(labels: CSV) -> None:
+    message = refusal(labels(HEADER.strip() + ",source\na,normal,,,oracle\n"))
+    assert "a has the source 'oracle', allowed are human and llm" in message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        HEADER.encode() + "\u00e9,normal,,\n".encode("latin-1"),
+        HEADER + "a,normal,,\na,normal,,,,\n",
+        HEADER + '"a,',
+    ],
+    ids=["empty", "not-utf-8", "ragged", "open-quote"],
+)
+def test_unreadable_file_is_refused_in_one_line(content: str | bytes, labels: CSV) -> None:
+    assert "no readable CSV with the columns image_name, label, confidence, notes" in refusal(labels(content))
+
+
+def test_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    assert "no readable CSV" in refusal(LabelsDataset(filepath=str(tmp_path), default=DEFAULT))
+
+
+def test_default_file_need_not_exist(tmp_path: Path) -> None:
+    path = str(tmp_path / "labels.csv")
+    assert loaded(LabelsDataset(filepath=path, default={"filepath": path})) == []
+
+
+def test_default_file_that_exists_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(HEADER + "a,abnormal,,\n")
+    assert loaded(LabelsDataset(filepath=str(path), default={"filepath": str(path)})) == [("a", "abnormal", "human")]
+
+
+def test_missing_file_that_was_asked_for_is_refused_with_its_name(tmp_path: Path) -> None:
+    path = str(tmp_path / "mine.csv")
+    assert refusal(LabelsDataset(filepath=path, default=DEFAULT)) == f"labels={path}: no such file."

@@ -1,0 +1,47 @@
+"""Fixtures for the detector: a ViT of one layer, and a store to log it to."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from cygnet.model.scorer import Scorer
+from cygnet.parameters import Parameters, Training
+from toys import toy_scorer, toy_training, tracked
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Keep torch to one thread: models this small only wait for the others."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep transformers from the network: the variable is read at import, so the constant is set too."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture(scope="session")
+def training(parameters: dict[str, Parameters]) -> Training:
+    """Give parameters of training with a tiny ViT."""
+    return toy_training(parameters["training"])
+
+
+@pytest.fixture(scope="session")
+def scorer(training: Training) -> Scorer:
+    """Give a scorer that was never fitted."""
+    return toy_scorer(training)
+
+
+@pytest.fixture
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Track in the store that all tests of this session share; give its folder."""
+    folder = tmp_path_factory.getbasetemp() / "mlflow"
+    with tracked(folder):
+        yield folder

@@ -1,0 +1,204 @@
+"""The nodes that run on Spark: same seed, same bytes, whatever the partitions; and the rules of the tables."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+import cygnet
+from cygnet.errors import UserError
+from cygnet.parameters import Parameters
+from cygnet.pipelines.augmentation.nodes import make_training_set
+from cygnet.pipelines.ingestion.nodes import list_rejects, make_images, match_labels, read_frames, split_sources
+from cygnet.pipelines.synthesis.nodes import _with_donor, draw_anomalies
+from cygnet.spark import flat_map_rows, spark_schema, start_session
+from cygnet.tables import IMAGES, TRAINING_SET
+from cygnet.vision.codec import decode_image, decode_mask, encode_jpeg
+
+LOG4J = Path(cygnet.__file__).parent / "log4j2.properties"
+
+
+@pytest.fixture(scope="module")
+def spark() -> Iterator[SparkSession]:
+    session = start_session(
+        {
+            "spark.master": "local[2]",
+            "spark.ui.enabled": "false",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.driver.host": "127.0.0.1",
+            "spark.sql.shuffle.partitions": "2",
+            "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={LOG4J}",
+        }
+    )
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def images(spark: SparkSession, scene: Callable[..., np.ndarray]) -> DataFrame:
+    """Twelve images, two of them with the same pixels, one labelled abnormal."""
+    splits = ["train"] * 8 + ["validation"] * 2 + ["test"] * 2
+    rows = [
+        {
+            "image_id": f"s/{index:06d}",
+            "frame_id": f"s/{index:06d}",
+            "split": split,
+            "label": 0 if index == 5 else 1,
+            "label_source": "default",
+            "image": encode_jpeg(scene(0 if index == 1 else index), 95),
+        }
+        for index, split in enumerate(splits)
+    ]
+    return spark.createDataFrame(pd.DataFrame(rows, columns=IMAGES.names), spark_schema(IMAGES)).cache()
+
+
+def small(parameters: dict[str, Parameters]) -> Parameters:
+    base = parameters["augmentation"]
+    return base.model_copy(update={"counts": base.counts.model_copy(update={"normal": 90, "abnormal": 30})})
+
+
+def collect(rows: DataFrame) -> pd.DataFrame:
+    return rows.toPandas().sort_values("image_id", ignore_index=True)
+
+
+def test_partitions_change_no_byte(spark: SparkSession, images: DataFrame, parameters: dict[str, Parameters]) -> None:
+    def run(partitions: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+        spark.conf.set("spark.sql.shuffle.partitions", str(partitions))
+        anomalies = draw_anomalies(images.repartition(partitions), parameters["synthesis"])
+        return collect(anomalies), collect(make_training_set(images, anomalies, small(parameters)))
+
+    few, many = run(1), run(5)
+    spark.conf.set("spark.sql.shuffle.partitions", "2")
+    pd.testing.assert_frame_equal(few[0], many[0])
+    pd.testing.assert_frame_equal(few[1], many[1])
+
+
+def test_anomalies_are_drawn_on_normal_frames_alone_and_their_masks_are_what_changed(
+    images: DataFrame, parameters: dict[str, Parameters]
+) -> None:
+    before = {row["frame_id"]: decode_image(bytes(row["image"])) for row in images.collect()}
+    anomalies = collect(draw_anomalies(images, parameters["synthesis"]))
+    assert "s/000005" not in set(anomalies["frame_id"])
+    assert anomalies.groupby(["split", "kind"]).size().to_dict() == {
+        ("train", "polygon"): 7 * 4,
+        ("validation", "polygon"): 4,
+        ("test", "polygon"): 4,
+        ("test", "null"): 2,
+    }
+    for row in anomalies.itertuples():
+        image, mask = decode_image(row.image), decode_mask(row.mask)
+        changed = np.abs(image.astype(int) - before[row.frame_id].astype(int)).max(axis=2) > 8
+        np.testing.assert_array_equal(mask == 255, changed)
+        assert row.area_frac == pytest.approx(changed.mean(), abs=1e-6)
+
+
+def test_the_seed_of_a_split_changes_that_split_alone(images: DataFrame, parameters: dict[str, Parameters]) -> None:
+    synthesis = parameters["synthesis"]
+    other = synthesis.model_copy(update={"seeds": synthesis.seeds.model_copy(update={"train": 999})})
+    first, second = collect(draw_anomalies(images, synthesis)), collect(draw_anomalies(images, other))
+    same = first["image"] == second["image"]
+    assert same[first["split"] != "train"].all()
+    assert not same[first["split"] == "train"].any()
+
+
+def test_a_donor_is_another_frame_of_the_same_split(images: DataFrame, parameters: dict[str, Parameters]) -> None:
+    normal = images.filter("label = 1").select("frame_id", "split", "image")
+    split_of = {row["frame_id"]: row["split"] for row in normal.collect()}
+    pairs = _with_donor(normal, parameters["synthesis"].seeds).select("frame_id", "donor_id").collect()
+    assert len(pairs) == len(split_of)
+    assert all(row["frame_id"] != row["donor_id"] for row in pairs)
+    assert all(split_of[row["frame_id"]] == split_of[row["donor_id"]] for row in pairs)
+
+
+def test_no_two_train_rows_are_the_same_image_even_where_frames_are(
+    images: DataFrame, parameters: dict[str, Parameters]
+) -> None:
+    rows = collect(make_training_set(images, draw_anomalies(images, parameters["synthesis"]), small(parameters)))
+    train = rows[rows["split"] == "train"]
+    assert train["label"].value_counts().to_dict() == {1: 90, 0: 30}
+    assert train["image"].nunique() == 120
+    assert list(rows.columns) == TRAINING_SET.names
+    assert set(train["kind"]) == {"none", "real", "polygon"}
+    assert rows.loc[rows["kind"].isin(["none", "real"]), "mask"].isna().all()
+    assert rows.loc[rows["kind"] == "polygon", "mask"].notna().all()
+
+
+def test_null_rows_end_as_the_very_bytes_of_their_normal_frame(
+    images: DataFrame, parameters: dict[str, Parameters]
+) -> None:
+    rows = collect(make_training_set(images, draw_anomalies(images, parameters["synthesis"]), small(parameters)))
+    test = rows[rows["split"] == "test"]
+    null, normal = (test[test["kind"] == kind].set_index("frame_id")["image"] for kind in ("null", "none"))
+    assert null.to_dict() == normal.to_dict()
+
+
+def test_a_train_split_without_a_class_stops_the_run(images: DataFrame, parameters: dict[str, Parameters]) -> None:
+    normal_only = images.filter("label = 1")
+    none = draw_anomalies(normal_only.filter("split = 'test'"), parameters["synthesis"])
+    with pytest.raises(UserError, match="has no abnormal image"):
+        make_training_set(normal_only, none, small(parameters))
+
+
+def test_several_videos_become_split_images_and_rejects(
+    spark: SparkSession, write_video: Callable[..., Path], parameters: dict[str, Parameters]
+) -> None:
+    ingestion = parameters["ingestion"]
+    sources = pd.DataFrame(
+        [
+            ("a", str(write_video("a.mp4", 40)), "video", 0),
+            ("b", str(write_video("b.avi", 50, codec="MJPG")), "video", 0),
+            ("c", "/nowhere.mp4", "video", 0),
+        ],
+        columns=["source", "path", "media", "file_index"],
+    )
+    labels = pd.DataFrame(
+        [("a_000001", "abnormal", "human"), ("b_000777", "normal", "llm"), ("z_000001", "normal", "human")],
+        columns=["image_name", "label", "source"],
+    )
+    sources, frame_labels, label_rejects = match_labels(sources, labels)
+    frames = read_frames(sources, ingestion).cache()
+    splits = split_sources(frames, ingestion)
+    images = make_images(frames, splits, frame_labels, ingestion).toPandas()
+    rejects = list_rejects(frames, splits, frame_labels, label_rejects)
+    assert frames.filter("source = 'a' and image is not null").count() == 40
+    assert frames.filter("source = 'b' and image is not null").count() == 50
+    assert images.groupby("frame_id").size().max() == 1
+    for _, group in images.groupby(images["frame_id"].str[0]):
+        indexes = group["frame_id"].str[2:].astype(int)
+        by_split = indexes.groupby(group["split"])
+        assert by_split.max()["train"] + 3 < by_split.min()["validation"]
+        assert by_split.max()["validation"] + 3 < by_split.min()["test"]
+    labelled = images.set_index("frame_id").loc["a/000001"]
+    assert (labelled["label"], labelled["label_source"]) == (0, "human")
+    assert "c/000000" in set(rejects["frame_id"])
+    assert set(rejects.loc[rejects["image_name"] != "", "image_name"]) == {"b_000777"}
+    gaps = rejects[rejects["reason"] == "in the gap between two splits"].set_index("source")["count"]
+    assert gaps["a"] == 40 - (images["frame_id"].str[0] == "a").sum()
+
+
+def test_a_source_too_short_to_split_stops_the_run(
+    spark: SparkSession, write_video: Callable[..., Path], parameters: dict[str, Parameters]
+) -> None:
+    sources = pd.DataFrame(
+        [("a", str(write_video("a.mp4", 5)), "video", 0)], columns=["source", "path", "media", "file_index"]
+    )
+    with pytest.raises(UserError, match="has no frames"):
+        split_sources(read_frames(sources, parameters["ingestion"]), parameters["ingestion"])
+
+
+def test_a_row_without_a_required_value_is_an_error(spark: SparkSession) -> None:
+    rows = spark.createDataFrame([(1,)], ["n"])
+    with pytest.raises(Exception, match="which every row must have"):
+        flat_map_rows(rows, lambda row: [{"image_id": "x"}], IMAGES).collect()
+
+
+def test_workers_run_the_interpreter_that_runs_the_driver(spark: SparkSession) -> None:
+    def name_interpreter(row: dict[str, object]) -> Iterator[dict[str, object]]:
+        yield {"image_id": sys.executable, "frame_id": "", "split": "", "label": 0, "label_source": "", "image": b"x"}
+
+    rows = flat_map_rows(spark.createDataFrame([(1,)], ["n"]), name_interpreter, IMAGES).collect()
+    assert rows[0]["image_id"] == sys.executable

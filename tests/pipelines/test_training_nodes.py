@@ -1,0 +1,74 @@
+"""What training's nodes promise: every held-out row is scored by the scorer that is served."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as pad
+import pytest
+
+from cygnet.errors import UserError
+from cygnet.model.calibrate import negative_log_likelihood
+from cygnet.model.fitted import Fitted
+from cygnet.model.scorer import Scorer
+from cygnet.parameters import Parameters, Training
+from cygnet.pipelines.training.nodes import calibrate_detector, fit_detector, score_held_out_rows
+from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL, PREDICTIONS, TRAINING_SET
+from cygnet.vision.codec import decode_image
+from toys import toy_row, toy_rows, toy_scorer, toy_training
+
+
+@pytest.fixture(scope="session")
+def training(parameters: dict[str, Parameters]) -> Training:
+    """Give parameters of training with a tiny ViT."""
+    return toy_training(parameters["training"], epochs=1)
+
+
+@pytest.fixture(scope="session")
+def scorer(training: Training) -> Scorer:
+    """Give a scorer that was never fitted."""
+    return toy_scorer(training)
+
+
+def with_controls(rows: pa.Table, *splits: str) -> pad.Dataset:
+    controls = [toy_row(f"{split}/0/control", ABNORMAL, split, kind=KIND_NULL) for split in splits]
+    return pad.dataset(pa.concat_tables([rows, pa.Table.from_pylist(controls, schema=TRAINING_SET)]))
+
+
+def test_predictions_have_each_held_out_row_once_controls_too(scorer: Scorer) -> None:
+    rows = toy_rows(per_class=3)
+    predictions = score_held_out_rows(scorer, with_controls(rows, "test"))
+    assert predictions.schema.equals(PREDICTIONS)
+    held_out = sorted(name for name in rows["image_id"].to_pylist() if not name.startswith("train"))
+    assert predictions["image_id"].to_pylist() == sorted([*held_out, "test/0/control"])
+    images = {row["image_id"]: row["image"] for row in rows.to_pylist()}
+    for row in predictions.to_pylist():
+        if row["kind"] != KIND_NULL:
+            expected = scorer.score([decode_image(images[row["image_id"]])]).iloc[0]
+            assert row["anomaly_score"] == pytest.approx(expected["anomaly_score"], abs=1e-5)
+
+
+def test_calibration_is_that_of_validation_without_controls(scorer: Scorer, parameters: dict[str, Parameters]) -> None:
+    rows = toy_rows(per_class=6)
+    fitted = Fitted(scorer.model, scorer.preprocessing, None, 0, 1.0)
+    plain, mixed = (
+        calibrate_detector(fitted, table, parameters["ingestion"])
+        for table in (pad.dataset(rows), with_controls(rows, "validation"))
+    )
+    assert mixed.calibration == plain.calibration
+    assert plain.crop_horizontal_bias == parameters["ingestion"].crop_horizontal_bias
+    validation = [row for row in rows.to_pylist() if row["split"] == "validation"]
+    labels = np.array([row["label"] for row in validation])
+    answer = plain.score([decode_image(row["image"]) for row in validation])
+    logits = answer[["logit_abnormal", "logit_normal"]].to_numpy() * plain.calibration.temperature
+    nlls = [
+        negative_log_likelihood(logits / temperature, labels)
+        for temperature in (plain.calibration.temperature, 0.5, 1.0, 2.0, 5.0)
+    ]
+    assert nlls[0] <= min(nlls) + 1e-6
+
+
+@pytest.mark.parametrize("label", [NORMAL, ABNORMAL])
+def test_test_split_without_a_class_stops_training_before_it_fits(label: int, training: Training) -> None:
+    rows = toy_rows(per_class=2, splits=("train", "validation"))
+    only = pa.Table.from_pylist([toy_row(f"test/{n}", label, "test") for n in range(2)], schema=TRAINING_SET)
+    with pytest.raises(UserError, match="test"):
+        fit_detector(pad.dataset(pa.concat_tables([rows, only])), training)

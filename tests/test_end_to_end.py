@@ -1,0 +1,239 @@
+"""Everything once, for real: `kedro run --env test` as a user types it, and runs that a user gets wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import mlflow
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from cygnet.model.evaluate import evaluate
+from cygnet.model.scorer import Calibration
+from cygnet.tables import NORMAL, TABLES
+
+PROJECT = Path(__file__).parents[1]
+KEDRO = str(Path(sys.executable).parent / "kedro")
+PLACES = {
+    "frames": "02_intermediate/frames",
+    "images": "03_primary/images",
+    "anomalies": "04_feature/anomalies",
+    "training_set": "05_model_input/training_set",
+    "predictions": "07_model_output/predictions",
+}
+
+
+def kedro_run(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `kedro run --env test` with its own data folder and tracker."""
+    environment = {**os.environ, "CYGNET_DATA": str(data), "DO_NOT_TRACK": "1"}
+    return subprocess.run(
+        [KEDRO, "run", "--env", "test", *arguments],
+        cwd=PROJECT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+
+def read(data: Path, table: str) -> pd.DataFrame:
+    return pq.read_table(data / PLACES[table]).to_pandas()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """Give the data folder of one whole run and what it printed."""
+    data = tmp_path_factory.mktemp("run")
+    result = kedro_run(data)
+    assert result.returncode == 0, result.stderr
+    return data, result
+
+
+def test_the_run_writes_every_report_and_says_where(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    data, result = finished
+    names = ["evaluation.json", "serving_report.json", "rejects.csv", "contact_sheet.png", "score_histogram.png"]
+    names += ["roc.png", "confusion.png", "training_curves.png"]
+    for name in names:
+        assert (data / "08_reporting" / name).stat().st_size > 0
+        assert str(data / "08_reporting" / name) in result.stderr
+
+
+def test_the_log_has_no_noise(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    _, result = finished
+    for noise in ("Traceback", "Warning", "WARN", "log4j", "incubator", "it/s]"):
+        assert noise not in result.stderr + result.stdout
+
+
+def test_tables_have_the_agreed_columns_and_types(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    data, _ = finished
+    for name, schema in TABLES.items():
+        stored = pq.read_schema(next((data / PLACES[name]).glob("*.parquet")))
+        assert [(field.name, field.type) for field in stored] == [(field.name, field.type) for field in schema]
+
+
+def test_no_frame_is_in_two_splits_and_neighbours_are_apart(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    data, _ = finished
+    split_of = read(data, "images").set_index("frame_id")["split"]
+    times = read(data, "frames").set_index("frame_id")["timestamp_s"]
+    for table in ("anomalies", "training_set", "predictions"):
+        rows = read(data, table)
+        assert (rows["split"] == rows["frame_id"].map(split_of)).all()
+    time_of = {split: times[split_of.index[split_of == split]] for split in ("train", "validation", "test")}
+    assert time_of["validation"].min() - time_of["train"].max() >= 0.3
+    assert time_of["test"].min() - time_of["validation"].max() >= 0.3
+
+
+def test_train_is_balanced_without_a_repeated_image_and_the_rest_is_not_augmented(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    data, _ = finished
+    rows, images = read(data, "training_set"), read(data, "images")
+    train = rows[rows["split"] == "train"]
+    assert train["label"].value_counts().to_dict() == {NORMAL: 60, 0: 40}
+    assert train["image"].nunique() == 100
+    for split in ("validation", "test"):
+        normal = rows[(rows["split"] == split) & (rows["kind"] == "none")]
+        assert sorted(normal["frame_id"]) == sorted(images.loc[images["split"] == split, "frame_id"])
+        assert (rows[(rows["split"] == split) & (rows["kind"] == "polygon")].groupby("frame_id").size() == 2).all()
+
+
+def test_evaluation_can_be_recomputed_from_predictions(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    data, _ = finished
+    report = json.loads((data / "08_reporting/evaluation.json").read_text())
+    calibration = Calibration(report["temperature"], report["threshold"])
+    again = evaluate(read(data, "predictions"), calibration, report["training"])
+    assert again == pytest.approx(report, nan_ok=True) or json.loads(json.dumps(again)) == report
+
+
+def test_the_control_kind_scores_like_normal(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    data, _ = finished
+    rows = read(data, "predictions")
+    scores = rows[rows["split"] == "test"].set_index("frame_id")
+    null, normal = (scores.loc[scores["kind"] == kind, "anomaly_score"].sort_index() for kind in ("null", "none"))
+    assert len(null) == len(normal) > 10
+    np.testing.assert_allclose(null, normal, atol=1e-6)
+
+
+def test_the_endpoint_answers_what_predictions_say(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    data, _ = finished
+    report = json.loads((data / "08_reporting/serving_report.json").read_text())
+    assert report["passed"] is True
+    assert report["reasons"] == []
+    assert report["max_abs_score_difference"] < 1e-4
+    assert report["request_bytes"]["max"] < 1_000_000
+
+
+def test_mlflow_has_parameters_history_figures_lineage_and_the_promoted_model(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    data, _ = finished
+    client = mlflow.MlflowClient(f"sqlite:///{data}/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("cygnet").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["training.small_vit.layers"] == "2"
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "validation_nll")] == [1, 2]
+    assert "test.auroc" in run.data.metrics
+    assert {item.path for item in client.list_artifacts(run.info.run_id)} >= {"figures", "reports"}
+    assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["training_set"]
+    champion = client.get_model_version_by_alias("cygnet-test", "champion")
+    assert champion.version == client.get_model_version_by_alias("cygnet-test", "challenger").version
+
+
+def test_serving_alone_in_a_fresh_process_compares_with_the_champion(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    data, _ = finished
+    result = kedro_run(data, "--pipelines", "serving")
+    assert result.returncode == 0, result.stderr
+    report = json.loads((data / "08_reporting/serving_report.json").read_text())
+    assert report["champion"]["auroc"] == pytest.approx(report["auroc"])
+
+
+def test_a_refused_challenger_is_not_promoted_and_the_report_says_why(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    data, _ = finished
+    result = kedro_run(
+        data, "--pipelines", "serving", "--params=serving.gate.min_auroc=1.0,serving.gate.max_auroc_loss=0"
+    )
+    report = json.loads((data / "08_reporting/serving_report.json").read_text())
+    if report["auroc"] == 1.0:
+        pytest.skip("the detector is perfect here: nothing to refuse")
+    assert result.returncode == 1
+    assert report["passed"] is False
+    assert "serving.gate.min_auroc" in report["reasons"][0]
+    assert "is not promoted" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--params=video=/nowhere/at_all.mp4"], "video=/nowhere/at_all.mp4: no such file or folder"),
+        (["--params=ingestion.interval_s=-1"], "'ingestion.interval_s' is -1"),
+        (["--params=ingestion.intervall_s=1"], "the nearest known one is 'ingestion.interval_s'"),
+        (["--params=vidoe=x.mp4"], "the nearest known one is 'video'"),
+        (["--params=training.epochs=many"], "'training.epochs' is 'many'"),
+        (["--params=labels=/nowhere/labels.csv"], "labels=/nowhere/labels.csv: no such file"),
+        (["--pipelines", "synthesis"], "There is no table 'images'"),
+        (["--pipelines", "serving"], "is the challenger: run"),
+    ],
+)
+def test_a_mistake_gets_one_sentence_and_no_traceback(arguments: list[str], expected: str, tmp_path: Path) -> None:
+    result = kedro_run(tmp_path, *arguments)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("Error: ")
+    assert expected in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+
+
+def test_bad_files_and_labels_cost_only_themselves(
+    tmp_path: Path, scene: Callable[..., np.ndarray], write_video: Callable[..., Path]
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index in range(40):
+        cv2.imwrite(str(folder / f"shot_{index}.png"), scene(index))
+    (folder / "shot_7.png").write_bytes(b"no image")
+    whole = write_video("clip.avi", 40, codec="MJPG")
+    (folder / "clip.avi").write_bytes(whole.read_bytes()[: int(whole.stat().st_size * 0.8)])
+    (folder / "broken.mp4").write_bytes(b"no video")
+    labels = tmp_path / "labels.csv"
+    labels.write_text(
+        "image_name,label,confidence,notes,source\n"
+        "shot_3.png,abnormal,0.9,,llm\n"
+        "clip_000002,normal,,,\n"
+        "shot_99,abnormal,,,\n"
+        "other_000001,abnormal,,,\n"
+        "other_000002,abnormal,,,\n"
+    )
+    result = kedro_run(tmp_path / "data", "--pipelines", "ingestion", f"--params=video={folder},labels={labels}")
+    assert result.returncode == 0, result.stderr
+    images = read(tmp_path / "data", "images").set_index("frame_id")
+    frames = read(tmp_path / "data", "frames")
+    rejects = pd.read_csv(tmp_path / "data/08_reporting/rejects.csv", keep_default_na=False)
+    assert images.loc["in/000003", ["label", "label_source"]].tolist() == [0, "llm"]
+    assert images.loc["clip/000002", ["label", "label_source"]].tolist() == [1, "human"]
+    assert images.loc["in/000004", "label_source"] == "default"
+    assert frames[(frames["source"] == "in") & frames["image"].notna()].shape[0] == 39
+    assert frames[(frames["source"] == "clip") & frames["image"].notna()].shape[0] > 20
+    failed = rejects[rejects["frame_id"] != ""]
+    assert set(failed["source"]) == {"in", "clip", "broken"}
+    assert rejects.loc[rejects["image_name"] == "shot_99", "reason"].item() == "a label for an image that is not there"
+    assert rejects.loc[rejects["reason"].str.contains("not in this run"), "count"].item() == 2

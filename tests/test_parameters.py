@@ -1,0 +1,167 @@
+"""What the parameters promise: conf/base is valid and explained, and a mistake gets one sentence that names it."""
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+from pydantic import ValidationError
+
+from cygnet.errors import UserError
+from cygnet.parameters import PIPELINE_PARAMETERS, RUN_PARAMETERS, Parameters, check_parameters
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+@pytest.fixture
+def base() -> dict[str, Any]:
+    """Give the raw parameters of conf/base."""
+    files = sorted((CONF / "base").glob("parameters*.yml"))
+    return {key: value for file in files for key, value in yaml.safe_load(file.read_text()).items()}
+
+
+def changed(parameters: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
+    """The parameters with another value for one dotted name."""
+    parameters = copy.deepcopy(parameters)
+    *sections, key = name.split(".")
+    section = parameters
+    for each in sections:
+        section = section[each]
+    section[key] = value
+    return parameters
+
+
+def refusal(parameters: dict[str, Any]) -> str:
+    """The message by which the parameters are refused."""
+    with pytest.raises(UserError) as refused:
+        check_parameters(parameters)
+    return refused.value.message
+
+
+def test_base_is_valid(base: dict[str, Any]) -> None:
+    check_parameters(base)
+    assert sorted(base) == sorted(PIPELINE_PARAMETERS)
+
+
+@pytest.mark.parametrize("file", sorted((CONF / "test").glob("parameters*.yml")), ids=lambda file: file.name)
+def test_parameters_of_test_are_valid_over_base(file: Path, base: dict[str, Any]) -> None:
+    over_base = OmegaConf.merge(base, yaml.safe_load(file.read_text()))
+    check_parameters(OmegaConf.to_container(over_base))
+
+
+@pytest.mark.parametrize("key", RUN_PARAMETERS)
+def test_keys_of_the_run_are_known(key: str, base: dict[str, Any]) -> None:
+    check_parameters({**base, key: "anything"})
+
+
+@pytest.mark.parametrize("file", sorted((CONF / "base").glob("parameters*.yml")), ids=lambda file: file.name)
+def test_every_value_carries_a_comment(file: Path) -> None:
+    values = [line for line in file.read_text().splitlines() if re.match(r"\s*[\w\"]+:\s+[^\s#]", line)]
+    assert values
+    assert [line for line in values if not re.search(r"\s#\s\w", line)] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("trainin", "training"),
+        ("vidio", "video"),
+        ("training.epoch", "training.epochs"),
+        ("ingestion.intervall_s", "ingestion.interval_s"),
+        ("ingestion.split.gap", "ingestion.split.gap_s"),
+        ("synthesis.polygon.image.salt_vs_peper", "synthesis.polygon.image.salt_vs_pepper"),
+        ("augmentation.reference.horizontal_flips", "augmentation.reference.horizontal_flip"),
+        ("serving.gate.min_aurok", "serving.gate.min_auroc"),
+    ],
+)
+def test_unknown_key_is_refused_with_the_nearest_known_one(name: str, nearest: str, base: dict[str, Any]) -> None:
+    message = refusal(changed(base, name, 1))
+    assert message == f"Parameter '{name}' is unknown: the nearest known one is '{nearest}'."
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("ingestion.interval_s", 0, "'ingestion.interval_s' is 0: input should be greater than 0"),
+        ("ingestion.crop_horizontal_bias", 1.5, "is 1.5: input should be less than or equal to 1"),
+        ("ingestion.frame_jpeg_quality", 49, "is 49: input should be greater than or equal to 50"),
+        ("ingestion.image_jpeg_quality", 101, "is 101: input should be less than or equal to 100"),
+        ("ingestion.default_label", "odd", "is 'odd': input should be 'normal' or 'abnormal'"),
+        ("ingestion.split.train_frac", 0.9, "train_frac + validation_frac = 1.1 leaves nothing to test"),
+        ("synthesis.polygon.shape.vertices", [2, 9], "'synthesis.polygon.shape.vertices.0' is 2: input should be"),
+        ("synthesis.polygon.preset", "circle", "is 'circle': input should be 'image' or 'frame'"),
+        ("synthesis.severity", [0.9, 0.1], "severity [0.9, 0.1] is no range"),
+        ("synthesis.polygon.image.edge_patches", [6, 2], "edge_patches [6, 2] is no range"),
+        ("synthesis.severity", 0.3, "'synthesis.severity' is 0.3: input should be"),
+        ("synthesis.severity", [0.1, 0.2, 0.3], "is [0.1, 0.2, 0.3]: tuple should have at most 2 items"),
+        ("synthesis.kinds.train", {"polygon": 4, "null": 1}, "`null` is a control"),
+        ("synthesis.kinds.test", {"blob": 1}, "is 'blob': input should be 'polygon' or 'null'"),
+        ("synthesis.kinds.test", {"polygon": -1}, "'synthesis.kinds.test.polygon' is -1: input should be"),
+        ("synthesis.seeds.test", 101, "101, 102 and 101"),
+        ("synthesis.seeds.test", 2**32, "is 4294967296: input should be less than 4294967296"),
+        ("augmentation.seed", -1, "'augmentation.seed' is -1: input should be greater than or equal to 0"),
+        ("augmentation.fixed_camera.gain", [0, 1], "'augmentation.fixed_camera.gain.0' is 0: input should be"),
+        ("training.epochs", "many", "'training.epochs' is 'many': input should be a valid integer"),
+        ("training.epochs", 2.5, "'training.epochs' is 2.5: input should be a valid integer"),
+        ("training.learning_rate", float("nan"), "is nan: input should be a finite number"),
+        ("training.small_vit.image_size_px", 225, "image_size_px 225 is not a multiple of patch_size_px 16"),
+        ("training.small_vit.heads", 5, "hidden_size 192 is not a multiple of heads 5"),
+        ("training", None, "'training' is None: input should be"),
+        ("serving.batch_size", [8], "'serving.batch_size' is [8]: input should be a valid integer"),
+    ],
+)
+def test_wrong_value_is_told_in_one_sentence_with_the_value(
+    name: str, value: Any, told: str, base: dict[str, Any]
+) -> None:
+    message = refusal(changed(base, name, value))
+    assert told in message
+    assert_is_sentence(message)
+
+
+def test_every_mistake_gets_a_sentence_of_its_own(base: dict[str, Any]) -> None:
+    parameters = changed(base, "training.epochs", 0)
+    parameters = changed(parameters, "training.patience", "long")
+    parameters = changed(parameters, "serving.gate.min_auroc", 2)
+    parameters["vidio"] = "swan.mp4"
+    sentences = re.split(r"(?<=\.) (?=Parameter )", refusal(parameters))
+    assert [sentence.split("'")[1] for sentence in sentences] == [
+        "vidio",
+        "training.epochs",
+        "training.patience",
+        "serving.gate.min_auroc",
+    ]
+    for sentence in sentences:
+        assert_is_sentence(sentence)
+
+
+@pytest.mark.parametrize("name", ["training", "training.epochs", "ingestion.split.gap_s"])
+def test_missing_parameter_is_told_with_the_file_to_restore_it_in(name: str, base: dict[str, Any]) -> None:
+    *sections, key = name.split(".")
+    section = base
+    for each in sections:
+        section = section[each]
+    del section[key]
+    file = f"conf/base/parameters_{name.split('.')[0]}.yml"
+    assert refusal(base) == f"Parameter '{name}' is missing: restore it in {file}."
+
+
+@pytest.mark.parametrize("pipeline", list(PIPELINE_PARAMETERS))
+def test_parameters_are_frozen_in_every_section(pipeline: str, parameters: dict[str, Parameters]) -> None:
+    sections = [parameters[pipeline]]
+    for section in sections:
+        for key, value in section:
+            with pytest.raises(ValidationError, match="frozen"):
+                setattr(section, key, value)
+            if isinstance(value, Parameters):
+                sections.append(value)
+
+
+def assert_is_sentence(message: str) -> None:
+    """One line, one full stop, no traceback."""
+    assert message.startswith("Parameter '")
+    assert message.endswith(".")
+    assert message.count(". ") == 0
+    assert "\n" not in message
