@@ -16,6 +16,7 @@ from cygnet.errors import UserError
 from cygnet.parameters import check_parameters
 
 logger = logging.getLogger(__name__)
+logging.getLogger("kedro_mlflow").setLevel(logging.WARNING)  # importing it sets INFO, after conf/logging.yml
 
 
 class UserErrorHooks:
@@ -25,6 +26,14 @@ class UserErrorHooks:
     def after_context_created(self, context: KedroContext) -> None:
         """Check the parameters of all pipelines before Kedro does, whose own error is a traceback."""
         check_parameters(context.config_loader["parameters"])
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Look at everything that the run starts from, before Spark and MLflow start."""
+        for name in sorted(pipeline.inputs()):
+            check = getattr(catalog.get(name), "check", None)
+            if check is not None:
+                check()
 
     @hook_impl(trylast=True)
     def on_pipeline_error(self, error: Exception) -> None:

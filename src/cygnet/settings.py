@@ -1,7 +1,6 @@
 """Kedro's settings: configuration, resolvers, hooks."""
 
-import logging
-import os
+import cygnet.quiet  # noqa: F401, I001 - before anything that warns
 from pathlib import Path
 
 from kedro.config import OmegaConfigLoader
@@ -9,9 +8,6 @@ from kedro.utils import find_kedro_project
 from omegaconf.resolvers import oc
 
 from cygnet.hooks import ReportHooks, SparkHooks, TrackingHooks, UserErrorHooks
-
-logging.captureWarnings(True)  # conf/logging.yml decides what is shown of libraries' warnings about each other
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
 
 def _absolute(path: str) -> str:

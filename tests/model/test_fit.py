@@ -134,7 +134,7 @@ def test_loss_is_the_weighted_entropy_plus_that_of_known_patches() -> None:
     entropy = np.log1p(np.exp([-0.5 - 1.0, 0.25 - 2.0]))
     image_loss = (2.0 * entropy[0] + 0.5 * entropy[1]) / 2.5
     patches, targets = np.array([0.5, -1.0, 2.0, 3.0]), np.array([0, 0.5, 1, 1])
-    patch_loss = np.mean(targets * np.log1p(np.exp(-patches)) + (1 - targets) * np.log1p(np.exp(patches)))
+    patch_loss = np.mean(20 * targets * np.log1p(np.exp(-patches)) + (1 - targets) * np.log1p(np.exp(patches)))
     assert loss.item() == pytest.approx(image_loss + 5 * patch_loss, rel=1e-6)
 
 

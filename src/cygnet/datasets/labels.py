@@ -28,7 +28,7 @@ class LabelsDataset(AbstractDataset[None, pd.DataFrame]):
         self._default = default["filepath"]
         self.metadata = metadata
 
-    def load(self) -> pd.DataFrame:
+    def check(self) -> pd.DataFrame:
         """Read and check the labels.
 
         Raises:
@@ -48,6 +48,10 @@ class LabelsDataset(AbstractDataset[None, pd.DataFrame]):
             msg = f"labels={self._filepath}: no readable CSV with the columns {', '.join(COLUMNS)}: {reason}."
             raise UserError(msg) from error
         return check_labels(table, self._filepath)
+
+    def load(self) -> pd.DataFrame:
+        """Give the labels; raises as `check` does."""
+        return self.check()
 
     def save(self, data: None) -> None:
         """Refuse: labels are only read."""

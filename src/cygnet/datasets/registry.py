@@ -59,7 +59,7 @@ class RegisteredModelDataset(AbstractDataset[Any, Any]):
         version = data.version if isinstance(data, ModelVersion) else log_detector(data, self._name)
         MlflowClient().set_registered_model_alias(self._name, self._alias, version)
 
-    def load(self) -> ModelVersion | None:
+    def check(self) -> ModelVersion | None:
         """Resolve the alias.
 
         Raises:
@@ -70,6 +70,10 @@ class RegisteredModelDataset(AbstractDataset[Any, Any]):
             msg = f"No version of model '{self._name}' is the {self._alias}: run `kedro run --pipeline=training` first."
             raise UserError(msg)
         return version
+
+    def load(self) -> ModelVersion | None:
+        """Give the version, or None if it is optional and not there; raises as `check` does."""
+        return self.check()
 
     def _version(self) -> ModelVersion | None:
         try:

@@ -79,6 +79,14 @@ class TableDataset(AbstractDataset[Any, Any]):
             rows.write.mode("overwrite").parquet(self._path)
         self._commit(fs, folder)
 
+    def check(self) -> None:
+        """Make sure that the table was written to its end.
+
+        Raises:
+            UserError: It was not.
+        """
+        self._committed_files(*self._open())
+
     def load(self) -> Any:
         """Open the table: a Spark DataFrame or a `pyarrow.dataset.Dataset`, both lazy.
 

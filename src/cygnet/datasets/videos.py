@@ -35,8 +35,8 @@ class VideosDataset(AbstractDataset[None, pd.DataFrame]):
         self._sample = sample
         self.metadata = metadata
 
-    def load(self) -> pd.DataFrame:
-        """List the sources.
+    def check(self) -> pd.DataFrame:
+        """List the sources, drawing the sample if it is missing.
 
         Raises:
             UserError: The path does not exist, holds nothing usable, or two sources have one name.
@@ -45,6 +45,10 @@ class VideosDataset(AbstractDataset[None, pd.DataFrame]):
         if Path(self._filepath) == sample_path and not sample_path.exists():
             write_swan_video(sample_path, **{key: self._sample[key] for key in self._sample if key != "filepath"})
         return list_sources(self._filepath)
+
+    def load(self) -> pd.DataFrame:
+        """Give the table of sources; raises as `check` does."""
+        return self.check()
 
     def save(self, data: None) -> None:
         """Refuse: videos are only read."""

@@ -79,6 +79,7 @@ class Scorer:
 
     def save(self, folder: Path) -> None:
         """Write the scorer into an empty or missing folder."""
+        _disable_progress_bars()
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save_pretrained(folder, safe_serialization=True)
         self.preprocessing.save(folder)
@@ -91,6 +92,7 @@ class Scorer:
         import torch
         from transformers import AutoModelForImageClassification
 
+        _disable_progress_bars()
         detector = json.loads((folder / "detector.json").read_text())
         return cls(
             AutoModelForImageClassification.from_pretrained(folder, use_safetensors=True, dtype=torch.float32),
@@ -98,6 +100,13 @@ class Scorer:
             Calibration(detector["temperature"], detector["threshold"]),
             detector["crop_horizontal_bias"],
         )
+
+
+def _disable_progress_bars() -> None:
+    """A few megabytes from disk are no long work."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
 
 
 def scores_of(logits: np.ndarray, calibration: Calibration) -> pd.DataFrame:
