@@ -9,10 +9,12 @@ from pathlib import Path
 
 import cv2
 import mlflow
+import nbformat
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from nbclient import NotebookClient
 
 from cygnet.model.evaluate import evaluate
 from cygnet.model.scorer import Calibration
@@ -154,6 +156,19 @@ def test_mlflow_has_parameters_history_figures_lineage_and_the_promoted_model(
     assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["training_set"]
     champion = client.get_model_version_by_alias("cygnet-test", "champion")
     assert champion.version == client.get_model_version_by_alias("cygnet-test", "challenger").version
+
+
+def test_the_notebook_shows_the_run(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, _ = finished
+    monkeypatch.setenv("CYGNET_DATA", str(data))
+    monkeypatch.setenv("KEDRO_ENV", "test")
+    notebook = nbformat.read(PROJECT / "notebooks/results.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(PROJECT / "notebooks")}}).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert not (PROJECT / "notebooks/mlflow.db").exists()
 
 
 def test_serving_alone_in_a_fresh_process_compares_with_the_champion(

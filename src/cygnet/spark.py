@@ -76,9 +76,9 @@ def spread_rows(rows: DataFrame) -> DataFrame:
 def flat_map_rows(rows: DataFrame, function: Callable[[Row], Iterable[Row]], schema: pa.Schema) -> DataFrame:
     """Apply a pure row function to every row, in parallel, lazily.
 
-    The parallelism is that of the rows: tables are written in small row groups and read a few megabytes per task (see
-    `conf/base/spark.yml`), so that no image is shuffled only to spread the work. What a row becomes must follow from
-    the row alone, never from its partition.
+    The parallelism is that of the rows: tables are written in small row groups (see `conf/base/spark.yml`), which Spark
+    deals out to its cores when it reads them, so that no image is shuffled only to spread the work. What a row becomes
+    must follow from the row alone, never from its partition.
 
     Args:
         rows: Input rows.

@@ -72,18 +72,24 @@ def _image_patches(
 ) -> list[Patch]:
     """The 256-pixel rule: one patch near the centre, the others in the bands along the edges."""
     height, width = size_px[:2]
-    centre = (rng.uniform(*preset.centre_band_frac) * width, rng.uniform(*preset.centre_band_frac) * height)
     low, high = preset.edge_patches
     count = low + min(int(severity * (high - low + 1)), high - low)
-    places = [centre, *(_edge_place(height, width, rng, preset.edge_band_frac) for _ in range(count))]
-    return [(place, preset.patch_area_px, SALT if rng.random() < preset.salt_vs_pepper else PEPPER) for place in places]
+    draws = rng.random((count + 1, 4)).tolist()  # at once: a call of the generator costs more than a patch
+    nearest, farthest = preset.centre_band_frac
+    across, along, _, colour = draws[0]
+    centre = (nearest + across * (farthest - nearest), nearest + along * (farthest - nearest))
+    places = [(centre, colour)]
+    for across, along, side, colour in draws[1:]:
+        places.append((_edge_place(across * preset.edge_band_frac, along, int(4 * side)), colour))
+    return [
+        ((x * width, y * height), preset.patch_area_px, SALT if colour < preset.salt_vs_pepper else PEPPER)
+        for (x, y), colour in places
+    ]
 
 
-def _edge_place(height: int, width: int, rng: np.random.Generator, band_frac: float) -> tuple[float, float]:
-    across, along = rng.uniform(0, band_frac), rng.uniform(0, 1)
-    side = rng.integers(4)
-    x, y = [(across, along), (1 - across, along), (along, across), (along, 1 - across)][side]
-    return x * width, y * height
+def _edge_place(across: float, along: float, side: int) -> tuple[float, float]:
+    """Place a point `across` from one of the four sides and `along` it, as shares of the side: (x, y)."""
+    return [(across, along), (1 - across, along), (along, across), (along, 1 - across)][side]
 
 
 def _frame_patches(
