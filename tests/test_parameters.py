@@ -52,9 +52,21 @@ def test_parameters_of_test_are_valid_over_base(file: Path, base: dict[str, Any]
     check_parameters(OmegaConf.to_container(over_base))
 
 
-@pytest.mark.parametrize("key", RUN_PARAMETERS)
-def test_keys_of_the_run_are_known(key: str, base: dict[str, Any]) -> None:
-    check_parameters({**base, key: "anything"})
+@pytest.mark.parametrize(("key", "value"), [("video", "any"), ("labels", "any"), ("spark_partitions", 3)])
+def test_keys_of_the_run_are_known(key: str, value: object, base: dict[str, Any]) -> None:
+    assert key in RUN_PARAMETERS
+    check_parameters({**base, key: value})
+
+
+@pytest.mark.parametrize("value", [0, -1, "many", 10_001])
+def test_spark_partitions_out_of_range_are_refused(value: object, base: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="'spark_partitions' is"):
+        check_parameters({**base, "spark_partitions": value})
+
+
+def test_a_bool_is_no_number(base: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="epochs is True, a number or a name is needed"):
+        check_parameters({**base, "training": {**base["training"], "epochs": True}})
 
 
 @pytest.mark.parametrize("file", sorted((CONF / "base").glob("parameters*.yml")), ids=lambda file: file.name)

@@ -22,6 +22,15 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _bools_are_no_numbers(cls, data: Any) -> Any:
+        for name, field in cls.model_fields.items():
+            if isinstance(data, dict) and isinstance(data.get(name), bool) and field.annotation is not bool:
+                msg = f"{name} is {data[name]}, a number or a name is needed"
+                raise ValueError(msg)
+        return data
+
     @model_validator(mode="after")
     def _pairs_are_ranges(self) -> Self:
         for name, value in self:
@@ -60,15 +69,15 @@ class Ingestion(Parameters):
 class PolygonShape(Parameters):
     """An irregular polygon around a circle of the patch's area."""
 
-    vertices: tuple[Annotated[int, Field(ge=3, le=64)], int]
-    radius_factor: tuple[Annotated[float, Field(gt=0)], float]
+    vertices: tuple[Annotated[int, Field(ge=3)], Annotated[int, Field(le=64)]]
+    radius_factor: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(le=10)]]
     min_radius_px: float = Field(gt=0, le=128)
 
 
 class FramePolygons(Parameters):
     """The reference's frame rule: a share of the pixels, split at random over salt and pepper patches."""
 
-    amount_frac: tuple[Annotated[float, Field(gt=0, le=1)], Fraction]
+    amount_frac: tuple[Fraction, Annotated[float, Field(gt=0, le=1)]]
     salt_vs_pepper: Fraction
     salt_patches: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(le=100)]]
     pepper_patches: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(le=100)]]
@@ -231,6 +240,8 @@ PIPELINE_PARAMETERS: dict[str, type[Parameters]] = {
     "serving": Serving,
 }
 
+MOST_PARTITIONS = 10_000
+
 RUN_PARAMETERS = ("video", "labels", "spark_partitions")
 """Keys of `--params` that the catalog and spark.yml read, beside those of the pipelines."""
 
@@ -254,6 +265,11 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
             model.model_validate(parameters[name])
         except ValidationError as error:
             problems += [_sentence(name, model, detail) for detail in error.errors()]
+    partitions = parameters.get("spark_partitions", 1)
+    if not isinstance(partitions, int) or not 1 <= partitions <= MOST_PARTITIONS:
+        problems.append(
+            f"Parameter 'spark_partitions' is {partitions!r}: it must be an int from 1 to {MOST_PARTITIONS}."
+        )
     if problems:
         raise UserError(" ".join(problems))
 

@@ -36,17 +36,20 @@ def start_session(config: dict[str, Any]) -> SparkSession:
     """Make the run's session, or take the cluster's own.
 
     Args:
-        config: Spark settings by name, from `conf/*/spark.yml`.
+        config: Spark settings by name, from `conf/*/spark.yml`; null leaves one out.
 
     Raises:
         UserError: There is no Java 17 or later, and no wheel to take one from.
     """
-    if "DATABRICKS_RUNTIME_VERSION" not in os.environ and "spark.remote" not in config:
+    settings = {name: str(value) for name, value in config.items() if value is not None}
+    if "spark.remote" in settings:
+        settings.pop("spark.master", None)  # Spark Connect refuses to be given both
+    elif "DATABRICKS_RUNTIME_VERSION" not in os.environ:
         provide_java()
     os.environ["PYSPARK_PYTHON"] = sys.executable  # else the workers are whatever `python3` is on the PATH
     builder = SparkSession.builder
-    for name, value in config.items():
-        builder = builder.config(name, str(value))
+    for name, value in settings.items():
+        builder = builder.config(name, value)
     builder = builder.config("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
     return builder.getOrCreate()
 
@@ -129,13 +132,16 @@ def provide_java() -> None:
     Raises:
         UserError: Neither is there.
     """
+    wrapper = Path(__file__).parent / "java"
     home = os.environ.get("JAVA_HOME")
+    if home and Path(home) == wrapper:  # set by this function before, here or in the parent process
+        return
     java = str(Path(home, "bin", "java")) if home else shutil.which("java")
     version = java_version(java) if java else None
     if version is None or version < OLDEST_JAVA:
         java = _wheel_java(java, version)
     os.environ["CYGNET_JAVA"] = str(java)
-    os.environ["JAVA_HOME"] = str(Path(__file__).parent / "java")
+    os.environ["JAVA_HOME"] = str(wrapper)
 
 
 def _wheel_java(java: str | None, version: int | None) -> str:

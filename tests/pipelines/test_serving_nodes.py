@@ -235,13 +235,16 @@ def test_each_missed_limit_is_a_reason(figures: dict[str, Any], named: list[str]
     assert [reason.split("(")[-1 if "champion" not in reason else 1].split(")")[0] for reason in reasons] == named
 
 
+MODEL = {"name": CHALLENGER.name, "version": CHALLENGER.version}
+
+
 def test_challenger_that_passed_is_promoted() -> None:
-    assert promote(CHALLENGER, {"passed": True, "reasons": []}) is CHALLENGER
+    assert promote(CHALLENGER, {"model": MODEL, "passed": True, "reasons": []}) is CHALLENGER
 
 
 def test_challenger_that_failed_is_refused_with_the_reasons() -> None:
     with pytest.raises(UserError, match="cygnet version 7 is not promoted: too slow; too dull"):
-        promote(CHALLENGER, {"passed": False, "reasons": ["too slow", "too dull"]})
+        promote(CHALLENGER, {"model": MODEL, "passed": False, "reasons": ["too slow", "too dull"]})
 
 
 @pytest.mark.parametrize("make", [lambda: FakeEndpoint(0), lambda: FakeEndpoint(1)])
@@ -250,3 +253,9 @@ def test_failed_endpoint_ends_in_a_refusal_and_not_in_a_traceback(make: Callable
     report = write_serving_report(CHALLENGER, answers, offline(ROWS), None, pd.DataFrame(), SERVING)
     with pytest.raises(UserError, match="is not promoted: "):
         promote(CHALLENGER, report)
+
+
+def test_a_version_that_the_report_is_not_about_is_not_promoted() -> None:
+    report = {"model": {"name": "m", "version": "3"}, "passed": True, "reasons": []}
+    with pytest.raises(UserError, match="the report is about version 3"):
+        promote(ModelVersion("m", "4"), report)

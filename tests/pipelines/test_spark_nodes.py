@@ -127,6 +127,16 @@ def test_no_two_train_rows_are_the_same_image_even_where_frames_are(
     assert rows.loc[rows["kind"] == "polygon", "mask"].notna().all()
 
 
+def test_real_anomalies_are_kept_when_a_class_is_thinned_out(
+    images: DataFrame, parameters: dict[str, Parameters]
+) -> None:
+    base = parameters["augmentation"]
+    few = base.model_copy(update={"counts": base.counts.model_copy(update={"normal": 7, "abnormal": 1})})
+    rows = collect(make_training_set(images, draw_anomalies(images, parameters["synthesis"]), few))
+    abnormal = rows[(rows["split"] == "train") & (rows["label"] == 0)]
+    assert abnormal["kind"].tolist() == ["real"]
+
+
 def test_null_rows_end_as_the_very_bytes_of_their_normal_frame(
     images: DataFrame, parameters: dict[str, Parameters]
 ) -> None:

@@ -24,6 +24,7 @@ from kedro.io import AbstractDataset
 from cygnet.datasets.registry import ModelVersion
 
 POLL_S = 0.2
+SCORE_COLUMNS = ["logit_abnormal", "logit_normal", "anomaly_score", "is_anomalous"]
 
 
 class EndpointError(RuntimeError):
@@ -56,7 +57,8 @@ class EndpointClient:
         body: Any = {"dataframe_split": {"columns": ["image"], "data": rows}, "params": {"cropped": cropped}}
         start_s = time.perf_counter()
         try:
-            response = requests.post(f"{self.url}/invocations", json=body, timeout=self.timeout_s)
+            with _direct_session() as session:
+                response = session.post(f"{self.url}/invocations", json=body, timeout=self.timeout_s)
         except requests.RequestException as error:
             msg = f"The endpoint {self.url} did not answer: {error}"
             raise EndpointError(msg) from error
@@ -65,7 +67,22 @@ class EndpointClient:
         if response.status_code != requests.codes.ok:
             msg = f"The endpoint {self.url} answered {response.status_code}: {response.text[:500]}"
             raise EndpointError(msg)
-        return pd.DataFrame(response.json()["predictions"])
+        try:
+            answer = pd.DataFrame(response.json()["predictions"])[SCORE_COLUMNS]
+        except (ValueError, KeyError, TypeError) as error:
+            msg = f"The endpoint {self.url} answered what is no answer of a detector: {response.text[:500]}"
+            raise EndpointError(msg) from error
+        if len(answer) != len(images):
+            msg = f"The endpoint {self.url} answered {len(answer)} rows for {len(images)} images"
+            raise EndpointError(msg)
+        return answer
+
+
+def _direct_session() -> requests.Session:
+    """Open a session that asks this machine itself, whatever proxy the environment names."""
+    session = requests.Session()
+    session.trust_env = False
+    return session
 
 
 @dataclass(frozen=True)
@@ -100,6 +117,7 @@ class LocalEndpoint:
                 stdout=log,
                 stderr=log,
                 env=environment,
+                start_new_session=True,  # a signal to our group must not end the guard before the server
             )
             try:
                 url = f"http://127.0.0.1:{port}"
@@ -112,8 +130,9 @@ class LocalEndpoint:
         deadline_s = time.monotonic() + self.start_timeout_s
         while time.monotonic() < deadline_s and server.poll() is None:
             try:
-                if requests.get(f"{url}/health", timeout=POLL_S * 5).status_code == requests.codes.ok:
-                    return
+                with _direct_session() as session:
+                    if session.get(f"{url}/health", timeout=POLL_S * 5).status_code == requests.codes.ok:
+                        return
             except requests.RequestException:
                 time.sleep(POLL_S)
         state = "did not start" if server.poll() is not None else f"was not ready after {self.start_timeout_s:g} s"

@@ -19,6 +19,7 @@ from accelerate import Accelerator
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
+from cygnet.errors import UserError
 from cygnet.model.data import Examples
 from cygnet.model.fitted import Fitted
 from cygnet.model.preprocessing import Preprocessing
@@ -50,6 +51,9 @@ def fit(
         train: What to fit on.
         validation: What decides when to stop and which epoch is kept.
         training: Seed, epochs, patience, batch size, optimiser.
+
+    Raises:
+        UserError: The loss grew beyond numbers.
     """
     from transformers import get_linear_schedule_with_warmup
 
@@ -69,7 +73,6 @@ def fit(
     loss = Loss(class_weights(train.labels).to(accelerator.device), training.patch_loss_weight)
 
     history: list[dict[str, float]] = []
-    best_weights = copy.deepcopy(model.state_dict())
     start_s = time.perf_counter()
     for epoch in range(1, training.epochs + 1):
         train_loss = _fit_epoch(accelerator, net, loader, optimizer, schedule, loss)
@@ -85,6 +88,10 @@ def fit(
             }
         )
         logger.info("Epoch %d of %d: train loss %.4f, validation NLL %.4f", epoch, training.epochs, train_loss, nll)
+        if not np.isfinite(nll):
+            rate = f"training.learning_rate ({training.learning_rate:g})"
+            msg = f"The loss is no number any more in epoch {epoch}: lower {rate}."
+            raise UserError(msg)
         if is_best:
             best_weights = copy.deepcopy(model.state_dict())
         elif epoch - max(row["epoch"] for row in history if row["is_best"]) >= training.patience:

@@ -50,6 +50,7 @@ def _plan_copies(rows: DataFrame, augmentation: Augmentation) -> DataFrame:
     train = rows.filter(F.col("split") == "train").select(
         "image_id",
         "label",
+        (F.col("kind") != KIND_REAL).alias("is_made"),
         F.sha2("image", 256).alias("content"),
         F.xxhash64(F.lit(augmentation.seed), "image_id").alias("draw"),
     )
@@ -61,7 +62,7 @@ def _plan_copies(rows: DataFrame, augmentation: Augmentation) -> DataFrame:
             raise UserError(msg)
     whole = _by_label({label: targets[label] // sizes[label] for label in sizes})
     rest = _by_label({label: targets[label] % sizes[label] for label in sizes})
-    in_class = Window.partitionBy("label").orderBy("draw", "image_id")
+    in_class = Window.partitionBy("label").orderBy("is_made", "draw", "image_id")  # real anomalies go first
     before = Window.partitionBy("content").orderBy("image_id").rowsBetween(Window.unboundedPreceding, -1)
     return (
         train.withColumn("copies", whole + (F.row_number().over(in_class) <= rest).cast("int"))

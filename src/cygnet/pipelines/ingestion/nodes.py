@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import PurePath
 from typing import Any
@@ -52,11 +52,11 @@ def match_labels(sources: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFr
             frame_id = _the_one_frame(name, frames_of_file[name])
         elif numbered and numbered[1] in names:
             frame_id = f"{numbered[1]}/{numbered[2]}"
-        elif numbered or not frames_of_file:
-            others += 1
+        elif _names_this_run(name, names, frames_of_file):
+            missing.append(("", "", name, "a label for an image that is not there", 1))
             continue
         else:
-            missing.append(("", "", name, "a label for an image that is not there", 1))
+            others += 1
             continue
         matched.append((frame_id, LABELS[label], label_source, name))
     if others:
@@ -67,7 +67,7 @@ def match_labels(sources: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFr
 
 
 def read_frames(sources: pd.DataFrame, ingestion: Ingestion) -> DataFrame:
-    """Sample every video, and read every image: one Spark task each, side by side, each decoded once.
+    """Sample every video, and read every image: spread over Spark's tasks, each decoded once.
 
     Args:
         sources: One row per file.
@@ -93,7 +93,7 @@ def split_sources(frames: DataFrame, ingestion: Ingestion) -> pd.DataFrame:
     Raises:
         UserError: Nothing decoded, or a split has no frame.
     """
-    good = frames.filter("image is not null").select("source", "timestamp_s")
+    good = frames.filter("reason is null").select("source", "timestamp_s")
     spans = (
         good.groupBy("source")
         .agg(
@@ -147,7 +147,7 @@ def make_images(
     )
     rows = (
         with_split(
-            frames.filter("image is not null").select("frame_id", "source", "timestamp_s", "image"),
+            frames.filter("reason is null").select("frame_id", "source", "timestamp_s", "image"),
             source_splits,
         )
         .filter("split is not null")
@@ -178,7 +178,7 @@ def list_rejects(
         `source`, `frame_id`, `image_name` (of a label), `reason`, `count` (rows set aside for it).
     """
     failed = frames.filter("reason is not null").select("source", "frame_id", "reason").orderBy("frame_id").toPandas()
-    good = frames.filter("image is not null").select("source", "frame_id", "timestamp_s")
+    good = frames.filter("reason is null").select("source", "frame_id", "timestamp_s")
     in_gaps = (
         with_split(good, source_splits).filter("split is null").groupBy("source").count().orderBy("source").toPandas()
     )
@@ -210,6 +210,15 @@ def _frames_of_files(sources: pd.DataFrame) -> dict[str, set[str]]:
         for name in (path.stem, path.name):
             frames_of_file[name].add(f"{row.source}/{row.file_index:06d}")
     return frames_of_file
+
+
+def _names_this_run(name: str, sources: set[str], files: Collection[str]) -> bool:
+    """Tell whether a label that found no frame is about this run: by a source's name, or like the images' files."""
+    if any(name == source or name.startswith(f"{source}_") for source in sources):
+        return True
+    series = {re.sub(r"\d+$", "", PurePath(file).stem) for file in files}  # shot_ of shot_0001.png
+    is_numbered = re.fullmatch(r".+_\d{6}", name) is not None
+    return re.sub(r"\d+$", "", PurePath(name).stem) in series or (bool(files) and not is_numbered)
 
 
 def _the_one_frame(name: str, frame_ids: set[str]) -> str:

@@ -146,6 +146,10 @@ def promote(challenger: ModelVersion, serving_report: dict[str, Any]) -> ModelVe
         UserError: The report says that it did not pass, with the reasons.
     """
     name = f"{challenger.name} version {challenger.version}"
+    if serving_report["model"] != {"name": challenger.name, "version": challenger.version}:
+        tested = serving_report["model"]["version"]
+        msg = f"{name} is not promoted: the report is about version {tested}. Run `kedro run --pipeline=serving` again."
+        raise UserError(msg)
     if not serving_report["passed"]:
         msg = f"{name} is not promoted: {'; '.join(serving_report['reasons'])}."
         raise UserError(msg)
