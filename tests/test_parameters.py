@@ -16,6 +16,16 @@ from cygnet.parameters import PIPELINE_PARAMETERS, RUN_PARAMETERS, Parameters, c
 CONF = Path(__file__).parents[1] / "conf"
 
 
+def check(parameters: dict[str, Any]) -> None:
+    """Check parameters that were all given on the command line."""
+    check_parameters(parameters, parameters)
+
+
+def test_a_key_of_the_run_in_a_file_is_refused(base: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="'video' does nothing in a file: pass it as --params=video="):
+        check_parameters({**base, "video": "x.mp4"}, {})
+
+
 @pytest.fixture
 def base() -> dict[str, Any]:
     """Give the raw parameters of conf/base."""
@@ -37,36 +47,36 @@ def changed(parameters: dict[str, Any], name: str, value: Any) -> dict[str, Any]
 def refusal(parameters: dict[str, Any]) -> str:
     """The message by which the parameters are refused."""
     with pytest.raises(UserError) as refused:
-        check_parameters(parameters)
+        check(parameters)
     return refused.value.message
 
 
 def test_base_is_valid(base: dict[str, Any]) -> None:
-    check_parameters(base)
+    check(base)
     assert sorted(base) == sorted(PIPELINE_PARAMETERS)
 
 
 @pytest.mark.parametrize("file", sorted((CONF / "test").glob("parameters*.yml")), ids=lambda file: file.name)
 def test_parameters_of_test_are_valid_over_base(file: Path, base: dict[str, Any]) -> None:
     over_base = OmegaConf.merge(base, yaml.safe_load(file.read_text()))
-    check_parameters(OmegaConf.to_container(over_base))
+    check(OmegaConf.to_container(over_base))
 
 
 @pytest.mark.parametrize(("key", "value"), [("video", "any"), ("labels", "any"), ("spark_partitions", 3)])
 def test_keys_of_the_run_are_known(key: str, value: object, base: dict[str, Any]) -> None:
     assert key in RUN_PARAMETERS
-    check_parameters({**base, key: value})
+    check({**base, key: value})
 
 
 @pytest.mark.parametrize("value", [0, -1, "many", 10_001])
 def test_spark_partitions_out_of_range_are_refused(value: object, base: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="'spark_partitions' is"):
-        check_parameters({**base, "spark_partitions": value})
+        check({**base, "spark_partitions": value})
 
 
 def test_a_bool_is_no_number(base: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="epochs is True, a number or a name is needed"):
-        check_parameters({**base, "training": {**base["training"], "epochs": True}})
+        check({**base, "training": {**base["training"], "epochs": True}})
 
 
 @pytest.mark.parametrize("file", sorted((CONF / "base").glob("parameters*.yml")), ids=lambda file: file.name)

@@ -25,7 +25,7 @@ class UserErrorHooks:
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
         """Check the parameters of all pipelines before Kedro does, whose own error is a traceback."""
-        check_parameters(context.config_loader["parameters"])
+        check_parameters(context.config_loader["parameters"], context.config_loader.runtime_params)
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:

@@ -246,11 +246,12 @@ RUN_PARAMETERS = ("video", "labels", "spark_partitions")
 """Keys of `--params` that the catalog and spark.yml read, beside those of the pipelines."""
 
 
-def check_parameters(parameters: Mapping[str, Any]) -> None:
+def check_parameters(parameters: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Check all parameters of a run, whatever pipeline it runs.
 
     Args:
         parameters: The merged content of `conf/*/parameters*.yml` and `--params`.
+        given: The content of `--params` alone.
 
     Raises:
         UserError: One sentence for each value that is unknown, of the wrong type, or out of range.
@@ -265,6 +266,11 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
             model.model_validate(parameters[name])
         except ValidationError as error:
             problems += [_sentence(name, model, detail) for detail in error.errors()]
+    problems += [
+        f"Parameter '{key}' does nothing in a file: pass it as --params={key}=..."
+        for key in RUN_PARAMETERS
+        if key in parameters and key not in given
+    ]
     partitions = parameters.get("spark_partitions", 1)
     if not isinstance(partitions, int) or not 1 <= partitions <= MOST_PARTITIONS:
         problems.append(
