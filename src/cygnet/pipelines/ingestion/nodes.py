@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import PurePath
 from typing import Any
@@ -45,6 +45,7 @@ def match_labels(sources: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFr
     """
     frames_of_file = _frames_of_files(sources)
     names = set(sources["source"])
+    series = {_series_of(file) for file in frames_of_file}
     matched, missing, others = [], [], 0
     for name, label, label_source in labels[["image_name", "label", "source"]].itertuples(index=False):
         numbered = re.fullmatch(r"(.+)_(\d{6})", name)
@@ -52,7 +53,7 @@ def match_labels(sources: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFr
             frame_id = _the_one_frame(name, frames_of_file[name])
         elif numbered and numbered[1] in names:
             frame_id = f"{numbered[1]}/{numbered[2]}"
-        elif _names_this_run(name, names, frames_of_file):
+        elif _names_this_run(name, names, series):
             missing.append(("", "", name, "a label for an image that is not there", 1))
             continue
         else:
@@ -142,9 +143,7 @@ def make_images(
     Returns:
         The table `images`: 256x256 JPEG. Frames in a gap are left out.
     """
-    labels = get_session().createDataFrame(
-        frame_labels, "frame_id string, label int, label_source string, image_name string"
-    )
+    labels = _label_rows(frame_labels)
     rows = (
         with_split(
             frames.filter("reason is null").select("frame_id", "source", "timestamp_s", "image"),
@@ -182,9 +181,7 @@ def list_rejects(
     in_gaps = (
         with_split(good, source_splits).filter("split is null").groupBy("source").count().orderBy("source").toPandas()
     )
-    labels = get_session().createDataFrame(
-        frame_labels, "frame_id string, label int, label_source string, image_name string"
-    )
+    labels = _label_rows(frame_labels)
     unused = labels.join(good, "frame_id", "left_anti").select("frame_id", "image_name").orderBy("frame_id").toPandas()
     parts = [
         failed.assign(image_name="", count=1),
@@ -202,6 +199,12 @@ def list_rejects(
     return rejects
 
 
+def _label_rows(frame_labels: pd.DataFrame) -> DataFrame:
+    return get_session().createDataFrame(
+        frame_labels, "frame_id string, label int, label_source string, image_name string"
+    )
+
+
 def _frames_of_files(sources: pd.DataFrame) -> dict[str, set[str]]:
     """Map the names of image files, with and without extension, to the `frame_id`s that bear them."""
     frames_of_file: dict[str, set[str]] = defaultdict(set)
@@ -212,13 +215,17 @@ def _frames_of_files(sources: pd.DataFrame) -> dict[str, set[str]]:
     return frames_of_file
 
 
-def _names_this_run(name: str, sources: set[str], files: Collection[str]) -> bool:
+def _names_this_run(name: str, sources: set[str], series: set[str]) -> bool:
     """Tell whether a label that found no frame is about this run: by a source's name, or like the images' files."""
     if any(name == source or name.startswith(f"{source}_") for source in sources):
         return True
-    series = {re.sub(r"\d+$", "", PurePath(file).stem) for file in files}  # shot_ of shot_0001.png
     is_numbered = re.fullmatch(r".+_\d{6}", name) is not None
-    return re.sub(r"\d+$", "", PurePath(name).stem) in series or (bool(files) and not is_numbered)
+    return _series_of(name) in series or (bool(series) and not is_numbered)
+
+
+def _series_of(file_name: str) -> str:
+    """Give what the files of one series share: `shot_` of `shot_0001.png`."""
+    return re.sub(r"\d+$", "", PurePath(file_name).stem)
 
 
 def _the_one_frame(name: str, frame_ids: set[str]) -> str:
