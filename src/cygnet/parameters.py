@@ -102,7 +102,20 @@ class Polygon(Parameters):
     frame: FramePolygons
 
 
-Kind = Literal["polygon", "null"]
+class Spots(Parameters):
+    """Settings of the kinds beside `polygon`: how many spots, how large, and what severity 0 and 1 mean for each."""
+
+    spots: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(le=100)]]
+    radius_frac: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(le=0.5)]]
+    soft_shift_levels: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(le=255)]]
+    paste_jitter_levels: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(le=255)]]
+    perlin_opacity: tuple[Fraction, Fraction]
+    blend_opacity: tuple[Fraction, Fraction]
+    blur_sigma_frac: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(le=0.1)]]
+    shift_frac: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(le=0.5)]]
+
+
+Kind = Literal["polygon", "polygon_soft", "cutpaste", "scar", "perlin", "blend", "blur", "shift", "null"]
 PerFrame = Annotated[int, Field(ge=0, le=100)]
 
 
@@ -143,6 +156,18 @@ class Synthesis(Parameters):
     kinds: Kinds
     severity: tuple[Fraction, Fraction]
     polygon: Polygon
+    spots: Spots
+
+
+SeenKind = Literal["polygon", "polygon_soft", "cutpaste", "scar", "perlin"]
+"""Kinds that the carried weights may see; `blend`, `blur` and `shift` stay unseen, to measure on."""
+
+
+class Twins(Parameters):
+    """The anomalies of the procedural scenes: weights of the kinds, sizes."""
+
+    kinds: dict[SeenKind, Annotated[float, Field(gt=0, le=1)]]
+    spots: Spots
 
 
 class Counts(Parameters):
@@ -202,6 +227,50 @@ class SmallViT(Parameters):
         return self
 
 
+class Threshold(Parameters):
+    """How the threshold is chosen on the second half of the validation frames."""
+
+    rule: Literal["max_f1", "target_fpr"]
+    target_fpr: Annotated[float, Field(gt=0, lt=1)]
+
+
+Texture = Literal["noise", "stretched_noise", "cells", "grating", "bricks", "waves", "gradient"]
+
+
+class Pretraining(Parameters):
+    """`params:pretraining`: how the carried checkpoint is made from procedural scenes."""
+
+    seed: Seed
+    vit: SmallViT
+    images: int = Field(ge=1, le=1_000_000_000)
+    batch_size: int = Field(ge=2, le=4096, multiple_of=2)
+    workers: int = Field(ge=0, le=256)
+    learning_rate: float = Field(gt=0, le=1)
+    weight_decay: float = Field(ge=0, le=1)
+    warmup_steps: int = Field(ge=0)
+    decay_frac: Fraction
+    average: float = Field(ge=0, lt=1)
+    label_smoothing: float = Field(ge=0, lt=1)
+    patch_loss_weight: float = Field(ge=0, le=100)
+    small_size_px: int = Field(ge=32, le=1024)
+    small_size_frac: Fraction
+    curriculum_images: int = Field(ge=0)
+    easy_frac: Fraction
+    textures: list[Texture] = Field(min_length=1)
+    held_out_textures: list[Texture] = Field(min_length=1)
+    held_out_images: int = Field(ge=2, le=100_000)
+    save_every_steps: int = Field(ge=1)
+    twins: Twins
+
+    @model_validator(mode="after")
+    def _held_out_textures_are_unseen(self) -> Self:
+        seen = set(self.textures) & set(self.held_out_textures)
+        if seen:
+            msg = f"held_out_textures must not be among textures, but both have {', '.join(sorted(seen))}"
+            raise ValueError(msg)
+        return self
+
+
 class Training(Parameters):
     """`params:training`: the backbone and how it is fitted."""
 
@@ -215,6 +284,7 @@ class Training(Parameters):
     weight_decay: float = Field(ge=0, le=1)
     warmup_frac: Fraction
     patch_loss_weight: float = Field(ge=0, le=100)
+    threshold: Threshold
 
 
 class Gate(Parameters):
@@ -236,6 +306,7 @@ PIPELINE_PARAMETERS: dict[str, type[Parameters]] = {
     "ingestion": Ingestion,
     "synthesis": Synthesis,
     "augmentation": Augmentation,
+    "pretraining": Pretraining,
     "training": Training,
     "serving": Serving,
 }

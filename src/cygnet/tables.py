@@ -75,6 +75,7 @@ TRAINING_SET = pa.schema(
         _required("split", pa.string()),
         _required("label", pa.int32()),
         _required("kind", pa.string()),  # none: normal; real: labelled abnormal; else the synthetic kind
+        pa.field("severity", pa.float32()),  # 0-1; null unless synthetic
         _image("image", "image/jpeg", nullable=False),  # 256x256
         _image("mask", "image/png", nullable=True),  # null unless synthetic
     ]
@@ -91,6 +92,9 @@ PREDICTIONS = pa.schema(
         _required("logit_normal", pa.float32()),
         _required("anomaly_score", pa.float32()),  # softmax(logits)[ABNORMAL], 0-1
         _required("is_anomalous", pa.bool_()),  # anomaly_score >= threshold
+        pa.field("severity", pa.float32()),  # 0-1; null unless synthetic
+        # GxG grey of 16 bits: probability of each patch to be abnormal x 65535
+        _image("anomaly_map", "image/png", nullable=False),
     ]
 )
 

@@ -1,34 +1,90 @@
-"""Calibration on validation: one temperature for the logits, one threshold for the score.
+"""Calibration on `validation`: one temperature for the logits, one threshold for the score.
 
-Temperature scaling: Guo et al., "On Calibration of Modern Neural Networks", 2017.
+Each is fitted on frames of its own: the temperature on the first half of every source's validation frames, the
+threshold on the second. On the same frames, the threshold would sit on scores that the temperature has already seen.
+
+Temperature scaling: Guo et al., "On Calibration of Modern Neural Networks", 2017. Threshold of rule `target_fpr`: the
+conformal quantile of Vovk et al., "Algorithmic Learning in a Random World", 2005, as in split conformal prediction.
 """
 
+import math
+
 import numpy as np
+import pandas as pd
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import precision_recall_curve
 
+from cygnet.errors import UserError
 from cygnet.model.scorer import Calibration, scores_of
-from cygnet.tables import ABNORMAL
+from cygnet.parameters import Threshold
+from cygnet.tables import ABNORMAL, KIND_NULL, LABELS, NORMAL
 
 TEMPERATURE_BOUNDS = (0.5, 5.0)
 """Outside, a temperature mends no overconfidence but hides that validation is too small or separates perfectly."""
 
 
-def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
-    """Find the temperature that minimises NLL, and then the threshold that maximises F1 of the abnormal class.
+def calibrate(rows: pd.DataFrame, threshold: Threshold) -> Calibration:
+    """Find the temperature that minimises NLL on one half of the frames, and the threshold on the other.
 
     Args:
-        logits: `(N, 2)`, not calibrated.
-        labels: `(N,)` int.
+        rows: `validation`: `frame_id`, `label`, `kind`, and `logit_abnormal`, `logit_normal`, not calibrated. Rows of
+            kind `null` are left out.
+        threshold: The rule.
+
+    Raises:
+        UserError: A half lacks a class.
     """
+    drawn = rows[rows["kind"] != KIND_NULL]
+    is_first = in_first_half(drawn["frame_id"])
+    first, second = drawn[is_first], drawn[~is_first]
+    check_halves(first, second)
+    temperature = fit_temperature(_logits(first), first["label"].to_numpy())
+    scores = scores_of(_logits(second), Calibration(temperature, 0.5))["anomaly_score"].to_numpy()
+    labels = second["label"].to_numpy()
+    if threshold.rule == "max_f1":
+        return Calibration(temperature, max_f1_threshold(scores, labels == ABNORMAL), threshold.rule)
+    score, fpr = conformal_threshold(scores[labels == NORMAL], threshold.target_fpr)
+    return Calibration(temperature, score, threshold.rule, fpr)
+
+
+def check_halves(first: pd.DataFrame, second: pd.DataFrame) -> None:
+    """Make sure that both halves of `validation` have both classes.
+
+    Raises:
+        UserError: One lacks a class.
+    """
+    for place, half in (("first", first), ("second", second)):
+        for name, label in LABELS.items():
+            if not (half["label"] == label).any():
+                frames = half["frame_id"].nunique()
+                msg = (
+                    f"The {place} half of the validation frames ({frames} frames) has no {name} image, and calibration "
+                    "needs both classes in both: lengthen the video, lower ingestion.interval_s, or raise "
+                    "ingestion.split.validation_frac."
+                )
+                raise UserError(msg)
+
+
+def in_first_half(frame_ids: pd.Series) -> np.ndarray:
+    """Tell which rows belong to the first half of their source's frames, in the order of time: `(N,)` bool.
+
+    The second half is the larger one where the number is odd.
+    """
+    frames = pd.Series(sorted(set(frame_ids)))
+    source = frames.str.rsplit("/", n=1).str[0]
+    place = frames.groupby(source).cumcount()
+    count = frames.groupby(source).transform("size")
+    return frame_ids.isin(set(frames[place < count // 2])).to_numpy()
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Find the temperature within 0.5-5 that minimises NLL of `(N, 2)` logits."""
     best = minimize_scalar(
         lambda log_temperature: negative_log_likelihood(logits / np.exp(log_temperature), labels),
         bounds=np.log(TEMPERATURE_BOUNDS),
         method="bounded",
     )
-    temperature = float(np.exp(best.x))
-    scores = scores_of(logits, Calibration(temperature, 0.5))["anomaly_score"].to_numpy()
-    return Calibration(temperature, max_f1_threshold(scores, labels == ABNORMAL))
+    return float(np.exp(best.x))
 
 
 def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -49,3 +105,26 @@ def max_f1_threshold(scores: np.ndarray, is_abnormal: np.ndarray) -> float:
     lower = scores[scores < best]
     middle = np.float32((best + lower.max()) / 2) if len(lower) else np.float32(best)
     return float(middle) if not len(lower) or middle > lower.max() else best  # float32 can round it onto the lower
+
+
+def conformal_threshold(normal_scores: np.ndarray, target_fpr: float) -> tuple[float, float]:
+    """Find the threshold that a new normal image reaches with probability `target_fpr` at most.
+
+    That holds if the new image is exchangeable with these. It is just above the score of rank
+    ceil((n + 1)(1 - target_fpr)); with n too small for that rank, just above the highest.
+
+    Args:
+        normal_scores: `(n,)` float32, at least one.
+        target_fpr: > 0 and < 1.
+
+    Returns:
+        The threshold, a float32 value, and the rate that it promises: `target_fpr`, or 1 / (n + 1) where that is more.
+    """
+    count = len(normal_scores)
+    rank = math.ceil((count + 1) * (1 - target_fpr) - 1e-9)
+    highest_normal = np.sort(normal_scores.astype(np.float32))[min(rank, count) - 1]
+    return float(np.nextafter(highest_normal, np.float32(np.inf))), max(target_fpr, 1 / (count + 1))
+
+
+def _logits(rows: pd.DataFrame) -> np.ndarray:
+    return rows[["logit_abnormal", "logit_normal"]].to_numpy()

@@ -28,10 +28,15 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class Calibration:
-    """Temperature that the logits are divided by (> 0), and the score from which an image is anomalous (0-1)."""
+    """Temperature that the logits are divided by (> 0), and the score from which an image is anomalous (0-1).
+
+    `rule` says how the threshold was chosen, `target_fpr` is the false-positive rate that it promises, or None.
+    """
 
     temperature: float
     threshold: float
+    rule: str = "fixed"
+    target_fpr: float | None = None
 
 
 class Scorer:

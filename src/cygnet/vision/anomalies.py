@@ -14,6 +14,7 @@ import numpy as np
 
 from cygnet.parameters import Synthesis
 from cygnet.tables import KIND_NULL
+from cygnet.vision.kinds import KINDS, Change, draw_spots
 from cygnet.vision.polygons import draw_polygons
 
 CHANGED_LEVELS = 8
@@ -43,7 +44,11 @@ def changed_mask(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 def make_kinds(synthesis: Synthesis) -> dict[str, Draw]:
     """Build every kind of anomaly from its parameters, by name."""
-    return {"polygon": partial(_polygon, synthesis=synthesis), KIND_NULL: _null}
+    return {
+        "polygon": partial(_polygon, synthesis=synthesis),
+        **{name: partial(_spots, change=change, synthesis=synthesis) for name, change in KINDS.items()},
+        KIND_NULL: _null,
+    }
 
 
 def draw_anomaly(
@@ -74,6 +79,18 @@ def _polygon(
     image: np.ndarray, _donor: np.ndarray, rng: np.random.Generator, severity: float, synthesis: Synthesis
 ) -> tuple[np.ndarray, np.ndarray]:
     drawn = draw_polygons(image, rng, severity, synthesis.polygon)
+    return drawn, changed_mask(image, drawn)
+
+
+def _spots(
+    image: np.ndarray,
+    donor: np.ndarray,
+    rng: np.random.Generator,
+    severity: float,
+    change: Change,
+    synthesis: Synthesis,
+) -> tuple[np.ndarray, np.ndarray]:
+    drawn = draw_spots(change, image, donor, rng, severity, synthesis.spots)
     return drawn, changed_mask(image, drawn)
 
 

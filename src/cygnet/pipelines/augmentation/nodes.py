@@ -32,9 +32,9 @@ def make_training_set(images: DataFrame, anomalies: DataFrame, augmentation: Aug
         UserError: `train` has no row of a class.
     """
     kind = F.when(F.col("label") == NORMAL, KIND_NORMAL).otherwise(KIND_REAL)
-    columns = ["image_id", "frame_id", "split", "label", "kind", "image", "mask"]
-    no_mask = F.lit(None).cast("binary")
-    rows = images.withColumns({"kind": kind, "mask": no_mask}).select(columns).unionByName(anomalies.select(columns))
+    columns = ["image_id", "frame_id", "split", "label", "kind", "severity", "image", "mask"]
+    nothing = {"severity": F.lit(None).cast("float"), "mask": F.lit(None).cast("binary")}
+    rows = images.withColumns({"kind": kind, **nothing}).select(columns).unionByName(anomalies.select(columns))
     copies = _plan_copies(rows, augmentation)
     planned = rows.join(copies, "image_id", "left")
     return flat_map_rows(planned, partial(_augment_row, augmentation=augmentation), TRAINING_SET)
@@ -91,6 +91,7 @@ def _augment_row(row: dict[str, Any], augmentation: Augmentation) -> Iterator[di
             "split": row["split"],
             "label": row["label"],
             "kind": row["kind"],
+            "severity": row["severity"],
             "image": encode_jpeg(varied, augmentation.jpeg_quality),
             "mask": None if varied_mask is None else encode_png(varied_mask),
         }

@@ -73,20 +73,20 @@ def fit_detector(training_set: pad.Dataset, training: Training) -> Fitted:
     return fit(model, preprocessing, train, validation, training)
 
 
-def calibrate_detector(fitted: Fitted, training_set: pad.Dataset, ingestion: Ingestion) -> Scorer:
+def calibrate_detector(fitted: Fitted, training_set: pad.Dataset, training: Training, ingestion: Ingestion) -> Scorer:
     """Find temperature and threshold on `validation`, and make the scorer that will be served.
 
     Args:
         fitted: The fitted model.
         training_set: The table.
+        training: `threshold`, the rule.
         ingestion: `crop_horizontal_bias`, which the scorer applies to whole frames.
     """
     from cygnet.model.calibrate import calibrate
 
     plain = Scorer(fitted.model, fitted.preprocessing, Calibration(1.0, 0.5), ingestion.crop_horizontal_bias)
     rows = _score_rows(plain, training_set, ["validation"])
-    drawn = rows[rows["kind"] != KIND_NULL]
-    calibration = calibrate(drawn[["logit_abnormal", "logit_normal"]].to_numpy(), drawn["label"].to_numpy())
+    calibration = calibrate(rows, training.threshold)
     logger.info("Temperature %.3f, threshold %.4f.", calibration.temperature, calibration.threshold)
     return Scorer(fitted.model, fitted.preprocessing, calibration, ingestion.crop_horizontal_bias)
 

@@ -24,7 +24,7 @@ def create_pipeline() -> Pipeline:
             node(fit_detector, ["training_set", "params:training"], "fitted", name="fit_detector"),
             node(
                 calibrate_detector,
-                ["fitted", "training_set", "params:ingestion"],
+                ["fitted", "training_set", "params:training", "params:ingestion"],
                 "scorer",
                 name="calibrate_detector",
             ),

@@ -1,0 +1,28 @@
+"""The catalog's entry for a place where a long fit keeps its state."""
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kedro.io import AbstractDataset
+
+from cygnet.model.checkpoints import Checkpoints
+
+
+class CheckpointsDataset(AbstractDataset[None, Checkpoints]):
+    """Loads the place, whatever is there; the fit itself reads and writes states while it runs."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> Checkpoints:
+        """Give the place."""
+        return Checkpoints(self._filepath)
+
+    def save(self, data: None) -> NoReturn:
+        """Refuse: no node makes it."""
+        msg = f"{self._filepath} is written by the fit that it is passed to"
+        raise NotImplementedError(msg)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}

@@ -1,0 +1,195 @@
+"""Procedural pretraining: a small ViT learns to find small anomalies on scenes that are drawn while it learns.
+
+Image i follows from (seed, i), and every schedule from the step, so a run that was killed goes on as if it had not
+been. Each batch is half normal images and half their twins, so that only the anomaly tells them apart. What is kept is
+the moving average of the weights. Nothing here ever sees an image from outside.
+"""
+
+import copy
+import logging
+import math
+import time
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.utils.data import DataLoader, Dataset
+
+from cygnet.model.checkpoints import Checkpoints
+from cygnet.model.detector import Detector
+from cygnet.model.pretrained import Pretrained
+from cygnet.parameters import Pretraining
+from cygnet.tables import ABNORMAL, NORMAL
+from cygnet.vision.rng import generator
+from cygnet.vision.twins import draw_twins
+
+logger = logging.getLogger(__name__)
+
+FULL_COVERAGE_FRAC = 0.25
+"""From this share on a patch counts as abnormal in full."""
+KNOWN_COVERAGE_FRAC = 0.1
+"""Patches that are covered less, but not free, teach nothing: nobody could tell."""
+EASY = 0.7
+
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Images `(B, S, S, 3)` uint8 RGB, labels `(B,)` int64, coverage `(B, G, G)` float32 0-1."""
+
+
+class TwinBatches(Dataset[Batch]):
+    """Batch number `step` of the run: every image of it follows from the seed and its own number."""
+
+    def __init__(self, pretraining: Pretraining) -> None:
+        self.pretraining = pretraining
+
+    def __len__(self) -> int:
+        return steps_of(self.pretraining)
+
+    def __getitem__(self, step: int) -> Batch:
+        """Draw a batch."""
+        cv2.setNumThreads(1)  # the workers are the parallelism
+        settings = self.pretraining
+        pairs = settings.batch_size // 2
+        is_small = step < settings.small_size_frac * len(self)
+        size_px = settings.small_size_px if is_small else settings.vit.image_size_px
+        drawn = []
+        for pair in range(step * pairs, (step + 1) * pairs):
+            rng = generator(settings.seed, "scene", pair)
+            curriculum = 1 - 2 * pair / settings.curriculum_images if settings.curriculum_images else 0.0
+            ease = max(curriculum, EASY if rng.random() < settings.easy_frac else 0.0, 0.0)
+            drawn.append(draw_twins(rng, size_px, ease, settings.twins, settings.textures))
+        return as_batch(drawn, settings.vit.patch_size_px)
+
+
+def steps_of(pretraining: Pretraining) -> int:
+    """Number of steps of a whole run."""
+    return math.ceil(pretraining.images / pretraining.batch_size)
+
+
+def as_batch(twins: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], patch_size_px: int) -> Batch:
+    """Put pairs of twins into one batch: a normal image, its twin, the next normal image, ..."""
+    images, labels, coverage = [], [], []
+    for normal, abnormal, mask in twins:
+        side = mask.shape[0] // patch_size_px
+        share = cv2.resize(mask, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+        images += [cv2.cvtColor(normal, cv2.COLOR_BGR2RGB), cv2.cvtColor(abnormal, cv2.COLOR_BGR2RGB)]
+        labels += [NORMAL, ABNORMAL]
+        coverage += [np.zeros_like(share), share]
+    return torch.from_numpy(np.stack(images)), torch.tensor(labels), torch.from_numpy(np.stack(coverage))
+
+
+def pretrain(detector: Detector, pretraining: Pretraining, checkpoints: Checkpoints) -> Pretrained:
+    """Train from nothing, or from where a run with the same settings stopped.
+
+    Args:
+        detector: As initialised; changed in place, and given back with the averaged weights.
+        pretraining: All settings.
+        checkpoints: Where the state is left every `save_every_steps`.
+    """
+    steps = steps_of(pretraining)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    detector.to(device).train()
+    average = copy.deepcopy(detector)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(detector, pretraining.weight_decay), lr=pretraining.learning_rate, betas=(0.9, 0.95)
+    )
+    key = pretraining.model_dump_json(exclude={"workers", "save_every_steps", "held_out_images"})
+    history: list[dict[str, float]] = []
+    start, seconds = 0, 0.0
+    state = checkpoints.load(key)
+    if state is not None:
+        detector.load_state_dict(state["detector"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        start, seconds, history = state["step"], state["seconds"], state["history"]
+        logger.info("Going on from step %d of %d.", start, steps)
+    batches = DataLoader(
+        TwinBatches(pretraining),
+        batch_size=None,
+        sampler=range(start, steps),
+        num_workers=pretraining.workers,
+        prefetch_factor=8 if pretraining.workers else None,
+    )
+    losses: list[float] = []
+    begun_s = time.perf_counter()
+    for step, batch in enumerate(batches, start + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps, pretraining)
+        losses.append(_fit_step(detector, optimizer, [part.to(device) for part in batch], pretraining))
+        _move_average(average, detector, min(pretraining.average, step / (step + 10)))
+        if step % pretraining.save_every_steps == 0 or step == steps:
+            spent_s = seconds + time.perf_counter() - begun_s
+            history.append(
+                {
+                    "step": step,
+                    "images": step * pretraining.batch_size,
+                    "loss": float(np.mean(losses)),
+                    "learning_rate": optimizer.param_groups[0]["lr"],
+                    "seconds": spent_s,
+                }
+            )
+            losses = []
+            states = {"detector": detector.state_dict(), "average": average.state_dict()}
+            checkpoints.save(
+                key,
+                {"step": step, "seconds": spent_s, "history": history, "optimizer": optimizer.state_dict(), **states},
+            )
+            _log_progress(history[-1], step - start, steps, time.perf_counter() - begun_s)
+    return Pretrained(average.eval(), pd.DataFrame(history), steps * pretraining.batch_size, history[-1]["seconds"])
+
+
+def learning_rate(step: int, steps: int, pretraining: Pretraining) -> float:
+    """Warm up linearly, stay, fall linearly to 0 over the last `decay_frac` of the steps."""
+    warm = min(1.0, step / pretraining.warmup_steps) if pretraining.warmup_steps else 1.0
+    decay_steps = max(pretraining.decay_frac * steps, 1e-9)
+    return pretraining.learning_rate * min(warm, (steps - step) / decay_steps, 1.0)
+
+
+def patch_loss(patch_logits: torch.Tensor, coverage: torch.Tensor) -> torch.Tensor:
+    """Mean binary cross-entropy of the patches that are known: a quarter covered counts as abnormal in full.
+
+    Args:
+        patch_logits: `(B, G, G)`, the larger the more abnormal.
+        coverage: `(B, G, G)` float32, 0-1, share of the patch that the mask covers; NaN where nobody knows.
+    """
+    known = (coverage == 0) | (coverage >= KNOWN_COVERAGE_FRAC)  # false for NaN
+    target = (coverage.nan_to_num() / FULL_COVERAGE_FRAC).clamp(max=1.0)
+    losses = binary_cross_entropy_with_logits(patch_logits.float(), target, reduction="none")
+    return (losses * known).sum() / known.sum().clamp(min=1)
+
+
+def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Decay matrices alone: no biases, norms or embeddings of positions."""
+    decayed = [p for name, p in model.named_parameters() if p.ndim > 1 and "embeddings" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim <= 1 or "embeddings" in name]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def _fit_step(
+    detector: Detector, optimizer: torch.optim.Optimizer, batch: Sequence[torch.Tensor], pretraining: Pretraining
+) -> float:
+    images, labels, coverage = batch
+    with torch.autocast(images.device.type, dtype=torch.bfloat16):
+        logits, patch_logits = detector(images)
+    loss = cross_entropy(logits.float(), labels, label_smoothing=pretraining.label_smoothing)
+    loss = loss + pretraining.patch_loss_weight * patch_loss(patch_logits, coverage)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(detector.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    return float(loss.detach())
+
+
+@torch.no_grad()
+def _move_average(average: Detector, detector: Detector, keep: float) -> None:
+    torch._foreach_lerp_(list(average.parameters()), list(detector.parameters()), 1 - keep)
+
+
+def _log_progress(row: dict[str, float], done: int, steps: int, spent_s: float) -> None:
+    left_s = (steps - row["step"]) * spent_s / done
+    logger.info(
+        "Step %d of %d: loss %.4f, %.0f images/s, %.0f minutes left",
+        row["step"], steps, row["loss"], row["images"] / row["seconds"], left_s / 60,
+    )  # fmt: skip

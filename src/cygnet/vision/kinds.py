@@ -1,0 +1,245 @@
+"""The kinds of anomaly beside `polygon`: each changes one small spot of an image, in place.
+
+A spot is an irregular polygon (or, for the CutPaste kinds, a rectangle); a kind decides what happens inside. Severity
+0-1 moves from hardly visible to plain, along the one quantity that makes this kind visible.
+
+- `polygon_soft`: filled with its surroundings' mean, brighter or darker, with the region's own noise.
+- `cutpaste`, `scar`: a piece of the same image, large or thin, somewhere else (Li et al., "CutPaste", 2021).
+- `perlin`: a noise-shaped blot of another texture (Zavrtanik et al., "DRAEM", 2021).
+- `blend`: a piece of another frame by Poisson editing (Perez et al., 2003; Schlueter et al., "Natural Synthetic
+  Anomalies", 2022).
+- `blur`: out of focus. `shift`: pulled sideways.
+
+Sizes are shares of the image's side, so that a kind looks the same at every size.
+"""
+
+import math
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from cygnet.parameters import Spots
+from cygnet.vision.polygons import SUBPIXEL_BITS, SUBPIXELS
+
+BORDER = cv2.BORDER_REFLECT_101
+
+Spot = tuple[float, float, float]
+"""Centre x and y, and radius, in pixels."""
+
+Change = Callable[[np.ndarray, np.ndarray, np.random.Generator, float, Spot, Spots], None]
+"""`(image, donor, rng, severity, spot, settings)`: changes `image` `(H, W, 3)` uint8 in place around the spot."""
+
+
+def draw_spots(
+    change: Change,
+    image: np.ndarray,
+    donor: np.ndarray,
+    rng: np.random.Generator,
+    severity: float,
+    settings: Spots,
+) -> np.ndarray:
+    """Change a random number of spots at random places on a copy.
+
+    Args:
+        change: The kind.
+        image: `(H, W, 3)` uint8.
+        donor: `(H, W, 3)` uint8, another frame.
+        rng: The row's generator.
+        severity: 0-1.
+        settings: How many spots, how large, and what severity means.
+    """
+    drawn = image.copy()
+    height, width = image.shape[:2]
+    for _ in range(int(rng.integers(settings.spots[0], settings.spots[1] + 1))):
+        across, along, share = rng.random(3).tolist()
+        smallest, largest = settings.radius_frac
+        radius_px = max((smallest + share * (largest - smallest)) * min(height, width), 1.5)
+        change(drawn, donor, rng, severity, (across * width, along * height, radius_px), settings)
+    return drawn
+
+
+def polygon_soft(
+    image: np.ndarray, _donor: np.ndarray, rng: np.random.Generator, severity: float, spot: Spot, settings: Spots
+) -> None:
+    """Fill with the local mean shifted by `soft_shift_levels`, and the region's own noise."""
+    rows, columns, region = _cut(image, spot, 1.6)
+    if not region.size:
+        return
+    inside = _polygon(rng, spot, rows, columns)
+    low, high = settings.soft_shift_levels
+    shift = (low + severity * (high - low)) * (1 if rng.random() < 0.5 else -1)
+    mean = np.array(cv2.mean(region, inside)[:3])
+    if not 0 <= mean.mean() + shift <= 255:
+        shift = -shift
+    noise = region.astype(np.float32) - cv2.GaussianBlur(region, (5, 5), 0, borderType=BORDER)
+    filled = np.clip(noise + (mean + shift).astype(np.float32), 0, 255).astype(np.uint8)
+    cv2.copyTo(filled, inside, region)
+
+
+def cutpaste(
+    image: np.ndarray, _donor: np.ndarray, rng: np.random.Generator, severity: float, spot: Spot, settings: Spots
+) -> None:
+    """Paste a rectangle of the same image, with its colours jittered."""
+    aspect = math.exp(rng.uniform(-1, 1) * math.log(2.5))
+    _paste_rectangle(image, rng, severity, spot, 1.0, aspect, settings)
+
+
+def scar(
+    image: np.ndarray, _donor: np.ndarray, rng: np.random.Generator, severity: float, spot: Spot, settings: Spots
+) -> None:
+    """Paste a thin rectangle of the same image at an angle, with its colours jittered."""
+    _paste_rectangle(image, rng, severity, spot, 1.4, rng.uniform(5, 10), settings)
+
+
+def _paste_rectangle(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    severity: float,
+    spot: Spot,
+    reach: float,
+    aspect: float,
+    settings: Spots,
+) -> None:
+    x_px, y_px, radius_px = spot
+    length_px, width_px = radius_px * reach * math.sqrt(min(aspect, 4)), 0.0
+    width_px = max(length_px / aspect, 1.0)
+    turn_deg = rng.uniform(-90, 90) if aspect >= 5 else 90.0 * int(rng.integers(4))
+    rows, columns, region = _cut(image, spot, 2.2 * reach)
+    if not region.size:
+        return
+    inside = np.zeros(region.shape[:2], np.uint8)
+    corners = cv2.boxPoints(((x_px - columns.start, y_px - rows.start), (2 * length_px, 2 * width_px), turn_deg))
+    cv2.fillConvexPoly(inside, np.rint(corners * SUBPIXELS).astype(np.int32), 255, shift=SUBPIXEL_BITS)
+    height, width = region.shape[:2]
+    top = int(rng.integers(image.shape[0] - height + 1))
+    left = int(rng.integers(image.shape[1] - width + 1))
+    low, high = settings.paste_jitter_levels
+    jitter = (low + severity * (high - low)) * rng.choice([-1.0, 1.0]) + rng.uniform(-8, 8, 3)
+    piece = image[top : top + height, left : left + width].astype(np.float32) + jitter.astype(np.float32)
+    cv2.copyTo(np.clip(piece, 0, 255).astype(np.uint8), inside, region)
+
+
+def perlin(
+    image: np.ndarray, _donor: np.ndarray, rng: np.random.Generator, severity: float, spot: Spot, settings: Spots
+) -> None:
+    """Blend a coloured noise texture into a noise-shaped blot."""
+    _, _, region = _cut(image, spot, 1.5)
+    if min(region.shape[:2]) < 3:
+        return
+    size = region.shape[:2]
+    shape = octaves(rng, size, cells=3, count=3)
+    down = np.linspace(-1, 1, size[0], dtype=np.float32)[:, None]
+    sideways = np.linspace(-1, 1, size[1], dtype=np.float32)[None]
+    inside = (shape > 0.25 + 0.5 * (down**2 + sideways**2)).astype(np.float32)  # the blot ends within its spot
+    texture = octaves(rng, size, cells=max(3, max(size) // 3), count=2)[..., None]
+    first, second = rng.uniform(0, 255, (2, 3)).astype(np.float32)
+    low, high = settings.perlin_opacity
+    opacity = (inside * np.float32(low + severity * (high - low)))[..., None]
+    blended = region * (1 - opacity) + (first + texture * (second - first)) * opacity
+    region[:] = np.clip(blended, 0, 255).astype(np.uint8)
+
+
+def blend(
+    image: np.ndarray, donor: np.ndarray, rng: np.random.Generator, severity: float, spot: Spot, settings: Spots
+) -> None:
+    """Clone a piece of the donor seamlessly: from another place, so that it does not fall on itself."""
+    rows, columns, region = _cut(image, spot, 1.6)
+    height, width = region.shape[:2]
+    if min(height, width) < 5:
+        return
+    inside = _polygon(rng, spot, rows, columns)
+    inside[[0, -1], :] = inside[:, [0, -1]] = 0
+    if not inside.any():
+        return
+    top, left = int(rng.integers(donor.shape[0] - height + 1)), int(rng.integers(donor.shape[1] - width + 1))
+    piece = np.ascontiguousarray(donor[top : top + height, left : left + width])
+    x_px, y_px, box_width, box_height = cv2.boundingRect(inside)
+    centre = (x_px + box_width // 2, y_px + box_height // 2)
+    cloned = cv2.seamlessClone(piece, region.copy(), inside, centre, cv2.NORMAL_CLONE)
+    low, high = settings.blend_opacity
+    opacity = low + severity * (high - low)
+    region[:] = cv2.addWeighted(cloned, opacity, region.copy(), 1 - opacity, 0)
+
+
+def blur(
+    image: np.ndarray, _donor: np.ndarray, rng: np.random.Generator, severity: float, spot: Spot, settings: Spots
+) -> None:
+    """Blur, with a soft edge."""
+    rows, columns, region = _cut(image, spot, 1.6)
+    if not region.size:
+        return
+    low, high = settings.blur_sigma_frac
+    sigma_px = (low + severity * (high - low)) * min(image.shape[:2])
+    blurred = cv2.GaussianBlur(image, (0, 0), sigma_px, borderType=BORDER)[rows, columns]
+    edge = cv2.GaussianBlur(_polygon(rng, spot, rows, columns), (0, 0), max(0.1 * spot[2], 0.5))[..., None] / 255
+    region[:] = np.rint(region + edge * (blurred.astype(np.float32) - region)).astype(np.uint8)
+
+
+def shift(
+    image: np.ndarray, _donor: np.ndarray, rng: np.random.Generator, severity: float, spot: Spot, settings: Spots
+) -> None:
+    """Pull the spot sideways, most at its centre and not at all at its edge."""
+    rows, columns, region = _cut(image, spot, 1.5)
+    if not region.size:
+        return
+    x_px, y_px, radius_px = spot
+    low, high = settings.shift_frac
+    length_px = (low + severity * (high - low)) * min(image.shape[:2])
+    angle = rng.uniform(0, 2 * math.pi)
+    down, across = np.mgrid[rows, columns].astype(np.float32)
+    distance = np.hypot(across - x_px, down - y_px) / (1.5 * radius_px)
+    pull_px = np.float32(length_px) * np.clip(1 - distance**2, 0, 1) ** 2
+    moved = cv2.remap(
+        image, across + pull_px * math.cos(angle), down + pull_px * math.sin(angle), cv2.INTER_LINEAR, borderMode=BORDER
+    )
+    region[:] = moved
+
+
+KINDS: dict[str, Change] = {
+    "polygon_soft": polygon_soft,
+    "cutpaste": cutpaste,
+    "scar": scar,
+    "perlin": perlin,
+    "blend": blend,
+    "blur": blur,
+    "shift": shift,
+}
+
+
+def octaves(rng: np.random.Generator, size: tuple[int, int], cells: int, count: int) -> np.ndarray:
+    """Sum noise of `count` octaves, each twice as fine and half as strong: `(H, W)` float32, stretched to 0-1.
+
+    Value noise on a grid of `cells` to the longer side, interpolated by cubics; close enough to Perlin's for a blot.
+    """
+    height, width = size
+    total = np.zeros(size, np.float32)
+    for octave in range(count):
+        fineness = cells * 2**octave / max(size)
+        grid = rng.random((max(2, round(height * fineness)), max(2, round(width * fineness))), np.float32)
+        total += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC) * np.float32(0.5**octave)
+    return cv2.normalize(total, None, 0, 1, cv2.NORM_MINMAX)
+
+
+def _cut(image: np.ndarray, spot: Spot, reach: float) -> tuple[slice, slice, np.ndarray]:
+    """Cut the square of `reach` radii around a spot, as far as it lies in the image: rows, columns, and the view."""
+    x_px, y_px, radius_px = spot
+    height, width = image.shape[:2]
+    half_px = reach * radius_px
+    rows = slice(max(0, math.floor(y_px - half_px)), min(height, math.ceil(y_px + half_px)))
+    columns = slice(max(0, math.floor(x_px - half_px)), min(width, math.ceil(x_px + half_px)))
+    return rows, columns, image[rows, columns]
+
+
+def _polygon(rng: np.random.Generator, spot: Spot, rows: slice, columns: slice) -> np.ndarray:
+    """Draw an irregular polygon of 5-9 vertices around a spot: `(rows, columns)` uint8, 255 inside."""
+    x_px, y_px, radius_px = spot
+    vertices = int(rng.integers(5, 10))
+    angles = 2 * np.pi * (np.arange(vertices) / vertices + rng.random())
+    lengths_px = radius_px * rng.uniform(0.5, 1.5, vertices)
+    points = np.column_stack(
+        [x_px - columns.start + lengths_px * np.cos(angles), y_px - rows.start + lengths_px * np.sin(angles)]
+    )
+    inside = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
+    cv2.fillPoly(inside, [np.rint(points * SUBPIXELS).astype(np.int32)], 255, shift=SUBPIXEL_BITS)
+    return inside
