@@ -275,14 +275,19 @@ class Training(Parameters):
     """`params:training`: the backbone and how it is fitted."""
 
     checkpoint: str | None
+    image_size_px: Annotated[int, Field(ge=32, le=1024)] | None
     small_vit: SmallViT
+    fitted: Literal["full", "last_blocks", "heads"]
+    last_blocks: int = Field(ge=1, le=48)
     seed: Seed
     epochs: int = Field(ge=1, le=1000)
     patience: int = Field(ge=1, le=1000)
     batch_size: int = Field(ge=1, le=4096)
     learning_rate: float = Field(gt=0, le=1)
+    layer_decay: float = Field(gt=0, le=1)
     weight_decay: float = Field(ge=0, le=1)
     warmup_frac: Fraction
+    average: float = Field(ge=0, lt=1)
     patch_loss_weight: float = Field(ge=0, le=100)
     threshold: Threshold
 

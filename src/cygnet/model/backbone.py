@@ -1,48 +1,53 @@
-"""The backbone: a Vision Transformer with a 2-class head, from a checkpoint or from its configuration.
+"""Where a fit starts: the carried checkpoint, another one by hub id or folder, or a ViT from its configuration."""
 
-Labels are 0 = abnormal and 1 = normal, in the model's own config as everywhere.
-"""
-
-import json
-import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
 
+import cygnet
 from cygnet.errors import UserError
-from cygnet.model.preprocessing import FILE_NAME, Preprocessing
+from cygnet.model.detector import Detector
+from cygnet.model.preprocessing import Preprocessing
 from cygnet.parameters import SmallViT, Training
-from cygnet.tables import LABELS
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import ViTModel
 
-VIT_FAMILY = ("vit", "deit", "dinov2", "dinov2_with_registers")
+CARRIED = Path(cygnet.__file__).parent / "checkpoints"
+"""A folder for each checkpoint that the package carries, named as in `training.checkpoint`."""
 
-ID2LABEL = {label: name for name, label in LABELS.items()}
 
-
-def load_backbone(training: Training) -> "tuple[PreTrainedModel, Preprocessing]":
-    """Load the checkpoint with a new 2-class head, or initialise a small ViT; seeded.
+def load_detector(training: Training) -> Detector:
+    """Load the checkpoint, or initialise a small ViT; what is new in it follows from the seed.
 
     Args:
-        training: `checkpoint` (hub id, folder, or None), `small_vit`, `seed`.
-
-    Returns:
-        The model (pixel values `(B, 3, S, S)` float32 to logits `(B, 2)`) and its preprocessing.
+        training: `checkpoint`, `image_size_px`, `small_vit`, `seed`.
 
     Raises:
-        UserError: The checkpoint can't be had, is of another architecture, or is not safetensors.
+        UserError: The checkpoint can't be had, is of another architecture or shape, or is not safetensors.
     """
     torch.manual_seed(training.seed)
     if training.checkpoint is None:
-        return _initialise(training.small_vit)
-    return _load(training.checkpoint)
+        return Detector(initial_vit(training.small_vit), Preprocessing(training.small_vit.image_size_px))
+    carried = CARRIED / training.checkpoint
+    try:
+        return Detector.load(carried if carried.is_dir() else training.checkpoint, training.image_size_px)
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        msg = (
+            f"training.checkpoint '{training.checkpoint}' can't be used: {reason}. Give the hub id or the folder of a "
+            "ViT with config.json and model.safetensors, the name of one that Cygnet carries "
+            f"({', '.join(sorted(path.name for path in CARRIED.iterdir()))}), or null for a small ViT made from its "
+            "configuration."
+        )
+        raise UserError(msg) from error
 
 
-def _initialise(small_vit: SmallViT) -> "tuple[PreTrainedModel, Preprocessing]":
-    from transformers import ViTConfig, ViTForImageClassification
+def initial_vit(small_vit: SmallViT) -> "ViTModel":
+    """Make a ViT from its configuration, with weights from torch's random state."""
+    from transformers import ViTConfig, ViTModel
 
     config = ViTConfig(
         image_size=small_vit.image_size_px,
@@ -53,48 +58,5 @@ def _initialise(small_vit: SmallViT) -> "tuple[PreTrainedModel, Preprocessing]":
         num_attention_heads=small_vit.heads,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
-        id2label=ID2LABEL,
-        label2id=LABELS,
     )
-    return ViTForImageClassification(config), Preprocessing(small_vit.image_size_px)
-
-
-def _load(checkpoint: str) -> "tuple[PreTrainedModel, Preprocessing]":
-    from transformers import AutoConfig, AutoModelForImageClassification
-    from transformers.utils import logging as transformers_logging
-
-    try:
-        config = AutoConfig.from_pretrained(checkpoint)
-        if config.model_type not in VIT_FAMILY:
-            msg = f"it is a '{config.model_type}', allowed are {', '.join(VIT_FAMILY)}"
-            raise ValueError(msg)
-        transformers_logging.set_verbosity_error()  # the new head is meant to be new
-        model = AutoModelForImageClassification.from_pretrained(
-            checkpoint,
-            num_labels=len(LABELS),
-            id2label=ID2LABEL,
-            label2id=LABELS,
-            ignore_mismatched_sizes=True,
-            use_safetensors=True,
-            dtype=torch.float32,
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        msg = (
-            f"training.checkpoint '{checkpoint}' can't be used: {reason}. Give the hub id or the folder of a ViT with "
-            "config.json and model.safetensors, or null for a small ViT made from its configuration."
-        )
-        raise UserError(msg) from error
-    return model, _preprocessing(checkpoint, int(config.image_size))
-
-
-def _preprocessing(checkpoint: str, size_px: int) -> Preprocessing:
-    from transformers.utils.hub import cached_file
-
-    path = cached_file(checkpoint, FILE_NAME, _raise_exceptions_for_missing_entries=False)
-    if path is None:
-        logging.getLogger(__name__).warning("%s has no %s: pixels are scaled to -1..1.", checkpoint, FILE_NAME)
-        return Preprocessing(size_px)
-    with open(path) as file:  # noqa: PTH123 - a path in the hub's cache
-        numbers = json.load(file)
-    return Preprocessing(size_px, tuple(numbers["image_mean"]), tuple(numbers["image_std"]))
+    return ViTModel(config, add_pooling_layer=False)

@@ -1,7 +1,13 @@
-"""Rows of `training_set` as arrays: decoded once, kept as uint8."""
+"""Rows of `training_set` as arrays: decoded once, kept as uint8 in a memory-mapped file.
 
+So the memory that a fit needs does not grow with the number of images: the system keeps of the file what fits.
+"""
+
+import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,20 +21,34 @@ from cygnet.model.preprocessing import Preprocessing
 from cygnet.tables import KIND_NULL, LABELS, NORMAL
 from cygnet.vision.codec import decode_image, decode_mask
 
-KEYS = ["image_id", "frame_id", "split", "label", "kind"]
+KEYS = ["image_id", "frame_id", "split", "label", "kind", "severity"]
+
+
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Some rows: images or tokens, labels, coverage."""
 
 
 @dataclass(frozen=True)
 class Examples:
     """One split's images, labels and masks, in the order of their `image_id`s."""
 
-    images: torch.Tensor  # (N, S, S, 3) uint8 RGB
+    images: torch.Tensor  # (N, S, S, 3) uint8 RGB, memory-mapped; or tokens (N, T, D) float16 of frozen blocks
     labels: torch.Tensor  # (N,) int64
     coverage: torch.Tensor  # (N, G, G) float32: share of each patch that the mask covers, 0-1; NaN where unknown
+    fingerprint: str  # of all rows
+
+    def take(self, places: torch.Tensor) -> Batch:
+        """Fetch some rows."""
+        return self.images[places], self.labels[places], self.coverage[places]
+
+
+def mapped_tensor(path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Make a tensor in a memory-mapped file, which must outlive it; all zeros."""
+    return torch.from_file(str(path), shared=True, size=math.prod(shape), dtype=dtype).reshape(shape)
 
 
 def load_examples(
-    training_set: pad.Dataset, split: str, preprocessing: Preprocessing, patches_per_side: int
+    training_set: pad.Dataset, split: str, preprocessing: Preprocessing, patches_per_side: int, folder: Path
 ) -> Examples:
     """Decode and resize one split, without the control kind `null`.
 
@@ -39,6 +59,7 @@ def load_examples(
         split: `train`, `validation` or `test`.
         preprocessing: The model's.
         patches_per_side: G, of the model.
+        folder: For the memory-mapped file.
 
     Raises:
         UserError: The split has no row of a class.
@@ -47,16 +68,20 @@ def load_examples(
     check_classes(keys, split)
     keys = keys[keys["kind"] != KIND_NULL].reset_index(drop=True)
     place_of = {image_id: place for place, image_id in enumerate(keys["image_id"])}
-    images = np.empty((len(keys), preprocessing.size_px, preprocessing.size_px, 3), np.uint8)
-    coverage = np.empty((len(keys), patches_per_side, patches_per_side), np.float32)
+    size_px = preprocessing.size_px
+    images = mapped_tensor(folder / f"{split}.images", (len(keys), size_px, size_px, 3), torch.uint8)
+    coverage = torch.empty((len(keys), patches_per_side, patches_per_side))
+    digests = [b""] * len(keys)
     for rows in iterate_rows(training_set, [split], with_masks=True):
         for image_id, label, image, mask in rows[["image_id", "label", "image", "mask"]].to_numpy():
             place = place_of.get(image_id)
             if place is not None:
-                images[place] = preprocessing.resize(decode_image(image))
-                coverage[place] = _coverage(mask, label, patches_per_side)
+                images[place] = torch.from_numpy(preprocessing.resize(decode_image(image)))
+                coverage[place] = torch.from_numpy(_coverage(mask, label, patches_per_side))
+                digests[place] = hashlib.blake2b(image + (mask or b""), digest_size=16).digest()
     labels = torch.from_numpy(keys["label"].to_numpy(np.int64))
-    return Examples(torch.from_numpy(images), labels, torch.from_numpy(coverage))
+    fingerprint = hashlib.blake2b(labels.numpy().tobytes() + b"".join(digests), digest_size=16).hexdigest()
+    return Examples(images, labels, coverage, fingerprint)
 
 
 def _coverage(mask: bytes | None, label: int, patches_per_side: int) -> np.ndarray:

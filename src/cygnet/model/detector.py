@@ -4,53 +4,157 @@ The image's head says whether there is an anomaly, the patches' head where: it i
 0 = abnormal and 1 = normal, in the config as everywhere.
 """
 
+import inspect
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from cygnet.model.preprocessing import Preprocessing
+from cygnet.model.preprocessing import FILE_NAME, Preprocessing
 from cygnet.tables import LABELS
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
+VIT_FAMILY = ("vit", "deit", "dinov2", "dinov2_with_registers")
 WEIGHTS = "model.safetensors"
+HEADS = ("classifier.weight", "classifier.bias", "patch_head.weight", "patch_head.bias")
 ID2LABEL = {label: name for name, label in LABELS.items()}
 
 
 class Detector(nn.Module):
-    """From raw pixels to the logits of the image and of its patches. `D` is the backbone's width."""
+    """From raw pixels to the logits of the image and of its patches.
+
+    In the comments B is the batch, S the side in pixels, G = S / patch size, T = 1 CLS token + registers + G * G
+    patches, D the backbone's width.
+    """
 
     def __init__(self, backbone: "PreTrainedModel", preprocessing: Preprocessing) -> None:
         super().__init__()
-        backbone.config.id2label, backbone.config.label2id = ID2LABEL, LABELS
-        self.backbone = backbone
+        backbone.config.id2label, backbone.config.label2id = ID2LABEL, dict(LABELS)
+        self.backbone: Any = backbone
         self.preprocessing = preprocessing
-        self.classifier = nn.Linear(backbone.config.hidden_size, len(LABELS))
+        self.classifier = nn.Linear(backbone.config.hidden_size, len(LABELS))  # of the CLS token
         self.patch_head = nn.Linear(backbone.config.hidden_size, 1)
         for head in (self.classifier, self.patch_head):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
         nn.init.constant_(self.patch_head.bias, -3.0)  # few patches are abnormal
 
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer's blocks, first to last, whatever the family calls them."""
+        return next(module for module in self.backbone.modules() if isinstance(module, nn.ModuleList))
+
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take `(B, S, S, 3)` uint8 RGB; give logits `(B, 2)` and patch logits `(B, G, G)`, G = S / patch size."""
+        """Take `(B, S, S, 3)` uint8 RGB; give logits `(B, 2)` and patch logits `(B, G, G)`."""
+        return self.finish(self.run_blocks(images, len(self.blocks)), len(self.blocks))
+
+    def run_blocks(self, images: torch.Tensor, count: int) -> torch.Tensor:
+        """Embed `(B, S, S, 3)` uint8 RGB, its positions interpolated, and run the first blocks: tokens `(B, T, D)`."""
         pixels = self.preprocessing.normalise(images)  # (B, 3, S, S) float32
-        hidden = self.backbone(pixels, interpolate_pos_encoding=True).last_hidden_state  # (B, 1 + more + G * G, D)
-        side = images.shape[1] // self.backbone.config.patch_size  # G
-        patches = hidden[:, -side * side :]  # (B, G * G, D)
-        return self.classifier(hidden[:, 0]), self.patch_head(patches).reshape(-1, side, side)
+        embeddings = self.backbone.embeddings
+        if "interpolate_pos_encoding" in inspect.signature(embeddings.forward).parameters:
+            tokens: torch.Tensor = embeddings(pixels, interpolate_pos_encoding=True)  # (B, T, D)
+        else:  # DINOv2 always interpolates
+            tokens = embeddings(pixels)
+        for block in self.blocks[:count]:
+            tokens = block(tokens)
+        return tokens
+
+    def finish(self, tokens: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Go on after the first `count` blocks: tokens `(B, T, D)` to logits `(B, 2)` and patch logits `(B, G, G)`."""
+        for block in self.blocks[count:]:
+            tokens = block(tokens)
+        tokens = self.backbone.layernorm(tokens)
+        side = self.preprocessing.size_px // self.backbone.config.patch_size  # G
+        patches = tokens[:, -side * side :]  # (B, G * G, D)
+        return self.classifier(tokens[:, 0]), self.patch_head(patches).reshape(-1, side, side)
 
     def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
         """Write the Hugging Face config, all weights in one safetensors file, and the preprocessing."""
-        self.backbone.save_pretrained(folder)
-        heads = {f"classifier.{name}": value for name, value in self.classifier.state_dict().items()}
-        heads |= {f"patch_head.{name}": value for name, value in self.patch_head.state_dict().items()}
-        weights = {**load_file(folder / WEIGHTS), **heads}
-        save_file(
-            {name: value.to(dtype).contiguous() for name, value in weights.items()}, folder / WEIGHTS, {"format": "pt"}
-        )
+        self.backbone.save_pretrained(folder, max_shard_size="100GB")
+        weights = load_file(folder / WEIGHTS)  # named as Hugging Face names them on disk
+        weights |= {name: value for name, value in self.state_dict().items() if name in HEADS}
+        weights = {name: value.to("cpu", dtype).contiguous() for name, value in weights.items()}
+        save_file(weights, folder / WEIGHTS, {"format": "pt"})
         self.preprocessing.save(folder)
+
+    @classmethod
+    def load(cls, checkpoint: str | Path, size_px: int | None = None) -> Self:
+        """Load a checkpoint of the ViT family; its heads too, if it carries both with our labels.
+
+        Args:
+            checkpoint: A folder, or an id on the Hugging Face hub.
+            size_px: Side of the input; None for what the checkpoint's preprocessing says.
+
+        Raises:
+            OSError: The checkpoint can't be had.
+            SafetensorError: The weights are no safetensors.
+            ValueError: It is of another architecture, or its weights do not fit its config.
+        """
+        from transformers import AutoConfig, AutoModel
+        from transformers.utils import logging as transformers_logging
+
+        config = AutoConfig.from_pretrained(checkpoint)
+        if config.model_type not in VIT_FAMILY:
+            msg = f"it is a '{config.model_type}', allowed are {', '.join(VIT_FAMILY)}"
+            raise ValueError(msg)
+        transformers_logging.set_verbosity_error()  # weights of other heads are left out on purpose
+        transformers_logging.disable_progress_bar()
+        without_pooler = {"add_pooling_layer": False} if config.model_type in {"vit", "deit"} else {}
+        try:
+            backbone, info = AutoModel.from_pretrained(
+                checkpoint,
+                config=config,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                **without_pooler,
+            )
+        except RuntimeError as error:  # shapes
+            raise ValueError(_first_line(error)) from error
+        if info["missing_keys"]:
+            msg = f"its weights lack {sorted(info['missing_keys'])[0]}"
+            raise ValueError(msg)
+        detector = cls(backbone, _preprocessing(checkpoint, config, size_px))
+        heads = _read_heads(checkpoint, config)
+        if heads:
+            detector.load_state_dict(heads, strict=False)
+        return detector
+
+
+def _preprocessing(checkpoint: str | Path, config: "PretrainedConfig", size_px: int | None) -> Preprocessing:
+    """Read the checkpoint's own numbers; without them pixels are scaled to -1..1."""
+    from transformers.utils.hub import cached_file
+
+    path = cached_file(str(checkpoint), FILE_NAME, _raise_exceptions_for_missing_entries=False)
+    numbers = json.loads(Path(path).read_text()) if path else {}
+    size = numbers.get("crop_size") or numbers.get("size") or config.image_size
+    side_px = size_px or (size["height"] if isinstance(size, dict) and "height" in size else config.image_size)
+    if side_px % config.patch_size:
+        msg = f"its patches of {config.patch_size} px do not fill a side of {side_px} px"
+        raise ValueError(msg)
+    none = (0.5, 0.5, 0.5)
+    return Preprocessing(side_px, tuple(numbers.get("image_mean", none)), tuple(numbers.get("image_std", none)))
+
+
+def _read_heads(checkpoint: str | Path, config: "PretrainedConfig") -> dict[str, torch.Tensor]:
+    """Read both heads, if the checkpoint has both and our labels; else nothing."""
+    from transformers.utils.hub import cached_file
+
+    path = cached_file(str(checkpoint), WEIGHTS, _raise_exceptions_for_missing_entries=False)
+    if path is None or {int(label): name for label, name in (config.id2label or {}).items()} != ID2LABEL:
+        return {}
+    with safe_open(path, "pt") as weights:
+        if not set(HEADS) <= set(weights.keys()):
+            return {}
+        return {name: weights.get_tensor(name).float() for name in HEADS}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".:")

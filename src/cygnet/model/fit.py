@@ -1,158 +1,266 @@
 """Fine-tuning: AdamW with warm-up and linear decay, early stopping on validation NLL, the best epoch kept.
 
-Accelerate places the model and the batches, so the same code runs on a processor, a GPU, or several. bfloat16 is used
-where the processor has instructions for it. The loss weighs the classes by their inverse frequency, and the masks
-help: a linear head, used in fitting only, tells from each patch's last hidden state whether the patch is abnormal. It
-gives every token something to learn from the first step, where the image's label alone leaves a ViT on its plateau
-for epochs.
+The loss weighs the classes by their inverse frequency, and the masks help: the patches' head has a loss of its own,
+which gives every token something to learn. What is validated and kept is a moving average of the weights. bfloat16 is
+used where there are instructions for it.
+
+All of the backbone is fitted, or its last blocks, or the heads alone. Frozen blocks always give the same for the same
+image, so their output is computed once, kept in a memory-mapped file, and reused every epoch.
+
+Accelerate places model and batches, so that the same code runs on a processor or a GPU. After every epoch the state is
+left in `checkpoints`: a fit that was killed goes on from there and ends with the same metrics.
 """
 
 import copy
 import logging
+import math
 import time
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
-from torch.utils.data import DataLoader, TensorDataset
+from accelerate.utils import DataLoaderConfiguration, find_executable_batch_size
+from sklearn.metrics import roc_auc_score
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, Dataset
 
 from cygnet.errors import UserError
-from cygnet.model.data import Examples
+from cygnet.model.checkpoints import Checkpoints
+from cygnet.model.data import Batch, Examples, mapped_tensor
+from cygnet.model.detector import Detector
 from cygnet.model.fitted import Fitted
-from cygnet.model.preprocessing import Preprocessing
+from cygnet.model.optimisation import (
+    LARGEST_GRADIENT_NORM,
+    has_bf16,
+    make_optimizer,
+    move_average,
+    patch_loss,
+    set_learning_rate,
+)
 from cygnet.parameters import Training
-from cygnet.tables import LABELS
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from cygnet.tables import ABNORMAL, LABELS, NORMAL
 
 logger = logging.getLogger(__name__)
 
-FULL_COVERAGE_FRAC = 0.25
-ABNORMAL_PATCH_WEIGHT = 20.0
-"""One patch in a hundred is abnormal: unweighted, the patch loss is content to call all of them normal."""
-
 
 def fit(
-    model: "PreTrainedModel",
-    preprocessing: Preprocessing,
+    detector: Detector,
     train: Examples,
     validation: Examples,
     training: Training,
+    checkpoints: Checkpoints,
+    folder: Path,
 ) -> Fitted:
     """Fit until the validation NLL has not fallen for `patience` epochs, or for `epochs`.
 
     Args:
-        model: Pixel values `(B, 3, S, S)` to logits `(B, 2)`; changed in place.
-        preprocessing: The model's.
+        detector: As loaded; changed in place.
         train: What to fit on.
         validation: What decides when to stop and which epoch is kept.
-        training: Seed, epochs, patience, batch size, optimiser.
+        training: All settings.
+        checkpoints: Where the state is left after every epoch.
+        folder: For memory-mapped files: with frozen blocks, the tokens of all images in 16 bits.
 
     Raises:
         UserError: The loss grew beyond numbers.
     """
-    from transformers import get_linear_schedule_with_warmup
-
-    accelerator = Accelerator(mixed_precision="bf16" if has_bf16() else "no")
-    if accelerator.device.type == "cpu":  # there, fused attention is slow backwards: 87 images/s against 123
-        model.set_attn_implementation("eager")
-    order = torch.Generator().manual_seed(training.seed)
-    examples = TensorDataset(train.images, train.labels, train.coverage)
-    loader = DataLoader(examples, batch_size=training.batch_size, shuffle=True, generator=order)
-    net = WithPatchHead(model, preprocessing)
-    optimizer = torch.optim.AdamW(
-        _parameter_groups(net, training.weight_decay), lr=training.learning_rate, betas=(0.9, 0.95)
-    )
-    steps = training.epochs * len(loader)
-    schedule = get_linear_schedule_with_warmup(optimizer, round(training.warmup_frac * steps), steps)
-    net, optimizer, loader, schedule = accelerator.prepare(net, optimizer, loader, schedule)
-    loss = Loss(class_weights(train.labels).to(accelerator.device), training.patch_loss_weight)
-
-    history: list[dict[str, float]] = []
-    start_s = time.perf_counter()
-    for epoch in range(1, training.epochs + 1):
-        train_loss = _fit_epoch(accelerator, net, loader, optimizer, schedule, loss)
-        nll = _validation_nll(accelerator, net, validation, training.batch_size)
-        is_best = not history or nll < min(row["validation_nll"] for row in history)
-        history.append(
-            {
-                "epoch": epoch,
-                "learning_rate": schedule.get_last_lr()[0],
-                "train_loss": train_loss,
-                "validation_nll": nll,
-                "is_best": is_best,
-            }
-        )
-        logger.info("Epoch %d of %d: train loss %.4f, validation NLL %.4f", epoch, training.epochs, train_loss, nll)
-        if not np.isfinite(nll):
-            rate = f"training.learning_rate ({training.learning_rate:g})"
-            msg = f"The loss is no number any more in epoch {epoch}: lower {rate}."
-            raise UserError(msg)
-        if is_best:
-            best_weights = copy.deepcopy(model.state_dict())
-        elif epoch - max(row["epoch"] for row in history if row["is_best"]) >= training.patience:
-            logger.info("Stopped: no better validation NLL for %d epochs.", training.patience)
-            break
-    seconds = time.perf_counter() - start_s
-    model.load_state_dict(best_weights)
-    model.set_attn_implementation("sdpa")
-    return Fitted(model, preprocessing, pd.DataFrame(history), len(train.labels) * len(history), seconds)
+    run = _Fit(detector, train, validation, training, checkpoints, folder).run
+    # as many images at once as fit into memory; a step is still made of `batch_size`
+    at_once = min(training.batch_size, len(train.labels))
+    fitted: Fitted = find_executable_batch_size(run, starting_batch_size=at_once)()
+    return fitted
 
 
-class WithPatchHead(torch.nn.Module):
-    """The model from raw pixels on, with a linear head on each patch's last hidden state: for fitting only."""
+class _Rows(Dataset[Batch]):
+    """Rows of memory-mapped examples, fetched a batch at a time."""
 
-    def __init__(self, model: "PreTrainedModel", preprocessing: Preprocessing) -> None:
+    def __init__(self, examples: Examples) -> None:
+        self.examples = examples
+
+    def __len__(self) -> int:
+        return len(self.examples.labels)
+
+    def __getitems__(self, places: list[int]) -> Batch:
+        return self.examples.take(torch.as_tensor(places))
+
+
+class _FromBlock(torch.nn.Module):
+    """The detector from its first block that is not frozen: what Accelerate wraps and calls."""
+
+    def __init__(self, detector: Detector, frozen: int) -> None:
         super().__init__()
-        self.model = model
-        self.preprocessing = preprocessing
-        self.patch_head = torch.nn.Linear(model.config.hidden_size, 1)
-        torch.nn.init.zeros_(self.patch_head.weight)
-        torch.nn.init.zeros_(self.patch_head.bias)
+        self.detector, self.frozen = detector, frozen
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take `(B, S, S, 3)` uint8 RGB; give logits `(B, 2)` and patch logits `(B, G, G)`."""
-        output = self.model(pixel_values=self.preprocessing.normalise(images), output_hidden_states=True)
-        side = patches_per_side(self.model)
-        tokens = output.hidden_states[-1][:, -side * side :]  # (B, special + G * G, D) -> (B, G * G, D)
-        return output.logits, self.patch_head(tokens).reshape(-1, side, side)
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.detector.finish(inputs.float(), self.frozen) if self.frozen else self.detector(inputs)
 
 
-class Loss:
-    """Weighted cross-entropy of the image, plus binary cross-entropy of the patches whose coverage is known."""
+class _Fit:
+    """One fit: what stays the same over its epochs."""
 
-    def __init__(self, weights: torch.Tensor, patch_loss_weight: float) -> None:
-        self.weights = weights
-        self.patch_loss_weight = patch_loss_weight
+    def __init__(
+        self,
+        detector: Detector,
+        train: Examples,
+        validation: Examples,
+        training: Training,
+        checkpoints: Checkpoints,
+        folder: Path,
+    ) -> None:
+        self.detector = detector
+        self.training = training
+        self.checkpoints = checkpoints
+        self.key = f"{training.model_dump_json()} {train.fingerprint} {validation.fingerprint}"
+        self.precision = "bf16" if has_bf16() else "no"
+        self.frozen = freeze(detector, training)
+        self.train = self._run_frozen(train, folder / "train.tokens")
+        self.validation = self._run_frozen(validation, folder / "validation.tokens")
+        self.weights = class_weights(train.labels)
 
-    def __call__(
-        self, logits: torch.Tensor, patch_logits: torch.Tensor, labels: torch.Tensor, coverage: torch.Tensor
-    ) -> torch.Tensor:
-        """Take `(B, 2)`, `(B, G, G)`, `(B,)` and `(B, G, G)`; a quarter covered counts as abnormal in full."""
-        image_loss = cross_entropy(logits.float(), labels, weight=self.weights)
-        known = ~coverage.isnan()
-        target = (coverage.nan_to_num() / FULL_COVERAGE_FRAC).clamp(max=1.0)
-        patch_losses = binary_cross_entropy_with_logits(
-            patch_logits.float(), target, reduction="none", pos_weight=target.new_tensor(ABNORMAL_PATCH_WEIGHT)
+    def run(self, at_once: int) -> Fitted:
+        """Fit with `at_once` images in memory."""
+        training = self.training
+        accelerator = Accelerator(
+            mixed_precision=self.precision,
+            gradient_accumulation_steps=math.ceil(training.batch_size / at_once),
+            dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=training.seed),
         )
-        return image_loss + self.patch_loss_weight * (patch_losses * known).sum() / known.sum().clamp(min=1)
+        if accelerator.device.type == "cpu":  # there, fused attention is slow backwards: 87 images/s against 123
+            self.detector.backbone.set_attn_implementation("eager")
+        average = copy.deepcopy(self.detector).to(accelerator.device).eval()
+        optimizer = make_optimizer(self.detector, training.learning_rate, training.weight_decay, training.layer_decay)
+        net, optimizer, loader = accelerator.prepare(
+            _FromBlock(self.detector, self.frozen),
+            optimizer,
+            DataLoader(_Rows(self.train), batch_size=at_once, shuffle=True, collate_fn=_as_fetched),
+        )
+        history: list[dict[str, float]] = []
+        best: dict[str, torch.Tensor] = {}
+        done_s = 0.0
+        state = self.checkpoints.load(self.key)
+        if state is not None:
+            self.detector.load_state_dict(state["detector"])
+            average.load_state_dict(state["average"])
+            optimizer.load_state_dict(state["optimizer"])
+            history, best, done_s = state["history"], state["best"], state["seconds"]
+            logger.info("Going on after epoch %d.", history[-1]["epoch"])
+        start_s = time.perf_counter()
+        for epoch in range(len(history), training.epochs + 1):
+            if epoch - _best_epoch(history) > training.patience:
+                logger.info("Stopped: no better validation NLL for %d epochs.", training.patience)
+                break
+            loader.set_epoch(epoch)
+            train_loss = self._fit_epoch(accelerator, net, average, optimizer, loader, epoch) if epoch else math.nan
+            history.append({"epoch": epoch, "train_loss": train_loss, **self._validate(accelerator, average, at_once)})
+            _log(history[-1], training)
+            if _best_epoch(history) == epoch:
+                best = copy.deepcopy(average.state_dict())
+            if accelerator.is_main_process:
+                states = {
+                    "detector": self.detector.state_dict(),
+                    "average": average.state_dict(),
+                    "best": best,
+                    "optimizer": optimizer.state_dict(),
+                }
+                seconds = done_s + time.perf_counter() - start_s
+                self.checkpoints.save(self.key, {"history": history, "seconds": seconds, **states})
+        seconds = done_s + time.perf_counter() - start_s
+        self.detector.load_state_dict(best)
+        self.detector.backbone.set_attn_implementation("sdpa")
+        self.checkpoints.clear()
+        table = pd.DataFrame(history)
+        table["is_best"] = table["epoch"] == _best_epoch(history)
+        return Fitted(self.detector, table, len(self.train.labels) * (len(history) - 1), seconds)
+
+    def _fit_epoch(
+        self,
+        accelerator: Accelerator,
+        net: torch.nn.Module,
+        average: Detector,
+        optimizer: Any,  # accelerate's wrapper
+        loader: Any,
+        epoch: int,
+    ) -> float:
+        """Fit one epoch; give the mean loss."""
+        net.train()
+        steps_per_epoch = math.ceil(len(loader) / accelerator.gradient_accumulation_steps)
+        steps = steps_per_epoch * self.training.epochs
+        warmup = round(self.training.warmup_frac * steps)
+        step = steps_per_epoch * (epoch - 1) + 1
+        weights = self.weights.to(accelerator.device)
+        losses = []
+        for inputs, labels, coverage in loader:
+            with accelerator.accumulate(net):
+                set_learning_rate(optimizer, step, steps, warmup, steps - warmup)
+                logits, patch_logits = net(inputs)  # (B, 2), (B, G, G)
+                loss = cross_entropy(logits.float(), labels, weight=weights)
+                loss = loss + self.training.patch_loss_weight * patch_loss(patch_logits, coverage)
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    accelerator.clip_grad_norm_(net.parameters(), LARGEST_GRADIENT_NORM)
+                optimizer.step()
+                optimizer.zero_grad()
+                if accelerator.sync_gradients:
+                    move_average(average, self.detector, min(self.training.average, step / (step + 10)))
+                    step += 1
+            losses.append(float(loss.detach()))
+        return sum(losses) / len(losses)
+
+    @torch.inference_mode()
+    def _validate(self, accelerator: Accelerator, average: Detector, at_once: int) -> dict[str, float]:
+        """NLL with both classes weighing the same, as in the loss, and AUROC, of the averaged weights.
+
+        Raises:
+            UserError: The NLL is no number.
+        """
+        net, labels = _FromBlock(average, self.frozen), self.validation.labels
+        parts = []
+        for places in torch.arange(len(labels)).split(at_once):
+            with accelerator.autocast():
+                logits, _ = net(self.validation.images[places].to(accelerator.device))
+            parts.append(logits.float().cpu())
+        logits = torch.cat(parts)
+        nll = float(cross_entropy(logits, labels, weight=class_weights(labels)))
+        if not math.isfinite(nll):
+            rate = f"training.learning_rate ({self.training.learning_rate:g})"
+            msg = f"The loss is no number any more: lower {rate}."
+            raise UserError(msg)
+        margin = (logits[:, ABNORMAL] - logits[:, NORMAL]).numpy()
+        return {"validation_nll": nll, "validation_auroc": float(roc_auc_score(labels.numpy() == ABNORMAL, margin))}
+
+    @torch.inference_mode()
+    def _run_frozen(self, examples: Examples, path: Path) -> Examples:
+        """Replace the images by what the frozen blocks make of them: `(N, T, D)` float16, in a memory-mapped file.
+
+        Half precision halves the file, and rounds less than bfloat16 does.
+        """
+        if not self.frozen:
+            return examples
+        accelerator = Accelerator(mixed_precision=self.precision)
+        self.detector.to(accelerator.device).eval()
+        tokens = torch.empty(0)
+        for places in torch.arange(len(examples.labels)).split(self.training.batch_size):
+            with accelerator.autocast():
+                made = self.detector.run_blocks(examples.images[places].to(accelerator.device), self.frozen)
+            if not len(tokens):
+                tokens = mapped_tensor(path, (len(examples.labels), *made.shape[1:]), torch.float16)
+            tokens[places] = made.cpu().half()
+        return replace(examples, images=tokens)
 
 
-def patches_per_side(model: "PreTrainedModel") -> int:
-    """Give G, the number of patches along a side of the model's input."""
-    return int(model.config.image_size) // int(model.config.patch_size)
-
-
-def has_bf16() -> bool:
-    """Tell whether bfloat16 is quick here: a GPU that has it, or a processor with AVX-512 BF16 or AMX instructions."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+def freeze(detector: Detector, training: Training) -> int:
+    """Switch off the gradients of what is not fitted; give the number of blocks at the start that are frozen."""
+    blocks = len(detector.blocks)
+    if training.fitted == "full":
+        return 0
+    frozen = blocks if training.fitted == "heads" else max(blocks - training.last_blocks, 1)
+    detector.backbone.requires_grad_(False)
+    for module in (*detector.blocks[frozen:], detector.backbone.layernorm) if frozen < blocks else ():
+        module.requires_grad_(True)
+    return frozen
 
 
 def class_weights(labels: torch.Tensor) -> torch.Tensor:
@@ -161,45 +269,17 @@ def class_weights(labels: torch.Tensor) -> torch.Tensor:
     return len(labels) / (len(LABELS) * counts.float())
 
 
-def _parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Decay matrices alone: no biases, norms or embeddings of positions."""
-    decayed = [p for name, p in model.named_parameters() if p.ndim > 1 and "embeddings" not in name]
-    others = [p for name, p in model.named_parameters() if p.ndim <= 1 or "embeddings" in name]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+def _as_fetched(batch: Any) -> Any:
+    """Collate nothing: `__getitems__` gives whole batches."""
+    return batch
 
 
-def _fit_epoch(
-    accelerator: Accelerator,
-    net: torch.nn.Module,
-    loader: "DataLoader[tuple[torch.Tensor, ...]]",
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    loss: "Loss",
-) -> float:
-    net.train()
-    losses = []
-    for images, labels, coverage in loader:  # (B, S, S, 3) uint8, (B,) int64, (B, G, G) float32
-        logits, patch_logits = net(images)
-        batch_loss = loss(logits, patch_logits, labels, coverage)
-        accelerator.backward(batch_loss)
-        accelerator.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        losses.append(float(batch_loss.detach()))
-    return float(np.mean(losses))
+def _best_epoch(history: list[dict[str, float]]) -> int:
+    """The epoch of the lowest NLL, the first of equals; 0 before there is any."""
+    return int(min(history, key=lambda row: row["validation_nll"])["epoch"]) if history else 0
 
 
-@torch.inference_mode()
-def _validation_nll(accelerator: Accelerator, net: torch.nn.Module, validation: Examples, batch_size: int) -> float:
-    """Mean negative log-likelihood with both classes weighing the same, as in the loss."""
-    net.eval()
-    weights = class_weights(validation.labels).to(accelerator.device)
-    total, weight = 0.0, 0.0
-    for start in range(0, len(validation.labels), batch_size):
-        images = validation.images[start : start + batch_size].to(accelerator.device)
-        labels = validation.labels[start : start + batch_size].to(accelerator.device)
-        logits, _ = net(images)
-        total += float(cross_entropy(logits.float(), labels, weight=weights, reduction="sum"))
-        weight += float(weights[labels].sum())
-    return total / weight
+def _log(row: dict[str, float], training: Training) -> None:
+    loss = "" if math.isnan(row["train_loss"]) else f"train loss {row['train_loss']:.4f}, "
+    nll, auroc = row["validation_nll"], row["validation_auroc"]
+    logger.info("Epoch %d of %d: %svalidation NLL %.4f, AUROC %.4f", row["epoch"], training.epochs, loss, nll, auroc)

@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from cygnet.model.preprocessing import Preprocessing
-
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from cygnet.model.detector import Detector
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted model with its preprocessing, one row of history per epoch, and how long it took."""
+    """A fitted detector, one row of history per epoch, and how long it took.
 
-    model: "PreTrainedModel"
-    preprocessing: Preprocessing
-    history: pd.DataFrame  # epoch, learning_rate, train_loss, validation_nll, is_best
+    Epoch 0 is the checkpoint before fitting; it has no training loss (NaN).
+    """
+
+    detector: "Detector"
+    history: pd.DataFrame  # epoch, learning_rate, train_loss, validation_nll, validation_auroc, is_best
     images: int  # fitted on, over all epochs
     seconds: float

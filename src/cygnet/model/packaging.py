@@ -25,6 +25,7 @@ SERVED_MODULES = (
     "vision/codec.py",
     "vision/crop.py",
     "model/__init__.py",
+    "model/detector.py",
     "model/preprocessing.py",
     "model/scorer.py",
 )

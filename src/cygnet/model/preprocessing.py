@@ -44,11 +44,11 @@ class Preprocessing:
         std = torch.tensor(self.std, device=images.device)
         return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
 
-    def batch(self, images: Sequence[np.ndarray]) -> "torch.Tensor":
-        """Resize and normalise `(H, W, 3)` uint8 BGR images to `(B, 3, S, S)` float32."""
+    def resize_batch(self, images: Sequence[np.ndarray]) -> "torch.Tensor":
+        """Resize `(H, W, 3)` uint8 BGR images to `(B, S, S, 3)` uint8 RGB."""
         import torch
 
-        return self.normalise(torch.from_numpy(np.stack([self.resize(image) for image in images])))
+        return torch.from_numpy(np.stack([self.resize(image) for image in images]))
 
     def save(self, folder: Path) -> None:
         """Write the numbers as Hugging Face's image processors do."""
@@ -58,9 +58,3 @@ class Preprocessing:
             "size": {"height": self.size_px, "width": self.size_px},
         }
         (folder / FILE_NAME).write_text(json.dumps(config, indent=1))
-
-    @classmethod
-    def load(cls, folder: Path) -> "Preprocessing":
-        """Read what `save` wrote."""
-        config = json.loads((folder / FILE_NAME).read_text())
-        return cls(config["size"]["height"], tuple(config["image_mean"]), tuple(config["image_std"]))

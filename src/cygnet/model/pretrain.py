@@ -15,11 +15,19 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
 from cygnet.model.checkpoints import Checkpoints
 from cygnet.model.detector import Detector
+from cygnet.model.optimisation import (
+    LARGEST_GRADIENT_NORM,
+    has_bf16,
+    make_optimizer,
+    move_average,
+    patch_loss,
+    set_learning_rate,
+)
 from cygnet.model.pretrained import Pretrained
 from cygnet.parameters import Pretraining
 from cygnet.tables import ABNORMAL, NORMAL
@@ -28,10 +36,6 @@ from cygnet.vision.twins import draw_twins
 
 logger = logging.getLogger(__name__)
 
-FULL_COVERAGE_FRAC = 0.25
-"""From this share on a patch counts as abnormal in full."""
-KNOWN_COVERAGE_FRAC = 0.1
-"""Patches that are covered less, but not free, teach nothing: nobody could tell."""
 EASY = 0.7
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -92,9 +96,7 @@ def pretrain(detector: Detector, pretraining: Pretraining, checkpoints: Checkpoi
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     detector.to(device).train()
     average = copy.deepcopy(detector)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(detector, pretraining.weight_decay), lr=pretraining.learning_rate, betas=(0.9, 0.95)
-    )
+    optimizer = make_optimizer(detector, pretraining.learning_rate, pretraining.weight_decay)
     key = pretraining.model_dump_json(exclude={"workers", "save_every_steps", "held_out_images"})
     history: list[dict[str, float]] = []
     start, seconds = 0, 0.0
@@ -115,10 +117,9 @@ def pretrain(detector: Detector, pretraining: Pretraining, checkpoints: Checkpoi
     losses: list[float] = []
     begun_s = time.perf_counter()
     for step, batch in enumerate(batches, start + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, pretraining)
+        set_learning_rate(optimizer, step, steps, pretraining.warmup_steps, pretraining.decay_frac * steps)
         losses.append(_fit_step(detector, optimizer, [part.to(device) for part in batch], pretraining))
-        _move_average(average, detector, min(pretraining.average, step / (step + 10)))
+        move_average(average, detector, min(pretraining.average, step / (step + 10)))
         if step % pretraining.save_every_steps == 0 or step == steps:
             spent_s = seconds + time.perf_counter() - begun_s
             history.append(
@@ -140,51 +141,19 @@ def pretrain(detector: Detector, pretraining: Pretraining, checkpoints: Checkpoi
     return Pretrained(average.eval(), pd.DataFrame(history), steps * pretraining.batch_size, history[-1]["seconds"])
 
 
-def learning_rate(step: int, steps: int, pretraining: Pretraining) -> float:
-    """Warm up linearly, stay, fall linearly to 0 over the last `decay_frac` of the steps."""
-    warm = min(1.0, step / pretraining.warmup_steps) if pretraining.warmup_steps else 1.0
-    decay_steps = max(pretraining.decay_frac * steps, 1e-9)
-    return pretraining.learning_rate * min(warm, (steps - step) / decay_steps, 1.0)
-
-
-def patch_loss(patch_logits: torch.Tensor, coverage: torch.Tensor) -> torch.Tensor:
-    """Mean binary cross-entropy of the patches that are known: a quarter covered counts as abnormal in full.
-
-    Args:
-        patch_logits: `(B, G, G)`, the larger the more abnormal.
-        coverage: `(B, G, G)` float32, 0-1, share of the patch that the mask covers; NaN where nobody knows.
-    """
-    known = (coverage == 0) | (coverage >= KNOWN_COVERAGE_FRAC)  # false for NaN
-    target = (coverage.nan_to_num() / FULL_COVERAGE_FRAC).clamp(max=1.0)
-    losses = binary_cross_entropy_with_logits(patch_logits.float(), target, reduction="none")
-    return (losses * known).sum() / known.sum().clamp(min=1)
-
-
-def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Decay matrices alone: no biases, norms or embeddings of positions."""
-    decayed = [p for name, p in model.named_parameters() if p.ndim > 1 and "embeddings" not in name]
-    others = [p for name, p in model.named_parameters() if p.ndim <= 1 or "embeddings" in name]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-
-
 def _fit_step(
     detector: Detector, optimizer: torch.optim.Optimizer, batch: Sequence[torch.Tensor], pretraining: Pretraining
 ) -> float:
     images, labels, coverage = batch
-    with torch.autocast(images.device.type, dtype=torch.bfloat16):
+    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=has_bf16()):
         logits, patch_logits = detector(images)
     loss = cross_entropy(logits.float(), labels, label_smoothing=pretraining.label_smoothing)
     loss = loss + pretraining.patch_loss_weight * patch_loss(patch_logits, coverage)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(detector.parameters(), 1.0)
+    torch.nn.utils.clip_grad_norm_(detector.parameters(), LARGEST_GRADIENT_NORM)
     optimizer.step()
     optimizer.zero_grad()
     return float(loss.detach())
-
-
-@torch.no_grad()
-def _move_average(average: Detector, detector: Detector, keep: float) -> None:
-    torch._foreach_lerp_(list(average.parameters()), list(detector.parameters()), 1 - keep)
 
 
 def _log_progress(row: dict[str, float], done: int, steps: int, spent_s: float) -> None:

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from cygnet.model.preprocessing import Preprocessing
 from cygnet.tables import ABNORMAL, NORMAL
 from cygnet.vision.codec import decode_image
 from cygnet.vision.crop import frame_to_image
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from cygnet.model.detector import Detector
 
 BATCH_SIZE = 32
+SETTINGS = "detector.json"
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,10 @@ class Calibration:
 
 
 class Scorer:
-    """Scores images with a fitted model. Runs in float32: bfloat16 is for fitting only."""
+    """Scores images with a fitted detector. Runs in float32: bfloat16 is for fitting only."""
 
-    def __init__(
-        self,
-        model: "PreTrainedModel",
-        preprocessing: Preprocessing,
-        calibration: Calibration,
-        crop_horizontal_bias: float,
-    ) -> None:
-        self.model = model.eval()
-        self.preprocessing = preprocessing
+    def __init__(self, detector: "Detector", calibration: Calibration, crop_horizontal_bias: float) -> None:
+        self.detector = detector.eval()
         self.calibration = calibration
         self.crop_horizontal_bias = crop_horizontal_bias
 
@@ -71,47 +64,45 @@ class Scorer:
         Returns:
             `logit_abnormal`, `logit_normal`, `anomaly_score` (float32, 0-1), `is_anomalous` (bool), a row per image.
         """
-        batches = [images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE)]
-        logits = [self._logits(batch) for batch in batches]
-        return scores_of(np.concatenate(logits) if logits else np.empty((0, 2)), self.calibration)
+        return scores_of(self.infer(images)[0], self.calibration)
 
-    def _logits(self, images: Sequence[np.ndarray]) -> np.ndarray:
+    def infer(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Run the detector.
+
+        Args:
+            images: `(H, H, 3)` uint8 BGR each.
+
+        Returns:
+            Logits `(N, 2)` float32, not calibrated, and each patch's probability to be abnormal, `(N, G, G)` float32.
+        """
         import torch
 
+        logits, maps = [], []
         with torch.inference_mode():
-            pixels = self.preprocessing.batch(images).to(self.model.device)  # (B, 3, S, S)
-            return self.model(pixel_values=pixels).logits.cpu().numpy()  # (B, 2)
+            for start in range(0, len(images), BATCH_SIZE):
+                batch = self.detector.preprocessing.resize_batch(images[start : start + BATCH_SIZE])  # (B, S, S, 3)
+                image_logits, patch_logits = self.detector(batch.to(self.detector.classifier.weight.device))
+                logits.append(image_logits.cpu().numpy())
+                maps.append(patch_logits.sigmoid().cpu().numpy())
+        if not images:
+            return np.empty((0, 2), np.float32), np.empty((0, 0, 0), np.float32)
+        return np.concatenate(logits), np.concatenate(maps)
 
     def save(self, folder: Path) -> None:
         """Write the scorer into an empty or missing folder."""
-        _disable_progress_bars()
         folder.mkdir(parents=True, exist_ok=True)
-        self.model.save_pretrained(folder, safe_serialization=True)
-        self.preprocessing.save(folder)
-        detector = {**asdict(self.calibration), "crop_horizontal_bias": self.crop_horizontal_bias}
-        (folder / "detector.json").write_text(json.dumps(detector, indent=1))
+        self.detector.save(folder)
+        settings = {**asdict(self.calibration), "crop_horizontal_bias": self.crop_horizontal_bias}
+        (folder / SETTINGS).write_text(json.dumps(settings, indent=1))
 
     @classmethod
     def load(cls, folder: Path) -> "Scorer":
         """Read what `save` wrote."""
-        import torch
-        from transformers import AutoModelForImageClassification
+        from cygnet.model.detector import Detector
 
-        _disable_progress_bars()
-        detector = json.loads((folder / "detector.json").read_text())
-        return cls(
-            AutoModelForImageClassification.from_pretrained(folder, use_safetensors=True, dtype=torch.float32),
-            Preprocessing.load(folder),
-            Calibration(detector["temperature"], detector["threshold"]),
-            detector["crop_horizontal_bias"],
-        )
-
-
-def _disable_progress_bars() -> None:
-    """A few megabytes from disk are no long work."""
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
+        settings = json.loads((folder / SETTINGS).read_text())
+        crop_horizontal_bias = settings.pop("crop_horizontal_bias")
+        return cls(Detector.load(folder), Calibration(**settings), crop_horizontal_bias)
 
 
 def scores_of(logits: np.ndarray, calibration: Calibration) -> pd.DataFrame:

@@ -46,6 +46,16 @@ def decode_mask(encoded: bytes) -> np.ndarray:
     return _decode(encoded, cv2.IMREAD_GRAYSCALE)
 
 
+def encode_map(probabilities: np.ndarray) -> bytes:
+    """Encode `(H, W)` float32 0-1 as grey PNG of 16 bits."""
+    return cv2.imencode(".png", np.rint(probabilities * 65535).astype(np.uint16))[1].tobytes()
+
+
+def decode_map(encoded: bytes) -> np.ndarray:
+    """Decode what `encode_map` gave: `(H, W)` float32 0-1, to 1/65535. Raises ValueError as `decode_image` does."""
+    return _decode(encoded, cv2.IMREAD_UNCHANGED).astype(np.float32) / 65535
+
+
 def _decode(encoded: bytes, flags: int) -> np.ndarray:
     try:
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None

@@ -23,6 +23,8 @@ from cygnet.parameters import Spots
 from cygnet.vision.polygons import SUBPIXEL_BITS, SUBPIXELS
 
 BORDER = cv2.BORDER_REFLECT_101
+CANDIDATES = 8
+"""Pieces of the donor to choose from."""
 
 Spot = tuple[float, float, float]
 """Centre x and y, and radius, in pixels."""
@@ -152,8 +154,10 @@ def blend(
     inside[[0, -1], :] = inside[:, [0, -1]] = 0
     if not inside.any():
         return
-    top, left = int(rng.integers(donor.shape[0] - height + 1)), int(rng.integers(donor.shape[1] - width + 1))
-    piece = np.ascontiguousarray(donor[top : top + height, left : left + width])
+    tops = rng.integers(donor.shape[0] - height + 1, size=CANDIDATES)
+    lefts = rng.integers(donor.shape[1] - width + 1, size=CANDIDATES)
+    pieces = [donor[top : top + height, left : left + width] for top, left in zip(tops, lefts, strict=True)]
+    piece = np.ascontiguousarray(max(pieces, key=np.std))  # a flat one would leave no trace
     x_px, y_px, box_width, box_height = cv2.boundingRect(inside)
     centre = (x_px + box_width // 2, y_px + box_height // 2)
     cloned = cv2.seamlessClone(piece, region.copy(), inside, centre, cv2.NORMAL_CLONE)
@@ -218,7 +222,12 @@ def octaves(rng: np.random.Generator, size: tuple[int, int], cells: int, count: 
         fineness = cells * 2**octave / max(size)
         grid = rng.random((max(2, round(height * fineness)), max(2, round(width * fineness))), np.float32)
         total += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC) * np.float32(0.5**octave)
-    return cv2.normalize(total, None, 0, 1, cv2.NORM_MINMAX)
+    return stretch(total)
+
+
+def stretch(field: np.ndarray) -> np.ndarray:
+    """Stretch `(H, W)` float32 to 0-1."""
+    return cv2.normalize(field, np.empty_like(field), 0, 1, cv2.NORM_MINMAX)
 
 
 def _cut(image: np.ndarray, spot: Spot, reach: float) -> tuple[slice, slice, np.ndarray]:

@@ -23,7 +23,8 @@ def draw_anomalies(images: DataFrame, synthesis: Synthesis) -> DataFrame:
         synthesis: Kinds, seeds, severity and the settings of each kind.
 
     Returns:
-        The table `anomalies`: lossless 256x256 images with their masks.
+        The table `anomalies`: lossless 256x256 images with their masks. Where a kind does not show on an image, however
+        often it is drawn, there is no row.
     """
     normal = images.filter(F.col("label") == NORMAL).select("frame_id", "split", "image")
     return flat_map_rows(_with_donor(normal, synthesis.seeds), partial(_draw_row, synthesis=synthesis), ANOMALIES)
@@ -54,6 +55,8 @@ def _draw_row(row: dict[str, Any], synthesis: Synthesis) -> Iterator[dict[str, A
         for number in range(count):
             rng = generator(getattr(synthesis.seeds, split), frame_id, kind, number)
             anomaly = draw_anomaly(draws[kind], image, donor, rng, synthesis.severity, may_be_empty=kind == KIND_NULL)
+            if anomaly is None:
+                continue
             yield {
                 "image_id": f"{frame_id}/{kind}-{number}",
                 "frame_id": frame_id,

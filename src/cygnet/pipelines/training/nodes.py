@@ -1,6 +1,8 @@
 """Nodes of training. torch and transformers load when a node runs, so that the command line stays quick."""
 
 import logging
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -9,12 +11,13 @@ import pyarrow as pa
 import pyarrow.dataset as pad
 from matplotlib.figure import Figure
 
+from cygnet.model.checkpoints import Checkpoints
 from cygnet.model.fitted import Fitted
 from cygnet.model.packaging import PackagedDetector
-from cygnet.model.scorer import Calibration, Scorer
+from cygnet.model.scorer import Calibration, Scorer, scores_of
 from cygnet.parameters import Ingestion, Training
-from cygnet.tables import ABNORMAL, KIND_NORMAL, KIND_NULL, NORMAL, PREDICTIONS
-from cygnet.vision.codec import decode_image, decode_mask
+from cygnet.tables import ABNORMAL, KIND_NORMAL, NORMAL, PREDICTIONS
+from cygnet.vision.codec import decode_image, decode_mask, encode_map
 
 logger = logging.getLogger(__name__)
 
@@ -54,41 +57,52 @@ def draw_training_images(training_set: pad.Dataset) -> Figure:
     return draw_contact_sheet(cells)
 
 
-def fit_detector(training_set: pad.Dataset, training: Training) -> Fitted:
+def fit_detector(training_set: pad.Dataset, training: Training, checkpoints: Checkpoints) -> Fitted:
     """Fine-tune the checkpoint on `train`; `validation` decides when to stop and which epoch is kept.
+
+    Args:
+        training_set: The table.
+        training: All settings.
+        checkpoints: Where the fit leaves its state, to go on from there after it was killed.
 
     Raises:
         UserError: The checkpoint can't be used, or a split lacks a class.
     """
-    from cygnet.model.backbone import load_backbone
+    from cygnet.model.backbone import load_detector
+    from cygnet.model.calibrate import check_halves, in_first_half
     from cygnet.model.data import check_classes, load_examples, read_keys
-    from cygnet.model.fit import fit, patches_per_side
+    from cygnet.model.fit import fit
 
     check_classes(read_keys(training_set, "test"), "test")
-    model, preprocessing = load_backbone(training)
-    side = patches_per_side(model)
-    train = load_examples(training_set, "train", preprocessing, side)
-    validation = load_examples(training_set, "validation", preprocessing, side)
-    logger.info("Fitting on %d images, stopping by %d.", len(train.labels), len(validation.labels))
-    return fit(model, preprocessing, train, validation, training)
+    keys = read_keys(training_set, "validation")
+    is_first = in_first_half(keys["frame_id"])
+    check_halves(keys[is_first], keys[~is_first])
+    detector = load_detector(training)
+    side = detector.preprocessing.size_px // detector.backbone.config.patch_size
+    with TemporaryDirectory(prefix="cygnet-fit-") as folder:
+        train, validation = (
+            load_examples(training_set, split, detector.preprocessing, side, Path(folder))
+            for split in ("train", "validation")
+        )
+        logger.info("Fitting on %d images, stopping by %d.", len(train.labels), len(validation.labels))
+        return fit(detector, train, validation, training, checkpoints, Path(folder))
 
 
 def calibrate_detector(fitted: Fitted, training_set: pad.Dataset, training: Training, ingestion: Ingestion) -> Scorer:
     """Find temperature and threshold on `validation`, and make the scorer that will be served.
 
     Args:
-        fitted: The fitted model.
+        fitted: The fitted detector.
         training_set: The table.
         training: `threshold`, the rule.
         ingestion: `crop_horizontal_bias`, which the scorer applies to whole frames.
     """
     from cygnet.model.calibrate import calibrate
 
-    plain = Scorer(fitted.model, fitted.preprocessing, Calibration(1.0, 0.5), ingestion.crop_horizontal_bias)
-    rows = _score_rows(plain, training_set, ["validation"])
-    calibration = calibrate(rows, training.threshold)
+    plain = Scorer(fitted.detector, Calibration(1.0, 0.5), ingestion.crop_horizontal_bias)
+    calibration = calibrate(_score_rows(plain, training_set, ["validation"]), training.threshold)
     logger.info("Temperature %.3f, threshold %.4f.", calibration.temperature, calibration.threshold)
-    return Scorer(fitted.model, fitted.preprocessing, calibration, ingestion.crop_horizontal_bias)
+    return Scorer(fitted.detector, calibration, ingestion.crop_horizontal_bias)
 
 
 def score_held_out_rows(scorer: Scorer, training_set: pad.Dataset) -> pa.Table:
@@ -111,7 +125,7 @@ def evaluate_detector(predictions: pad.Dataset, scorer: Scorer, fitted: Fitted, 
 
     summary = {
         "checkpoint": training.checkpoint,
-        "epochs": len(fitted.history),
+        "epochs": int(fitted.history["epoch"].max()),
         "images": fitted.images,
         "seconds": fitted.seconds,
         "images_per_second": fitted.images / fitted.seconds,
@@ -175,13 +189,18 @@ def package_detector(
 
 
 def _score_rows(scorer: Scorer, training_set: pad.Dataset, splits: list[str]) -> pd.DataFrame:
-    """Score some splits batch by batch: keys and the four columns of the score, in the order of the `image_id`s."""
+    """Score some splits batch by batch: the columns of `predictions`, in the order of the `image_id`s."""
     from cygnet.model.data import iterate_rows
 
     parts = []
     for rows in iterate_rows(training_set, splits):
-        images = [scorer.decode(encoded, cropped=True) for encoded in rows["image"]]
-        parts.append(pd.concat([rows.drop(columns="image"), scorer.score(images)], axis=1))
+        logits, maps = scorer.infer([scorer.decode(encoded, cropped=True) for encoded in rows["image"]])
+        scores = scores_of(logits, scorer.calibration)
+        parts.append(
+            pd.concat([rows.drop(columns="image"), scores], axis=1).assign(
+                anomaly_map=[encode_map(probabilities) for probabilities in maps]
+            )
+        )
     return pd.concat(parts).sort_values("image_id", ignore_index=True)
 
 

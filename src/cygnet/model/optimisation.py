@@ -1,0 +1,76 @@
+"""What pretraining and fine-tuning share: parameter groups, learning rate, patch loss, moving average, precision."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+if TYPE_CHECKING:
+    from cygnet.model.detector import Detector
+
+BETAS = (0.9, 0.95)
+LARGEST_GRADIENT_NORM = 1.0
+FULL_COVERAGE_FRAC = 0.25
+"""From this share on a patch counts as abnormal in full."""
+KNOWN_COVERAGE_FRAC = 0.1
+"""Patches that are covered less, but not free, teach nothing: nobody could tell."""
+
+
+def make_optimizer(
+    detector: "Detector", learning_rate: float, weight_decay: float, layer_decay: float = 1.0
+) -> torch.optim.AdamW:
+    """Make AdamW over what is trained: decay of matrices alone, and less to learn the nearer to the input.
+
+    Biases, norms and embeddings are not decayed. The heads learn at `learning_rate`, each block below at `layer_decay`
+    times the rate of the one above (Clark et al., "ELECTRA", 2020). Each group keeps its rate as `highest_lr`.
+    """
+    depth_of = {id(parameter): 0 for parameter in detector.backbone.embeddings.parameters()}
+    for depth, block in enumerate(detector.blocks, 1):
+        depth_of |= {id(parameter): depth for parameter in block.parameters()}
+    top = len(detector.blocks) + 1
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter in detector.named_parameters():
+        if parameter.requires_grad:
+            depth = depth_of.get(id(parameter), top)
+            is_decayed = parameter.ndim > 1 and "embeddings" not in name
+            rate = learning_rate * layer_decay ** (top - depth)
+            group = groups.setdefault(
+                (depth, is_decayed),
+                {"params": [], "lr": rate, "highest_lr": rate, "weight_decay": weight_decay if is_decayed else 0.0},
+            )
+            group["params"].append(parameter)
+    return torch.optim.AdamW(list(groups.values()), betas=BETAS)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, steps: int, warmup: int, decay_steps: float) -> None:
+    """Warm up linearly, stay, fall linearly to 0 over the last `decay_steps`; `step` counts from 1."""
+    factor = min(1.0, step / max(warmup, 1), (steps - step) / max(decay_steps, 1e-9))
+    for group in optimizer.param_groups:
+        group["lr"] = group["highest_lr"] * factor
+
+
+def patch_loss(patch_logits: torch.Tensor, coverage: torch.Tensor) -> torch.Tensor:
+    """Mean binary cross-entropy of the patches that are known: a quarter covered counts as abnormal in full.
+
+    Args:
+        patch_logits: `(B, G, G)`, the larger the more abnormal.
+        coverage: `(B, G, G)` float32, 0-1, share of the patch that the mask covers; NaN where nobody knows.
+    """
+    known = (coverage == 0) | (coverage >= KNOWN_COVERAGE_FRAC)  # false for NaN
+    target = (coverage.nan_to_num() / FULL_COVERAGE_FRAC).clamp(max=1.0)
+    losses = binary_cross_entropy_with_logits(patch_logits.float(), target, reduction="none")
+    return (losses * known).sum() / known.sum().clamp(min=1)
+
+
+@torch.no_grad()
+def move_average(average: torch.nn.Module, current: torch.nn.Module, keep: float) -> None:
+    """Move every averaged weight by `1 - keep` of the way to the current one."""
+    torch._foreach_lerp_(list(average.parameters()), list(current.parameters()), 1 - keep)
+
+
+def has_bf16() -> bool:
+    """Tell whether bfloat16 is quick here: a GPU that has it, or a processor with AVX-512 BF16 or AMX instructions."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
