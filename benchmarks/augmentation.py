@@ -4,12 +4,12 @@ Both sides read the same table of 256x256 JPEGs in the same session and write th
 
 The baseline is the reference's way, as described: in each of 8 rounds a scalar `pandas_udf` decodes all frames with
 PIL, applies a random non-empty subset of flips, turns and an affine map, and encodes; in 2 further rounds another
-draws 1-7 polygon patches; all rounds are unioned and cut to 800 and 200 rows. Each image passes PIL and JPEG once, no
-mask is made.
+draws 1-7 polygon patches; all rounds are unioned: 800 and 200 rows, so nothing is counted or cut. Each image passes PIL
+and JPEG once, no mask is made.
 
 Ours is what the two pipelines do for the same rows: `draw_anomalies` (2 per frame, lossless, with masks), written to
 Parquet and read back, and `make_training_set`, which also varies the abnormal rows and their masks. The second row
-leaves the drawing out of both sides: the anomalies are there, and the baseline's 2 abnormal rounds augment them.
+leaves the drawing out of both sides: the 200 anomalies are there, and one abnormal round of the baseline varies them.
 """
 
 import tempfile
@@ -39,7 +39,6 @@ from cygnet.vision.crop import crop_square
 
 BASE_FRAMES = 100
 COUNTS = {NORMAL: 800, ABNORMAL: 200}
-ROUNDS = {label: count // BASE_FRAMES for label, count in COUNTS.items()}
 ASKED = 4
 
 
@@ -53,7 +52,7 @@ def run() -> list[Result]:
         anomalies = _stored(draw_anomalies(images, synthesis), f"{folder}/anomalies")
         whole = _compare(
             "100 frames to 800 + 200 rows in Spark",
-            lambda: _in_rounds(images, images, _draw_series),
+            lambda: _rounds(images, _augment_series, NORMAL, 8).unionByName(_rounds(images, _draw_series, ABNORMAL, 2)),
             lambda: make_training_set(
                 images, _stored(draw_anomalies(images, synthesis), f"{folder}/drawn"), augmentation
             ),
@@ -61,7 +60,9 @@ def run() -> list[Result]:
         )
         varying = _compare(
             "the same, anomalies drawn before",
-            lambda: _in_rounds(images, anomalies, _augment_series),
+            lambda: _rounds(images, _augment_series, NORMAL, 8).unionByName(
+                _rounds(anomalies, _augment_series, ABNORMAL, 1)
+            ),
             lambda: make_training_set(images, anomalies, augmentation),
             folder,
         )
@@ -69,7 +70,7 @@ def run() -> list[Result]:
 
 
 def _two_per_frame(synthesis: Synthesis) -> Synthesis:
-    train = {"polygon": ROUNDS[ABNORMAL]}
+    train = {"polygon": COUNTS[ABNORMAL] // BASE_FRAMES}
     return synthesis.model_copy(update={"kinds": synthesis.kinds.model_copy(update={"train": train})})
 
 
@@ -88,16 +89,10 @@ def _compare(what: str, baseline: Callable[[], DataFrame], ours: Callable[[], Da
     return result
 
 
-def _in_rounds(
-    images: DataFrame, abnormal_images: DataFrame, make_abnormal: Callable[[pd.Series], pd.Series]
-) -> DataFrame:
-    return _rounds(images, _augment_series, NORMAL).unionByName(_rounds(abnormal_images, make_abnormal, ABNORMAL))
-
-
-def _rounds(images: DataFrame, change_series: Callable[[pd.Series], pd.Series], label: int) -> DataFrame:
+def _rounds(images: DataFrame, change_series: Callable[[pd.Series], pd.Series], label: int, rounds: int) -> DataFrame:
     change = pandas_udf(change_series, "binary")
     one = images.select("frame_id", F.lit(label).alias("label"), change("image").alias("image"))
-    return reduce(DataFrame.unionByName, [one] * ROUNDS[label]).limit(COUNTS[label])
+    return reduce(DataFrame.unionByName, [one] * rounds)
 
 
 def _augment_series(images: pd.Series) -> pd.Series:

@@ -6,7 +6,8 @@ the same threads. Both decode the whole clip several times per turn and keep the
 checked.
 
 What is saved is the conversion to BGR pixels and their copy; the codec's own work remains, since a frame can't be
-decoded without those before it. So the ratio depends on the codec and on OpenCV's version, and both are printed.
+decoded without those before it. So the ratio depends on the codec and on OpenCV's version, and both are printed. The
+1080p video that is here is MPEG-4 Part 2: no H.264 of that size can be made with what the project installs.
 """
 
 from pathlib import Path

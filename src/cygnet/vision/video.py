@@ -1,8 +1,8 @@
 """Frames out of videos and image files.
 
 A container's header is never trusted: index, time and number of frames come from what decodes. Frames between two ticks
-are grabbed (decoded by the codec, not converted to pixels), which makes sparse sampling about
-twice as fast as reading all of them. Whatever fails becomes a row with a `reason`; the frames before it are kept.
+are grabbed (decoded by the codec, not converted to pixels), which makes sparse sampling 1.3 to 1.6 times as fast as
+reading all of them. Whatever fails becomes a row with a `reason`; the frames before it are kept.
 """
 
 import os
