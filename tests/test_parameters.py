@@ -120,7 +120,7 @@ def test_unknown_key_is_refused_with_the_nearest_known_one(name: str, nearest: s
         ("synthesis.severity", 0.3, "'synthesis.severity' is 0.3: input should be"),
         ("synthesis.severity", [0.1, 0.2, 0.3], "is [0.1, 0.2, 0.3]: tuple should have at most 2 items"),
         ("synthesis.kinds.train", {"polygon": 4, "null": 1}, "`null` is a control"),
-        ("synthesis.kinds.test", {"blob": 1}, "is 'blob': input should be 'polygon' or 'null'"),
+        ("synthesis.kinds.test", {"blob": 1}, "is 'blob': input should be 'polygon', 'polygon_soft'"),
         ("synthesis.kinds.test", {"polygon": -1}, "'synthesis.kinds.test.polygon' is -1: input should be"),
         ("synthesis.seeds.test", 101, "101, 102 and 101"),
         ("synthesis.seeds.test", 2**32, "is 4294967296: input should be less than 4294967296"),

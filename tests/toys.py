@@ -10,26 +10,32 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import torch
 
-from cygnet.model.backbone import load_backbone
+from cygnet.model.backbone import load_detector
 from cygnet.model.scorer import Calibration, Scorer
 from cygnet.parameters import SmallViT, Training
 from cygnet.tables import ABNORMAL, KIND_NORMAL, KIND_REAL, NORMAL, TRAINING_SET
-from cygnet.vision.codec import encode_jpeg, encode_png
+from cygnet.vision.codec import encode_jpeg, encode_map, encode_png
 
 SMALL_VIT = SmallViT(image_size_px=32, patch_size_px=16, hidden_size=32, layers=1, heads=2)
 
 
 def toy_training(training: Training, **changes: Any) -> Training:
-    """The project's parameters with a ViT of one layer, and no warm-up."""
-    return training.model_copy(update={"checkpoint": None, "small_vit": SMALL_VIT, "warmup_frac": 0.0, **changes})
+    """The project's parameters with a ViT of one layer, without warm-up and averaging."""
+    return training.model_copy(
+        update={"checkpoint": None, "small_vit": SMALL_VIT, "warmup_frac": 0.0, "average": 0.0, **changes}
+    )
 
 
 def toy_scorer(training: Training, temperature: float = 1.7, threshold: float = 0.5) -> Scorer:
-    """A scorer that was never fitted; its head is scaled up so that scores differ from image to image."""
-    model, preprocessing = load_backbone(toy_training(training))
-    model.classifier.weight.data *= 20
-    return Scorer(model, preprocessing, Calibration(temperature, threshold), crop_horizontal_bias=0.4)
+    """A scorer that was never fitted; its heads are drawn so that scores differ from image to image."""
+    detector = load_detector(toy_training(training))
+    for head in (detector.classifier, detector.patch_head):
+        torch.nn.init.normal_(head.weight)
+    with torch.no_grad():  # a grey image scores 0.5
+        detector.classifier.bias -= detector(torch.full((1, 32, 32, 3), 128, dtype=torch.uint8))[0][0]
+    return Scorer(detector, Calibration(temperature, threshold), crop_horizontal_bias=0.4)
 
 
 def toy_image(label: int, seed: int = 0, size_px: int = 64) -> np.ndarray:
@@ -48,6 +54,7 @@ def toy_row(image_id: str, label: int, split: str = "train", **columns: Any) -> 
         "split": split,
         "label": label,
         "kind": KIND_NORMAL if label == NORMAL else KIND_REAL,
+        "severity": None,
         "image": encode_jpeg(image, 95),
         "mask": None if mask is None else encode_png(mask),
         **columns,
@@ -81,6 +88,8 @@ def toy_predictions(normal: list[float], abnormal: list[float], threshold: float
             "logit_normal": (-margin / 2).astype(np.float32),
             "anomaly_score": scores,
             "is_anomalous": scores >= np.float32(threshold),
+            "severity": np.where(labels == NORMAL, np.nan, 0.5).astype(np.float32),
+            "anomaly_map": [encode_map(np.full((2, 2), score, np.float32)) for score in scores],
         }
     )
 

@@ -21,8 +21,7 @@ from transformers import (
 )
 
 from cygnet.errors import UserError
-from cygnet.model.backbone import load_backbone
-from cygnet.model.fit import WithPatchHead, patches_per_side
+from cygnet.model.backbone import load_detector
 from cygnet.model.preprocessing import Preprocessing
 from cygnet.parameters import Training
 
@@ -42,76 +41,105 @@ ARCHITECTURES: dict[str, Callable[[], PreTrainedModel]] = {
 }
 
 
-def of_checkpoint(training: Training, checkpoint: Path | str) -> Training:
-    return training.model_copy(update={"checkpoint": str(checkpoint)})
+def of_checkpoint(training: Training, checkpoint: Path | str, **changes: object) -> Training:
+    return training.model_copy(update={"checkpoint": str(checkpoint), **changes})
 
 
-def assert_has_our_labels(model: PreTrainedModel) -> None:
-    assert model.config.id2label == {0: "abnormal", 1: "normal"}
-    assert model.config.label2id == {"abnormal": 0, "normal": 1}
-
-
-def equal_weights(one: PreTrainedModel, other: PreTrainedModel) -> list[bool]:
-    return [torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True)]
+def some_images(size_px: int, count: int = 3) -> torch.Tensor:
+    return torch.randint(0, 256, (count, size_px, size_px, 3), dtype=torch.uint8, generator=torch.Generator())
 
 
 def test_without_a_checkpoint_a_vit_of_the_asked_size_is_made(training: Training) -> None:
-    model, preprocessing = load_backbone(training)
-    assert isinstance(model, ViTForImageClassification)
-    assert preprocessing == Preprocessing(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    detector = load_detector(training)
+    assert detector.preprocessing == Preprocessing(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     sizes = ("image_size", "patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
-    assert [getattr(model.config, name) for name in sizes] == [32, 16, 32, 1, 2]
-    assert_has_our_labels(model)
-    with torch.inference_mode():
-        assert model(pixel_values=torch.zeros(3, 3, 32, 32)).logits.shape == (3, 2)
+    assert [getattr(detector.backbone.config, name) for name in sizes] == [32, 16, 32, 1, 2]
+    assert detector.backbone.config.id2label == {0: "abnormal", 1: "normal"}
 
 
 def test_weights_follow_from_the_seed(training: Training) -> None:
-    first, again = load_backbone(training)[0], load_backbone(training)[0]
-    other = load_backbone(training.model_copy(update={"seed": training.seed + 1}))[0]
-    assert all(equal_weights(first, again))
-    assert not torch.equal(first.classifier.weight, other.classifier.weight)
+    first, again = load_detector(training).state_dict(), load_detector(training).state_dict()
+    other = load_detector(training.model_copy(update={"seed": training.seed + 1})).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    name = "backbone.embeddings.patch_embeddings.projection.weight"
+    assert not torch.equal(first[name], other[name])
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_checkpoint_keeps_its_weights_and_gets_a_new_head(
-    architecture: str, tmp_path: Path, training: Training
-) -> None:
+def test_checkpoint_keeps_its_weights_and_gets_new_heads(architecture: str, tmp_path: Path, training: Training) -> None:
     saved = ARCHITECTURES[architecture]()
     saved.save_pretrained(tmp_path)
-    (model, preprocessing), (again, _) = (load_backbone(of_checkpoint(training, tmp_path)) for _ in range(2))
-    assert type(model) is type(saved)
-    assert preprocessing.size_px == 28
-    assert_has_our_labels(model)
-    assert model.classifier.weight.shape[0] == 2
-    before, after = saved.base_model.state_dict(), model.base_model.state_dict()
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    assert torch.equal(model.classifier.weight, again.classifier.weight)
+    detector = load_detector(of_checkpoint(training, tmp_path))
+    assert detector.preprocessing.size_px == 28
+    before, after = saved.base_model.state_dict(), detector.backbone.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in after)
+    assert not detector.classifier.weight.any()
+    assert not detector.patch_head.weight.any()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_patch_head_sees_each_patch_and_no_other_token(architecture: str, training: Training) -> None:
-    model = ARCHITECTURES[architecture]().eval()
-    assert patches_per_side(model) == 2
-    net = WithPatchHead(model, Preprocessing(28))
-    seen: list[torch.Tensor] = []
-    net.patch_head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    with torch.inference_mode():
-        logits, patches = net(torch.zeros(3, 28, 28, 3, dtype=torch.uint8))
-        tokens = model(pixel_values=-torch.ones(3, 3, 28, 28), output_hidden_states=True).hidden_states[-1]
-    assert logits.shape == (3, 5)
-    assert patches.shape == (3, 2, 2)
+def test_tokens_are_those_of_hugging_face_and_each_head_sees_its_own(
+    architecture: str, tmp_path: Path, training: Training
+) -> None:
+    saved = ARCHITECTURES[architecture]().eval()
+    saved.save_pretrained(tmp_path)
+    detector = load_detector(of_checkpoint(training, tmp_path)).eval()
+    for head in (detector.classifier, detector.patch_head):
+        torch.nn.init.normal_(head.weight)
+    images = some_images(28)
     special = {"vit": 1, "deit": 2, "dinov2": 1, "registers": 5}[architecture]
-    assert torch.equal(seen[0], tokens[:, special:])
+    with torch.inference_mode():
+        logits, patch_logits = detector(images)
+        tokens = saved.base_model(detector.preprocessing.normalise(images)).last_hidden_state
+        expected = detector.classifier(tokens[:, 0]), detector.patch_head(tokens[:, special:]).reshape(3, 2, 2)
+    torch.testing.assert_close(logits, expected[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(patch_logits, expected[1], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_any_input_size_that_patches_fill(architecture: str, tmp_path: Path, training: Training) -> None:
+    ARCHITECTURES[architecture]().save_pretrained(tmp_path)
+    detector = load_detector(of_checkpoint(training, tmp_path, image_size_px=42))
+    assert detector.preprocessing.size_px == 42
+    assert detector(some_images(42))[1].shape == (3, 3, 3)
+    with pytest.raises(UserError, match="patches of 14 px do not fill a side of 40 px"):
+        load_detector(of_checkpoint(training, tmp_path, image_size_px=40))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_heads_are_kept_where_both_are_there_with_our_labels(
+    architecture: str, tmp_path: Path, training: Training
+) -> None:
+    ARCHITECTURES[architecture]().save_pretrained(tmp_path / "foreign")
+    detector = load_detector(of_checkpoint(training, tmp_path / "foreign", image_size_px=42)).eval()
+    for head in (detector.classifier, detector.patch_head):
+        torch.nn.init.normal_(head.weight)
+    detector.save(tmp_path / "ours")
+    again = load_detector(of_checkpoint(training, tmp_path / "ours")).eval()
+    with torch.inference_mode():
+        for one, other in zip(detector(some_images(42)), again(some_images(42)), strict=True):
+            assert torch.equal(one, other)
+    config = json.loads((tmp_path / "ours/config.json").read_text())
+    config["id2label"], config["label2id"] = {"0": "normal", "1": "abnormal"}, {"normal": 0, "abnormal": 1}
+    (tmp_path / "ours/config.json").write_text(json.dumps(config))
+    assert not load_detector(of_checkpoint(training, tmp_path / "ours")).classifier.weight.any()
+
+
+def test_half_precision_file_is_run_in_single_precision(tmp_path: Path, training: Training) -> None:
+    detector = load_detector(training)
+    detector.save(tmp_path, torch.float16)
+    again = load_detector(of_checkpoint(training, tmp_path))
+    assert {parameter.dtype for parameter in again.parameters()} == {torch.float32}
+    for one, other in zip(detector.parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
 
 
 def test_checkpoint_brings_its_own_preprocessing(tmp_path: Path, training: Training) -> None:
     ARCHITECTURES["vit"]().save_pretrained(tmp_path)
     numbers = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "size": {"height": 28, "width": 28}}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(numbers))
-    _, preprocessing = load_backbone(of_checkpoint(training, tmp_path))
-    assert preprocessing == Preprocessing(28, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    detector = load_detector(of_checkpoint(training, tmp_path))
+    assert detector.preprocessing == Preprocessing(28, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
 def no_folder(folder: Path) -> str:
@@ -142,17 +170,34 @@ def cut_short(folder: Path) -> str:
     return str(folder)
 
 
+def wrong_shape(folder: Path) -> str:
+    ARCHITECTURES["vit"]().save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "hidden_size": 32}))
+    return str(folder)
+
+
+def of_fewer_layers(folder: Path) -> str:
+    ARCHITECTURES["vit"]().save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
+    return str(folder)
+
+
 def without_config(folder: Path) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("make", [no_folder, no_hub, no_vit, pickled, cut_short, without_config])
+UNUSABLE = [no_folder, no_hub, no_vit, pickled, cut_short, without_config, wrong_shape, of_fewer_layers]
+
+
+@pytest.mark.parametrize("make", UNUSABLE)
 def test_checkpoint_that_can_not_be_used_gets_one_line_that_names_it(
     make: Callable[[Path], str], tmp_path: Path, training: Training
 ) -> None:
     checkpoint = make(tmp_path)
     with pytest.raises(UserError) as refused:
-        load_backbone(of_checkpoint(training, checkpoint))
+        load_detector(of_checkpoint(training, checkpoint))
     message = refused.value.message
     assert message.startswith(f"training.checkpoint '{checkpoint}' can't be used: ")
     assert "\n" not in message
@@ -160,4 +205,4 @@ def test_checkpoint_that_can_not_be_used_gets_one_line_that_names_it(
 
 def test_other_architecture_is_named_beside_those_that_are_allowed(tmp_path: Path, training: Training) -> None:
     with pytest.raises(UserError, match="it is a 'resnet', allowed are vit, deit, dinov2"):
-        load_backbone(of_checkpoint(training, no_vit(tmp_path)))
+        load_detector(of_checkpoint(training, no_vit(tmp_path)))

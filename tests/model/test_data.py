@@ -38,8 +38,8 @@ def scattered(rows: pa.Table, folder: Path, files: int = 5) -> pad.Dataset:
 
 def test_examples_do_not_depend_on_how_the_table_is_laid_out(tmp_path: Path) -> None:
     rows = toy_rows(per_class=7)
-    one = load_examples(stored(rows, tmp_path), "train", PREPROCESSING, 2)
-    other = load_examples(scattered(rows, tmp_path / "scattered"), "train", PREPROCESSING, 2)
+    one = load_examples(stored(rows, tmp_path), "train", PREPROCESSING, 2, tmp_path)
+    other = load_examples(scattered(rows, tmp_path / "scattered"), "train", PREPROCESSING, 2, tmp_path)
     assert torch.equal(one.images, other.images)
     assert torch.equal(one.labels, other.labels)
     assert torch.equal(one.coverage.isnan(), other.coverage.isnan())
@@ -47,7 +47,7 @@ def test_examples_do_not_depend_on_how_the_table_is_laid_out(tmp_path: Path) -> 
 
 
 def test_examples_are_the_split_in_the_order_of_its_keys(tmp_path: Path) -> None:
-    examples = load_examples(scattered(toy_rows(per_class=3), tmp_path / "s"), "validation", PREPROCESSING, 2)
+    examples = load_examples(scattered(toy_rows(per_class=3), tmp_path / "s"), "validation", PREPROCESSING, 2, tmp_path)
     rows = sorted(toy_rows(per_class=3).to_pylist(), key=lambda row: row["image_id"])
     rows = [row for row in rows if row["split"] == "validation"]
     images = np.stack([PREPROCESSING.resize(decode_image(row["image"])) for row in rows])
@@ -59,8 +59,8 @@ def test_examples_are_the_split_in_the_order_of_its_keys(tmp_path: Path) -> None
 def test_control_rows_are_left_out(tmp_path: Path) -> None:
     rows = toy_rows(splits=("test",))
     control = pa.Table.from_pylist([toy_row("test/0/null", ABNORMAL, "test", kind=KIND_NULL)], schema=TRAINING_SET)
-    plain = load_examples(stored(rows, tmp_path), "test", PREPROCESSING, 2)
-    mixed = load_examples(stored(pa.concat_tables([control, rows]), tmp_path), "test", PREPROCESSING, 2)
+    plain = load_examples(stored(rows, tmp_path), "test", PREPROCESSING, 2, tmp_path)
+    mixed = load_examples(stored(pa.concat_tables([control, rows]), tmp_path), "test", PREPROCESSING, 2, tmp_path)
     assert torch.equal(mixed.images, plain.images)
     assert torch.equal(mixed.labels, plain.labels)
 
@@ -75,7 +75,7 @@ def test_coverage_is_the_share_of_each_patch_under_the_mask(tmp_path: Path) -> N
         toy_row("c", NORMAL),
     ]
     table = pa.Table.from_pylist(rows, schema=TRAINING_SET)
-    examples = load_examples(stored(table, tmp_path), "train", PREPROCESSING, 2)
+    examples = load_examples(stored(table, tmp_path), "train", PREPROCESSING, 2, tmp_path)
     np.testing.assert_allclose(examples.coverage[0], [[1.0, 0.0], [0.0, 0.5]], rtol=0, atol=1 / 255)
     assert examples.coverage[1].isnan().all()
     assert examples.coverage[2].tolist() == [[0.0, 0.0], [0.0, 0.0]]
@@ -94,7 +94,7 @@ def test_coverage_is_the_share_of_each_patch_under_the_mask(tmp_path: Path) -> N
 def test_split_without_a_class_is_refused(rows: list[dict[str, object]], missing: str, tmp_path: Path) -> None:
     table = stored(pa.Table.from_pylist(rows, schema=TRAINING_SET), tmp_path)
     with pytest.raises(UserError, match=f"split train of training_set has no {missing} image"):
-        load_examples(table, "train", PREPROCESSING, 2)
+        load_examples(table, "train", PREPROCESSING, 2, tmp_path)
 
 
 def test_keys_are_sorted_and_of_the_asked_splits(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """What fitting promises: repeatable, stopping in time, keeping the best epoch, and able to learn."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,13 +11,17 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from cygnet.model.backbone import load_backbone
+from cygnet.model.backbone import load_detector
+from cygnet.model.checkpoints import Checkpoints
 from cygnet.model.data import Examples
-from cygnet.model.fit import Loss, class_weights, fit
+from cygnet.model.detector import Detector
+from cygnet.model.fit import class_weights, fit
 from cygnet.model.fitted import Fitted
-from cygnet.parameters import Training
+from cygnet.parameters import SmallViT, Training
 from cygnet.tables import ABNORMAL, NORMAL
 from toys import toy_image
+
+TWO_BLOCKS = SmallViT(image_size_px=32, patch_size_px=16, hidden_size=32, layers=2, heads=2)
 
 
 @pytest.fixture(params=["float32", "bfloat16"])
@@ -32,57 +39,62 @@ def bright_and_dark(per_class: int, first_seed: int = 0, *, swapped: bool = Fals
     images = [toy_image(label, first_seed + place, 32) for place, label in enumerate(labels)]
     coverage = [torch.full((2, 2), float("nan") if label == ABNORMAL else 0.0) for label in labels]
     named = torch.tensor(labels)
-    return Examples(torch.from_numpy(np.stack(images)), 1 - named if swapped else named, torch.stack(coverage))
+    pixels = torch.from_numpy(np.stack([image[..., ::-1] for image in images]))
+    return Examples(
+        pixels, 1 - named if swapped else named, torch.stack(coverage), f"{per_class} {first_seed} {swapped}"
+    )
 
 
-def run(training: Training, train: Examples, validation: Examples, **changes: object) -> Fitted:
-    settings = training.model_copy(update={"batch_size": 8, "learning_rate": 3e-3, **changes})
-    model, preprocessing = load_backbone(settings)
-    return fit(model, preprocessing, train, validation, settings)
+@pytest.fixture
+def run(training: Training, tmp_path: Path) -> Callable[..., Fitted]:
+    """Give a fit on little: `run(train, validation, epochs=2)` changes parameters."""
+
+    def fit_on(train: Examples, validation: Examples, **changes: object) -> Fitted:
+        settings = training.model_copy(
+            update={"batch_size": 8, "learning_rate": 3e-3, "layer_decay": 1.0, "epochs": 2, **changes}
+        )
+        return fit(load_detector(settings), train, validation, settings, Checkpoints(tmp_path), tmp_path)
+
+    return fit_on
 
 
 def probabilities(fitted: Fitted, examples: Examples) -> np.ndarray:
-    """Softmax in float32 of the kept model, `(N, 2)`."""
+    """Softmax in float32 of the kept detector, `(N, 2)`."""
     with torch.inference_mode():
-        logits = fitted.model.eval()(pixel_values=fitted.preprocessing.normalise(examples.images)).logits
+        logits, _ = fitted.detector.eval()(examples.images)
     return torch.softmax(logits.double(), dim=1).numpy()
 
 
 @pytest.mark.usefixtures("precision")
-def test_same_seed_gives_the_same_history_and_weights(training: Training) -> None:
+def test_same_seed_gives_the_same_history_and_weights(run: Callable[..., Fitted], training: Training) -> None:
     train, validation = bright_and_dark(12), bright_and_dark(4, 100)
-    one, again, other = (
-        run(training, train, validation, epochs=2, seed=seed) for seed in (training.seed, training.seed, 9)
-    )
+    one, again, other = (run(train, validation, epochs=2, seed=seed) for seed in (training.seed, training.seed, 9))
     pd.testing.assert_frame_equal(one.history, again.history, check_exact=True)
-    weights, weights_again = one.model.state_dict(), again.model.state_dict()
+    weights, weights_again = one.detector.state_dict(), again.detector.state_dict()
     assert all(torch.equal(weights[name], weights_again[name]) for name in weights)
     assert one.history["train_loss"].tolist() != other.history["train_loss"].tolist()
 
 
-def test_random_numbers_drawn_before_change_nothing(training: Training) -> None:
-    train, validation = bright_and_dark(12), bright_and_dark(4, 100)
+def test_random_numbers_drawn_before_change_nothing(run: Callable[..., Fitted]) -> None:
     histories = []
     for drawn in (0, 5):
-        model, preprocessing = load_backbone(training)
         torch.rand(drawn)
-        settings = training.model_copy(update={"epochs": 1, "batch_size": 8})
-        histories.append(fit(model, preprocessing, train, validation, settings).history)
+        histories.append(run(bright_and_dark(12), bright_and_dark(4, 100), epochs=1).history)
     pd.testing.assert_frame_equal(*histories, check_exact=True)
 
 
 @pytest.mark.parametrize("patience", [1, 3])
-def test_fitting_stops_when_validation_gets_no_better(patience: int, training: Training) -> None:
+def test_fitting_stops_when_validation_gets_no_better(patience: int, run: Callable[..., Fitted]) -> None:
     train, misleading = bright_and_dark(12), bright_and_dark(4, 100, swapped=True)
-    fitted = run(training, train, misleading, epochs=12, patience=patience)
+    fitted = run(train, misleading, epochs=12, patience=patience)
     assert fitted.history["is_best"].tolist() == [True] + [False] * patience
-    assert fitted.history["epoch"].tolist() == list(range(1, patience + 2))
-    assert fitted.images == 24 * (patience + 1)
+    assert fitted.history["epoch"].tolist() == list(range(patience + 1))
+    assert fitted.images == 24 * patience
 
 
-def test_best_epoch_is_kept(precision: str, training: Training) -> None:
+def test_best_epoch_is_kept(precision: str, run: Callable[..., Fitted]) -> None:
     train, misleading = bright_and_dark(12), bright_and_dark(4, 100, swapped=True)
-    fitted = run(training, train, misleading, epochs=12, patience=2)
+    fitted = run(train, misleading, epochs=12, patience=2)
     tolerance = 1e-5 if precision == "float32" else 0.02
     nll = fitted.history["validation_nll"]
     assert nll.iloc[-1] > nll.min() + 5 * tolerance
@@ -90,31 +102,129 @@ def test_best_epoch_is_kept(precision: str, training: Training) -> None:
     assert -np.log(chosen).mean() == pytest.approx(nll.min(), abs=tolerance)
 
 
-def test_validation_nll_weighs_the_classes_alike(training: Training) -> None:
+def test_epoch_0_is_the_checkpoint_as_it_came(run: Callable[..., Fitted]) -> None:
+    history = run(bright_and_dark(4), bright_and_dark(4, 100), epochs=1).history
+    assert history["epoch"].tolist() == [0, 1]
+    assert history["validation_nll"][0] == pytest.approx(math.log(2))  # new heads know nothing
+    assert math.isnan(history["train_loss"][0])
+
+
+def test_validation_nll_weighs_the_classes_alike(training: Training, tmp_path: Path) -> None:
     both = bright_and_dark(8, 100)
     few = torch.cat([torch.arange(0, 16, 2), torch.tensor([1, 3])])  # 8 abnormal, 2 normal
-    lopsided = Examples(both.images[few], both.labels[few], both.coverage[few])
-    settings = training.model_copy(update={"epochs": 1, "learning_rate": 1e-6})
-    model, preprocessing = load_backbone(settings)
-    model.classifier.bias.data = torch.tensor([1.0, -1.0])  # right about most, wrong about the few
-    fitted = fit(model, preprocessing, bright_and_dark(4), lopsided, settings)
-    losses = -np.log(probabilities(fitted, lopsided)[np.arange(10), lopsided.labels.numpy()])
-    expected = (losses[:8].mean() + losses[8:].mean()) / 2
-    assert fitted.history["validation_nll"].iloc[0] == pytest.approx(expected, abs=0.02)
+    lopsided = Examples(*both.take(few), fingerprint="lopsided")
+    detector = load_detector(training)
+    detector.classifier.bias.data = torch.tensor([1.0, -1.0])  # right about most, wrong about the few
+    history = fit(
+        detector,
+        bright_and_dark(4),
+        lopsided,
+        training.model_copy(update={"epochs": 1}),
+        Checkpoints(tmp_path),
+        tmp_path,
+    ).history
+    entropy = np.log1p(np.exp([-2.0, 2.0]))
+    assert history["validation_nll"][0] == pytest.approx(entropy.mean(), abs=0.01)
 
 
 @pytest.mark.usefixtures("precision")
-def test_separable_classes_are_learned(training: Training) -> None:
+def test_separable_classes_are_learned(run: Callable[..., Fitted]) -> None:
     validation = bright_and_dark(8, 100)
-    fitted = run(training, bright_and_dark(24), validation, epochs=6)
+    fitted = run(bright_and_dark(24), validation, epochs=6)
     decided = probabilities(fitted, validation).argmax(axis=1)
     assert decided.tolist() == validation.labels.tolist()
     assert fitted.history["validation_nll"].min() < 0.1
+    assert fitted.history["validation_auroc"].max() == 1
 
 
-def test_learning_rate_warms_up_and_decays_to_zero(training: Training) -> None:
-    fitted = run(training, bright_and_dark(4), bright_and_dark(4), epochs=4, warmup_frac=0.5, learning_rate=1e-3)
-    assert fitted.history["learning_rate"].tolist() == pytest.approx([5e-4, 1e-3, 5e-4, 0])
+class Killed(BaseException):
+    """What a test raises in the middle of a fit."""
+
+
+@pytest.mark.usefixtures("precision")
+@pytest.mark.parametrize("fitted", ["full", "last_blocks"])
+def test_killed_and_rerun_equals_undisturbed(
+    fitted: str, run: Callable[..., Fitted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (bright_and_dark(12), bright_and_dark(4, 100))
+    changes = {"epochs": 4, "patience": 9, "average": 0.9, "fitted": fitted, "last_blocks": 1, "small_vit": TWO_BLOCKS}
+    undisturbed = run(*arguments, **changes)
+    save, saved = Checkpoints.save, []
+
+    def save_twice(checkpoints: Checkpoints, key: str, state: dict[str, Any]) -> None:
+        save(checkpoints, key, state)
+        saved.append(state["history"][-1]["epoch"])
+        if saved[-1] == 2:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", save_twice)
+        with pytest.raises(Killed):
+            run(*arguments, **changes)
+    resumed = run(*arguments, **changes)
+    assert saved == [0, 1, 2]
+    pd.testing.assert_frame_equal(resumed.history, undisturbed.history, check_exact=True)
+    weights = undisturbed.detector.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in resumed.detector.state_dict().items())
+    assert Checkpoints(tmp_path).path.exists() is False
+
+
+def test_state_of_another_fit_is_not_gone_on_from(
+    run: Callable[..., Fitted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (bright_and_dark(12), bright_and_dark(4, 100))
+    expected = run(*arguments, seed=5).history
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "clear", lambda _: None)
+        run(*arguments, seed=6)
+        run(bright_and_dark(11), arguments[1], seed=5)
+    pd.testing.assert_frame_equal(run(*arguments, seed=5).history, expected, check_exact=True)
+
+
+def changed_parameters(before: Detector, after: Detector) -> set[str]:
+    weights = before.state_dict()
+    return {name for name, value in after.state_dict().items() if not torch.equal(value, weights[name])}
+
+
+@pytest.mark.parametrize(("fitted", "parts"), [("heads", 0), ("last_blocks", 1)])
+def test_frozen_blocks_stay_as_they_were(
+    fitted: str, parts: int, run: Callable[..., Fitted], training: Training
+) -> None:
+    changes = {"fitted": fitted, "last_blocks": 1, "small_vit": TWO_BLOCKS}
+    result = run(bright_and_dark(12), bright_and_dark(4, 100), epochs=3, **changes)
+    changed = changed_parameters(load_detector(training.model_copy(update=changes)), result.detector)
+    assert {"classifier.weight", "classifier.bias"} <= changed
+    assert not any("embeddings" in name or "layers.0." in name for name in changed)
+    assert any("layers.1." in name for name in changed) is (parts == 1)
+
+
+def test_reusing_what_frozen_blocks_give_changes_no_score(run: Callable[..., Fitted]) -> None:
+    arguments = (bright_and_dark(12), bright_and_dark(4, 100))
+    fitted = run(*arguments, fitted="last_blocks", last_blocks=1, small_vit=TWO_BLOCKS, epochs=4)
+    chosen = probabilities(fitted, arguments[1])[np.arange(8), arguments[1].labels.numpy()]
+    assert -np.log(chosen).mean() == pytest.approx(fitted.history["validation_nll"].min(), abs=0.02)
+
+
+def test_less_memory_gives_smaller_batches_and_the_same_steps(
+    run: Callable[..., Fitted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    largest = []
+    take = Examples.take
+
+    def take_few(examples: Examples, places: torch.Tensor) -> Any:
+        largest.append(len(places))
+        if len(places) > 4:
+            msg = "CUDA out of memory."
+            raise RuntimeError(msg)
+        return take(examples, places)
+
+    arguments = (bright_and_dark(8), bright_and_dark(4, 100))
+    undisturbed = run(*arguments)
+    monkeypatch.setattr(Examples, "take", take_few)
+    bounded = run(*arguments)
+    assert largest[0] == 8
+    assert set(largest[1:]) == {4}
+    np.testing.assert_allclose(bounded.history["validation_nll"], undisturbed.history["validation_nll"], atol=0.02)
 
 
 def test_classes_weigh_by_inverse_frequency() -> None:
@@ -122,28 +232,3 @@ def test_classes_weigh_by_inverse_frequency() -> None:
     weights = class_weights(labels)
     assert weights.tolist() == pytest.approx([40 / 60, 40 / 20])
     assert weights[labels].mean().item() == pytest.approx(1)
-
-
-def test_loss_is_the_weighted_entropy_plus_that_of_known_patches() -> None:
-    logits = torch.tensor([[1.0, -0.5], [0.25, 2.0]])
-    patch_logits = torch.tensor([[[0.5, -1.0], [2.0, 3.0]], [[9.0, 9.0], [9.0, 9.0]]])
-    coverage = torch.tensor([[[0.0, 0.125], [0.25, 1.0]], [[float("nan")] * 2] * 2])
-    labels = torch.tensor([ABNORMAL, NORMAL])
-    loss = Loss(torch.tensor([2.0, 0.5]), patch_loss_weight=5.0)(logits, patch_logits, labels, coverage)
-
-    entropy = np.log1p(np.exp([-0.5 - 1.0, 0.25 - 2.0]))
-    image_loss = (2.0 * entropy[0] + 0.5 * entropy[1]) / 2.5
-    patches, targets = np.array([0.5, -1.0, 2.0, 3.0]), np.array([0, 0.5, 1, 1])
-    patch_loss = np.mean(20 * targets * np.log1p(np.exp(-patches)) + (1 - targets) * np.log1p(np.exp(patches)))
-    assert loss.item() == pytest.approx(image_loss + 5 * patch_loss, rel=1e-6)
-
-
-def test_loss_without_any_known_patch_is_that_of_the_images() -> None:
-    logits, labels = torch.tensor([[1.0, -0.5]]), torch.tensor([ABNORMAL])
-    unknown = torch.full((1, 2, 2), float("nan"))
-    patch_logits = torch.zeros(1, 2, 2, requires_grad=True)
-    loss = Loss(torch.ones(2), patch_loss_weight=5.0)(logits, patch_logits, labels, unknown)
-    loss.backward()
-    assert loss.item() == pytest.approx(np.log1p(np.exp(-1.5)), rel=1e-6)
-    assert patch_logits.grad is not None
-    assert patch_logits.grad.abs().max() == 0

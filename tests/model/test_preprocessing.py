@@ -14,11 +14,6 @@ from cygnet.model.preprocessing import Preprocessing
 IMAGENET = Preprocessing(32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def test_numbers_come_back_as_they_were_saved(tmp_path: Path) -> None:
-    IMAGENET.save(tmp_path)
-    assert Preprocessing.load(tmp_path) == IMAGENET
-
-
 def test_saved_file_is_read_by_hugging_face(tmp_path: Path) -> None:
     IMAGENET.save(tmp_path)
     saved = json.loads((tmp_path / "preprocessor_config.json").read_text())
@@ -32,7 +27,7 @@ def test_saved_file_is_read_by_hugging_face(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("size_px", "interpolation"), [(256, cv2.INTER_AREA), (20, cv2.INTER_CUBIC)])
 def test_batch_equals_the_plain_computation(scene: Callable[..., np.ndarray], size_px: int, interpolation: int) -> None:
     images = [scene(seed, size_px) for seed in (1, 2, 3)]
-    batch = IMAGENET.batch(images)
+    batch = IMAGENET.normalise(IMAGENET.resize_batch(images))
     assert batch.dtype == torch.float32
     assert batch.shape == (3, 3, 32, 32)
     for image, pixels in zip(images, batch.numpy(), strict=True):
@@ -44,7 +39,7 @@ def test_batch_equals_the_plain_computation(scene: Callable[..., np.ndarray], si
 def test_blue_of_opencv_becomes_the_last_channel() -> None:
     blue = np.zeros((32, 32, 3), np.uint8)
     blue[:, :, 0] = 255
-    pixels = Preprocessing(32).batch([blue])[0]
+    pixels = Preprocessing(32).normalise(Preprocessing(32).resize_batch([blue]))[0]
     assert [channel.unique().tolist() for channel in pixels] == [[-1.0], [-1.0], [1.0]]
 
 

@@ -28,7 +28,7 @@ def test_saved_scorer_gives_identical_scores(scorer: Scorer, images: list[np.nda
     loaded = Scorer.load(tmp_path / "detector")
     pd.testing.assert_frame_equal(loaded.score(images), scorer.score(images), check_exact=True)
     assert loaded.calibration == scorer.calibration
-    assert loaded.preprocessing == scorer.preprocessing
+    assert loaded.detector.preprocessing == scorer.detector.preprocessing
     assert loaded.crop_horizontal_bias == scorer.crop_horizontal_bias
 
 
@@ -42,6 +42,14 @@ def test_saved_folder_has_no_pickle(scorer: Scorer, tmp_path: Path) -> None:
     }
 
 
+def test_patches_have_probabilities_of_their_own(scorer: Scorer, images: list[np.ndarray]) -> None:
+    logits, maps = scorer.infer(images)
+    assert logits.shape == (40, 2)
+    assert maps.shape == (40, 2, 2)
+    assert maps.dtype == np.float32
+    assert 0 <= maps.min() < maps.max() <= 1
+
+
 def test_answer_has_four_columns_of_the_agreed_types(scorer: Scorer, images: list[np.ndarray]) -> None:
     rows = scorer.score(images[:3])
     assert rows.dtypes.astype(str).to_dict() == dict(zip(COLUMNS, ["float32"] * 3 + ["bool"], strict=True))
@@ -51,7 +59,7 @@ def test_answer_has_four_columns_of_the_agreed_types(scorer: Scorer, images: lis
 
 def test_logits_are_divided_by_the_temperature(scorer: Scorer, images: list[np.ndarray]) -> None:
     with torch.inference_mode():
-        raw = scorer.model(pixel_values=scorer.preprocessing.batch(images[:8])).logits.numpy()
+        raw = scorer.detector(scorer.detector.preprocessing.resize_batch(images[:8]))[0].numpy()
     answered = scorer.score(images[:8])[["logit_abnormal", "logit_normal"]].to_numpy()
     np.testing.assert_allclose(answered, raw / 1.7, rtol=0, atol=1e-6)
 
@@ -71,8 +79,7 @@ def test_batch_scores_as_one_by_one(scorer: Scorer, images: list[np.ndarray]) ->
 def test_threshold_itself_is_anomalous(scorer: Scorer, images: list[np.ndarray]) -> None:
     scores = np.sort(scorer.score(images)["anomaly_score"])
     stricter = Scorer(
-        scorer.model,
-        scorer.preprocessing,
+        scorer.detector,
         dataclasses.replace(scorer.calibration, threshold=float(scores[20])),
         scorer.crop_horizontal_bias,
     )

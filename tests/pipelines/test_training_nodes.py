@@ -1,12 +1,16 @@
 """What training's nodes promise: every held-out row is scored by the scorer that is served."""
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as pad
 import pytest
 
 from cygnet.errors import UserError
-from cygnet.model.calibrate import negative_log_likelihood
+from cygnet.model.calibrate import in_first_half, negative_log_likelihood
+from cygnet.model.checkpoints import Checkpoints
 from cygnet.model.fitted import Fitted
 from cygnet.model.scorer import Scorer
 from cygnet.parameters import Parameters, Training
@@ -46,16 +50,20 @@ def test_predictions_have_each_held_out_row_once_controls_too(scorer: Scorer) ->
             assert row["anomaly_score"] == pytest.approx(expected["anomaly_score"], abs=1e-5)
 
 
-def test_calibration_is_that_of_validation_without_controls(scorer: Scorer, parameters: dict[str, Parameters]) -> None:
+def test_calibration_is_that_of_validation_without_controls(
+    scorer: Scorer, training: Training, parameters: dict[str, Parameters]
+) -> None:
     rows = toy_rows(per_class=6)
-    fitted = Fitted(scorer.model, scorer.preprocessing, None, 0, 1.0)
+    fitted = Fitted(scorer.detector, pd.DataFrame(), 0, 1.0)
     plain, mixed = (
-        calibrate_detector(fitted, table, parameters["ingestion"])
+        calibrate_detector(fitted, table, training, parameters["ingestion"])
         for table in (pad.dataset(rows), with_controls(rows, "validation"))
     )
     assert mixed.calibration == plain.calibration
     assert plain.crop_horizontal_bias == parameters["ingestion"].crop_horizontal_bias
     validation = [row for row in rows.to_pylist() if row["split"] == "validation"]
+    is_first = in_first_half(pd.Series([row["frame_id"] for row in validation]))
+    validation = [row for row, first in zip(validation, is_first, strict=True) if first]
     labels = np.array([row["label"] for row in validation])
     answer = plain.score([decode_image(row["image"]) for row in validation])
     logits = answer[["logit_abnormal", "logit_normal"]].to_numpy() * plain.calibration.temperature
@@ -63,12 +71,14 @@ def test_calibration_is_that_of_validation_without_controls(scorer: Scorer, para
         negative_log_likelihood(logits / temperature, labels)
         for temperature in (plain.calibration.temperature, 0.5, 1.0, 2.0, 5.0)
     ]
-    assert nlls[0] <= min(nlls) + 1e-6
+    assert nlls[0] <= min(nlls) + 1e-4
 
 
 @pytest.mark.parametrize("label", [NORMAL, ABNORMAL])
-def test_test_split_without_a_class_stops_training_before_it_fits(label: int, training: Training) -> None:
+def test_test_split_without_a_class_stops_training_before_it_fits(
+    label: int, training: Training, tmp_path: Path
+) -> None:
     rows = toy_rows(per_class=2, splits=("train", "validation"))
     only = pa.Table.from_pylist([toy_row(f"test/{n}", label, "test") for n in range(2)], schema=TRAINING_SET)
     with pytest.raises(UserError, match="test"):
-        fit_detector(pad.dataset(pa.concat_tables([rows, only])), training)
+        fit_detector(pad.dataset(pa.concat_tables([rows, only])), training, Checkpoints(tmp_path))

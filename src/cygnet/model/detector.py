@@ -6,6 +6,7 @@ The image's head says whether there is an anomaly, the patches' head where: it i
 
 import inspect
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -71,7 +72,7 @@ class Detector(nn.Module):
         for block in self.blocks[count:]:
             tokens = block(tokens)
         tokens = self.backbone.layernorm(tokens)
-        side = self.preprocessing.size_px // self.backbone.config.patch_size  # G
+        side = math.isqrt(tokens.shape[1] - 1)  # G: distillation token and registers are fewer than 2 G + 1
         patches = tokens[:, -side * side :]  # (B, G * G, D)
         return self.classifier(tokens[:, 0]), self.patch_head(patches).reshape(-1, side, side)
 

@@ -69,8 +69,13 @@ def fit(
     """
     run = _Fit(detector, train, validation, training, checkpoints, folder).run
     # as many images at once as fit into memory; a step is still made of `batch_size`
-    at_once = min(training.batch_size, len(train.labels))
-    fitted: Fitted = find_executable_batch_size(run, starting_batch_size=at_once)()
+    sizes = [training.batch_size]
+    while sizes[-1]:
+        sizes.append(sizes[-1] // 2)
+    smaller = iter(sizes[1:])
+    fitted: Fitted = find_executable_batch_size(
+        run, starting_batch_size=sizes[0], reduce_batch_size_fn=lambda: next(smaller)
+    )()
     return fitted
 
 
