@@ -23,6 +23,8 @@ from cygnet.parameters import Spots
 from cygnet.vision.polygons import SUBPIXEL_BITS, SUBPIXELS
 
 BORDER = cv2.BORDER_REFLECT_101
+FEWEST_CLONED_PX = 3
+"""`cv2.seamlessClone` fails on masks that are narrower."""
 
 Spot = tuple[float, float, float]
 """Centre x and y, and radius, in pixels."""
@@ -41,6 +43,8 @@ def draw_spots(
 ) -> np.ndarray:
     """Change a random number of spots at random places on a copy.
 
+    Their centres lie anywhere in the image, so some reach over its edge.
+
     Args:
         change: The kind.
         image: `(H, W, 3)` uint8.
@@ -48,6 +52,9 @@ def draw_spots(
         rng: The row's generator.
         severity: 0-1.
         settings: How many spots, how large, and what severity means.
+
+    Returns:
+        `(H, W, 3)` uint8; what changed is left to be found by comparison.
     """
     drawn = image.copy()
     height, width = image.shape[:2]
@@ -102,7 +109,7 @@ def _paste_rectangle(
     settings: Spots,
 ) -> None:
     x_px, y_px, radius_px = spot
-    length_px, width_px = radius_px * reach * math.sqrt(min(aspect, 4)), 0.0
+    length_px = radius_px * reach * math.sqrt(min(aspect, 4))  # half of it, as the width
     width_px = max(length_px / aspect, 1.0)
     turn_deg = rng.uniform(-90, 90) if aspect >= 5 else 90.0 * int(rng.integers(4))
     rows, columns, region = _cut(image, spot, 2.2 * reach)
@@ -150,11 +157,11 @@ def blend(
         return
     inside = _polygon(rng, spot, rows, columns)
     inside[[0, -1], :] = inside[:, [0, -1]] = 0
-    if not inside.any():
+    x_px, y_px, box_width, box_height = cv2.boundingRect(inside)
+    if min(box_width, box_height) < FEWEST_CLONED_PX:
         return
     top, left = int(rng.integers(donor.shape[0] - height + 1)), int(rng.integers(donor.shape[1] - width + 1))
     piece = np.ascontiguousarray(donor[top : top + height, left : left + width])
-    x_px, y_px, box_width, box_height = cv2.boundingRect(inside)
     centre = (x_px + box_width // 2, y_px + box_height // 2)
     cloned = cv2.seamlessClone(piece, region.copy(), inside, centre, cv2.NORMAL_CLONE)
     low, high = settings.blend_opacity
@@ -218,7 +225,12 @@ def octaves(rng: np.random.Generator, size: tuple[int, int], cells: int, count: 
         fineness = cells * 2**octave / max(size)
         grid = rng.random((max(2, round(height * fineness)), max(2, round(width * fineness))), np.float32)
         total += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC) * np.float32(0.5**octave)
-    return cv2.normalize(total, None, 0, 1, cv2.NORM_MINMAX)
+    return stretch(total)
+
+
+def stretch(field: np.ndarray) -> np.ndarray:
+    """Stretch `(H, W)` float32 to 0-1."""
+    return cv2.normalize(field, np.empty_like(field), 0, 1, cv2.NORM_MINMAX)
 
 
 def _cut(image: np.ndarray, spot: Spot, reach: float) -> tuple[slice, slice, np.ndarray]:

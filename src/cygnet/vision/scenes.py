@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-from cygnet.vision.kinds import octaves
+from cygnet.vision.kinds import octaves, stretch
 
 Texture = Callable[[np.random.Generator, int], np.ndarray]
 """`(rng, size_px)` to `(S, S)` float32 in 0-1."""
@@ -111,14 +111,14 @@ def _waves(rng: np.random.Generator, size_px: int) -> np.ndarray:
     for _ in range(int(rng.integers(2, 6))):
         phase = rng.uniform(4, 30) * depth + rng.uniform(-6, 6) * across * depth + rng.uniform(0, 6)
         field += np.sin(phase).astype(np.float32)
-    return cv2.normalize(field, None, 0, 1, cv2.NORM_MINMAX)
+    return stretch(field)
 
 
 def _gradient(rng: np.random.Generator, size_px: int) -> np.ndarray:
     down, across = _grid(size_px)
     angle = rng.uniform(0, 2 * np.pi)
     field = down * np.float32(np.sin(angle)) + across * np.float32(np.cos(angle))
-    return cv2.normalize(field, None, 0, 1, cv2.NORM_MINMAX)
+    return stretch(field)
 
 
 TEXTURES: dict[str, Texture] = {
@@ -140,7 +140,7 @@ def _grid(size_px: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _area(rng: np.random.Generator, size_px: int) -> np.ndarray:
     """Draw the outline of an object or a region, hard or soft: `(S, S)` float32, 0-1."""
-    area = np.zeros((size_px, size_px), np.uint8)
+    area: np.ndarray = np.zeros((size_px, size_px), np.uint8)
     choice = rng.random()
     if choice < 0.35:
         height = octaves(rng, area.shape, int(rng.integers(2, 6)), 3)
