@@ -13,7 +13,7 @@ from cygnet.model.fitted import Fitted
 from cygnet.model.packaging import PackagedDetector
 from cygnet.model.scorer import Calibration, Scorer
 from cygnet.parameters import Ingestion, Training
-from cygnet.tables import ABNORMAL, KIND_NORMAL, KIND_NULL, NORMAL, PREDICTIONS
+from cygnet.tables import ABNORMAL, KIND_NORMAL, NORMAL, PREDICTIONS
 from cygnet.vision.codec import decode_image, decode_mask
 
 logger = logging.getLogger(__name__)
