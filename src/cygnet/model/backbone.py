@@ -16,7 +16,7 @@ from cygnet.parameters import SmallViT, Training
 from cygnet.tables import LABELS
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, ViTModel
 
 VIT_FAMILY = ("vit", "deit", "dinov2", "dinov2_with_registers")
 
@@ -39,6 +39,23 @@ def load_backbone(training: Training) -> "tuple[PreTrainedModel, Preprocessing]"
     if training.checkpoint is None:
         return _initialise(training.small_vit)
     return _load(training.checkpoint)
+
+
+def initial_vit(small_vit: SmallViT) -> "ViTModel":
+    """Make a ViT from its configuration, with weights from torch's random state."""
+    from transformers import ViTConfig, ViTModel
+
+    config = ViTConfig(
+        image_size=small_vit.image_size_px,
+        patch_size=small_vit.patch_size_px,
+        hidden_size=small_vit.hidden_size,
+        intermediate_size=4 * small_vit.hidden_size,
+        num_hidden_layers=small_vit.layers,
+        num_attention_heads=small_vit.heads,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    return ViTModel(config, add_pooling_layer=False)
 
 
 def _initialise(small_vit: SmallViT) -> "tuple[PreTrainedModel, Preprocessing]":

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cygnet.model.checkpoints import Checkpoints
 from cygnet.model.detector import Detector
+from cygnet.model.fit import has_bf16
 from cygnet.model.pretrained import Pretrained
 from cygnet.parameters import Pretraining
 from cygnet.tables import ABNORMAL, NORMAL
@@ -33,6 +34,9 @@ FULL_COVERAGE_FRAC = 0.25
 KNOWN_COVERAGE_FRAC = 0.1
 """Patches that are covered less, but not free, teach nothing: nobody could tell."""
 EASY = 0.7
+"""The ease of the images that stay easy."""
+IRRELEVANT = {"workers", "save_every_steps", "held_out_images", "swan_frames"}
+"""Settings that change no weight: a run with others of these goes on where the last one stopped."""
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Images `(B, S, S, 3)` uint8 RGB, labels `(B,)` int64, coverage `(B, G, G)` float32 0-1."""
@@ -49,7 +53,6 @@ class TwinBatches(Dataset[Batch]):
 
     def __getitem__(self, step: int) -> Batch:
         """Draw a batch."""
-        cv2.setNumThreads(1)  # the workers are the parallelism
         settings = self.pretraining
         pairs = settings.batch_size // 2
         is_small = step < settings.small_size_frac * len(self)
@@ -61,6 +64,14 @@ class TwinBatches(Dataset[Batch]):
             ease = max(curriculum, EASY if rng.random() < settings.easy_frac else 0.0, 0.0)
             drawn.append(draw_twins(rng, size_px, ease, settings.twins, settings.textures))
         return as_batch(drawn, settings.vit.patch_size_px)
+
+
+def _start_worker(_number: int) -> None:
+    """Keep OpenCV to one thread: the workers are the parallelism.
+
+    In a forked process this call would wait for ever for the threads that OpenCV had in its parent: they are spawned.
+    """
+    cv2.setNumThreads(1)
 
 
 def steps_of(pretraining: Pretraining) -> int:
@@ -83,19 +94,26 @@ def as_batch(twins: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], patch_s
 def pretrain(detector: Detector, pretraining: Pretraining, checkpoints: Checkpoints) -> Pretrained:
     """Train from nothing, or from where a run with the same settings stopped.
 
+    The last state is kept: the same run again gives the same detector at once. Other settings start anew, over it.
+
     Args:
-        detector: As initialised; changed in place, and given back with the averaged weights.
+        detector: As initialised; changed in place.
         pretraining: All settings.
         checkpoints: Where the state is left every `save_every_steps`.
+
+    Returns:
+        A copy of the detector with the averaged weights, and how it came about.
     """
     steps = steps_of(pretraining)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     detector.to(device).train()
+    if device.type == "cpu":  # there, fused attention is slow backwards
+        detector.backbone.set_attn_implementation("eager")
     average = copy.deepcopy(detector)
     optimizer = torch.optim.AdamW(
         parameter_groups(detector, pretraining.weight_decay), lr=pretraining.learning_rate, betas=(0.9, 0.95)
     )
-    key = pretraining.model_dump_json(exclude={"workers", "save_every_steps", "held_out_images"})
+    key = pretraining.model_dump_json(exclude=IRRELEVANT)
     history: list[dict[str, float]] = []
     start, seconds = 0, 0.0
     state = checkpoints.load(key)
@@ -111,6 +129,8 @@ def pretrain(detector: Detector, pretraining: Pretraining, checkpoints: Checkpoi
         sampler=range(start, steps),
         num_workers=pretraining.workers,
         prefetch_factor=8 if pretraining.workers else None,
+        worker_init_fn=_start_worker,
+        multiprocessing_context="spawn" if pretraining.workers else None,
     )
     losses: list[float] = []
     begun_s = time.perf_counter()
@@ -137,7 +157,8 @@ def pretrain(detector: Detector, pretraining: Pretraining, checkpoints: Checkpoi
                 {"step": step, "seconds": spent_s, "history": history, "optimizer": optimizer.state_dict(), **states},
             )
             _log_progress(history[-1], step - start, steps, time.perf_counter() - begun_s)
-    return Pretrained(average.eval(), pd.DataFrame(history), steps * pretraining.batch_size, history[-1]["seconds"])
+    average.eval().backbone.set_attn_implementation("sdpa")
+    return Pretrained(average, pd.DataFrame(history), steps * pretraining.batch_size, history[-1]["seconds"])
 
 
 def learning_rate(step: int, steps: int, pretraining: Pretraining) -> float:
@@ -171,7 +192,7 @@ def _fit_step(
     detector: Detector, optimizer: torch.optim.Optimizer, batch: Sequence[torch.Tensor], pretraining: Pretraining
 ) -> float:
     images, labels, coverage = batch
-    with torch.autocast(images.device.type, dtype=torch.bfloat16):
+    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=has_bf16()):
         logits, patch_logits = detector(images)
     loss = cross_entropy(logits.float(), labels, label_smoothing=pretraining.label_smoothing)
     loss = loss + pretraining.patch_loss_weight * patch_loss(patch_logits, coverage)
