@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export KEDRO_DISABLE_TELEMETRY = 1
 
-.PHONY: help install run test lint bench viz mlflow package clean
+.PHONY: help install run test lint bench viz mlflow checkpoint package clean
 help:  ## list the commands
 	@grep -E '^[a-z]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
@@ -44,6 +44,12 @@ viz: install  ## browse the pipelines in kedro-viz
 
 mlflow: install  ## browse runs, figures and models in MLflow
 	$(BIN)/kedro mlflow ui $(ARGS)
+
+checkpoint: install  ## make cygnet-vit-tiny anew (an hour or two on 2 cores) and put it into the package
+	$(BIN)/kedro run --pipeline=pretraining $(ARGS)
+	mkdir -p src/cygnet/checkpoints
+	rm -rf src/cygnet/checkpoints/cygnet-vit-tiny
+	cp -R "$${CYGNET_DATA:-data}/06_models/cygnet-vit-tiny" src/cygnet/checkpoints/
 
 package: install  ## build the wheel into dist/
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

@@ -5,6 +5,7 @@ not an evening. The YAML files say type, unit and range of each; the bounds here
 """
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -159,15 +160,23 @@ class Synthesis(Parameters):
     spots: Spots
 
 
-SeenKind = Literal["polygon", "polygon_soft", "cutpaste", "scar", "perlin"]
+SEEN_KINDS: tuple[Kind, ...] = ("polygon", "polygon_soft", "cutpaste", "scar", "perlin")
 """Kinds that the carried weights may see; `blend`, `blur` and `shift` stay unseen, to measure on."""
 
 
 class Twins(Parameters):
     """The anomalies of the procedural scenes: weights of the kinds, sizes."""
 
-    kinds: dict[SeenKind, Annotated[float, Field(gt=0, le=1)]]
+    kinds: dict[Kind, Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1)
     spots: Spots
+
+    @model_validator(mode="after")
+    def _kinds_may_be_seen(self) -> Self:
+        unseen = [kind for kind in self.kinds if kind not in SEEN_KINDS]
+        if unseen:
+            msg = f"{', '.join(unseen)} in kinds stay unseen, to measure on; allowed are {', '.join(SEEN_KINDS)}"
+            raise ValueError(msg)
+        return self
 
 
 class Counts(Parameters):
@@ -258,9 +267,17 @@ class Pretraining(Parameters):
     easy_frac: Fraction
     textures: list[Texture] = Field(min_length=1)
     held_out_textures: list[Texture] = Field(min_length=1)
-    held_out_images: int = Field(ge=2, le=100_000)
+    held_out_images: int = Field(ge=16, le=100_000)
+    swan_frames: int = Field(ge=1, le=1000)
     save_every_steps: int = Field(ge=1)
     twins: Twins
+
+    @model_validator(mode="after")
+    def _patches_fill_small_images(self) -> Self:
+        if self.small_size_px % self.vit.patch_size_px:
+            msg = f"small_size_px {self.small_size_px} is not a multiple of vit.patch_size_px {self.vit.patch_size_px}"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _held_out_textures_are_unseen(self) -> Self:
@@ -363,6 +380,10 @@ def _sentence(pipeline: str, model: type[Parameters], detail: Mapping[str, Any])
         return _unknown(name, [f"{pipeline}.{key}" for key in _known_names(model)])
     if detail["type"] == "missing":
         return f"Parameter '{name}' is missing: restore it in conf/base/parameters_{pipeline}.yml."
+    if location[-1:] == ["[key]"]:  # pydantic's place of a dictionary's key: a kind that does not exist
+        section = ".".join([pipeline, *location[:-2]])
+        known = re.findall("'(.*?)'", detail["ctx"]["expected"])
+        return _unknown(f"{section}.{location[-2]}", [f"{section}.{key}" for key in known])
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error":
         return f"Parameter '{name}': {message}."

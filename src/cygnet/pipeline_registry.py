@@ -1,8 +1,8 @@
-"""The pipelines by name; `kedro run` runs all of them in the order of the data."""
+"""The pipelines by name; `kedro run` runs all of them but pretraining, in the order of the data."""
 
 from kedro.pipeline import Pipeline
 
-from cygnet.pipelines import augmentation, ingestion, serving, synthesis, training
+from cygnet.pipelines import augmentation, ingestion, pretraining, serving, synthesis, training
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -14,4 +14,5 @@ def register_pipelines() -> dict[str, Pipeline]:
         "training": training.create_pipeline(),
         "serving": serving.create_pipeline(),
     }
-    return {**pipelines, "__default__": sum(pipelines.values(), start=Pipeline([]))}
+    default = sum(pipelines.values(), start=Pipeline([]))
+    return {**pipelines, "pretraining": pretraining.create_pipeline(), "__default__": default}

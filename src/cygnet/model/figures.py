@@ -44,6 +44,24 @@ def _outlined(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
     return cv2.drawContours(image.copy(), contours, -1, OUTLINE_BGR, 2)
 
 
+def draw_pretraining_curve(history: pd.DataFrame, larger_from: float, larger_px: int) -> Figure:
+    """Show the loss against the images seen.
+
+    Args:
+        history: With the columns `images` and `loss`, each the mean since the row before.
+        larger_from: Number of images after which they are larger.
+        larger_px: Their side from then on, in pixels.
+    """
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(history["images"], history["loss"], color=ABNORMAL_COLOUR, label="image loss + patch loss")
+    axis.axvline(larger_from, color=THRESHOLD_COLOUR, linestyle="--", linewidth=1, label=f"{larger_px} px from here")
+    axis.set(xlabel="images seen", ylabel="nats", ylim=(0, None))
+    axis.set_title("Pretraining", loc="left")
+    _finish(axis)
+    return figure
+
+
 def draw_score_histogram(predictions: pd.DataFrame, threshold: float) -> Figure:
     """Show how the scores of normal and abnormal test images lie apart, on a logarithmic count axis."""
     test = _drawn_test(predictions)

@@ -37,6 +37,9 @@ from cygnet.vision.twins import draw_twins
 logger = logging.getLogger(__name__)
 
 EASY = 0.7
+"""The ease of the images that stay easy."""
+IRRELEVANT = {"workers", "save_every_steps", "held_out_images", "swan_frames"}
+"""Settings that change no weight: a run with others of these goes on where the last one stopped."""
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Images `(B, S, S, 3)` uint8 RGB, labels `(B,)` int64, coverage `(B, G, G)` float32 0-1."""
@@ -53,7 +56,6 @@ class TwinBatches(Dataset[Batch]):
 
     def __getitem__(self, step: int) -> Batch:
         """Draw a batch."""
-        cv2.setNumThreads(1)  # the workers are the parallelism
         settings = self.pretraining
         pairs = settings.batch_size // 2
         is_small = step < settings.small_size_frac * len(self)
@@ -65,6 +67,14 @@ class TwinBatches(Dataset[Batch]):
             ease = max(curriculum, EASY if rng.random() < settings.easy_frac else 0.0, 0.0)
             drawn.append(draw_twins(rng, size_px, ease, settings.twins, settings.textures))
         return as_batch(drawn, settings.vit.patch_size_px)
+
+
+def _start_worker(_number: int) -> None:
+    """Keep OpenCV to one thread: the workers are the parallelism.
+
+    In a forked process this call would wait for ever for the threads that OpenCV had in its parent: they are spawned.
+    """
+    cv2.setNumThreads(1)
 
 
 def steps_of(pretraining: Pretraining) -> int:
@@ -87,17 +97,24 @@ def as_batch(twins: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], patch_s
 def pretrain(detector: Detector, pretraining: Pretraining, checkpoints: Checkpoints) -> Pretrained:
     """Train from nothing, or from where a run with the same settings stopped.
 
+    The last state is kept: the same run again gives the same detector at once. Other settings start anew, over it.
+
     Args:
-        detector: As initialised; changed in place, and given back with the averaged weights.
+        detector: As initialised; changed in place.
         pretraining: All settings.
         checkpoints: Where the state is left every `save_every_steps`.
+
+    Returns:
+        A copy of the detector with the averaged weights, and how it came about.
     """
     steps = steps_of(pretraining)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     detector.to(device).train()
+    if device.type == "cpu":  # there, fused attention is slow backwards
+        detector.backbone.set_attn_implementation("eager")
     average = copy.deepcopy(detector)
     optimizers = make_optimizers(detector, pretraining)
-    key = pretraining.model_dump_json(exclude={"workers", "save_every_steps", "held_out_images"})
+    key = pretraining.model_dump_json(exclude=IRRELEVANT)
     history: list[dict[str, float]] = []
     start, seconds = 0, 0.0
     state = checkpoints.load(key)
@@ -114,6 +131,8 @@ def pretrain(detector: Detector, pretraining: Pretraining, checkpoints: Checkpoi
         sampler=range(start, steps),
         num_workers=pretraining.workers,
         prefetch_factor=8 if pretraining.workers else None,
+        worker_init_fn=_start_worker,
+        multiprocessing_context="spawn" if pretraining.workers else None,
     )
     losses: list[float] = []
     begun_s = time.perf_counter()
@@ -141,16 +160,11 @@ def pretrain(detector: Detector, pretraining: Pretraining, checkpoints: Checkpoi
             }
             checkpoints.save(
                 key,
-                {
-                    "step": step,
-                    "seconds": spent_s,
-                    "history": history,
-                    "optimizers": [o.state_dict() for o in optimizers],
-                    **states,
-                },
+                {"step": step, "seconds": spent_s, "history": history, **states},
             )
             _log_progress(history[-1], step - start, steps, time.perf_counter() - begun_s)
-    return Pretrained(average.eval(), pd.DataFrame(history), steps * pretraining.batch_size, history[-1]["seconds"])
+    average.eval().backbone.set_attn_implementation("sdpa")
+    return Pretrained(average, pd.DataFrame(history), steps * pretraining.batch_size, history[-1]["seconds"])
 
 
 def make_optimizers(detector: Detector, pretraining: Pretraining) -> list[torch.optim.Optimizer]:

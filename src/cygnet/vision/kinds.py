@@ -25,6 +25,8 @@ from cygnet.vision.polygons import SUBPIXEL_BITS, SUBPIXELS
 BORDER = cv2.BORDER_REFLECT_101
 CANDIDATES = 8
 """Pieces of the donor to choose from."""
+FEWEST_CLONED_PX = 3
+"""`cv2.seamlessClone` fails on masks that are narrower."""
 
 Spot = tuple[float, float, float]
 """Centre x and y, and radius, in pixels."""
@@ -43,6 +45,8 @@ def draw_spots(
 ) -> np.ndarray:
     """Change a random number of spots at random places on a copy.
 
+    Their centres lie anywhere in the image, so some reach over its edge.
+
     Args:
         change: The kind.
         image: `(H, W, 3)` uint8.
@@ -50,6 +54,9 @@ def draw_spots(
         rng: The row's generator.
         severity: 0-1.
         settings: How many spots, how large, and what severity means.
+
+    Returns:
+        `(H, W, 3)` uint8; what changed is left to be found by comparison.
     """
     drawn = image.copy()
     height, width = image.shape[:2]
@@ -104,7 +111,7 @@ def _paste_rectangle(
     settings: Spots,
 ) -> None:
     x_px, y_px, radius_px = spot
-    length_px, width_px = radius_px * reach * math.sqrt(min(aspect, 4)), 0.0
+    length_px = radius_px * reach * math.sqrt(min(aspect, 4))  # half of it, as the width
     width_px = max(length_px / aspect, 1.0)
     turn_deg = rng.uniform(-90, 90) if aspect >= 5 else 90.0 * int(rng.integers(4))
     rows, columns, region = _cut(image, spot, 2.2 * reach)
@@ -152,13 +159,13 @@ def blend(
         return
     inside = _polygon(rng, spot, rows, columns)
     inside[[0, -1], :] = inside[:, [0, -1]] = 0
-    if not inside.any():
+    x_px, y_px, box_width, box_height = cv2.boundingRect(inside)
+    if min(box_width, box_height) < FEWEST_CLONED_PX:
         return
     tops = rng.integers(donor.shape[0] - height + 1, size=CANDIDATES)
     lefts = rng.integers(donor.shape[1] - width + 1, size=CANDIDATES)
     pieces = [donor[top : top + height, left : left + width] for top, left in zip(tops, lefts, strict=True)]
     piece = np.ascontiguousarray(max(pieces, key=np.std))  # a flat one would leave no trace
-    x_px, y_px, box_width, box_height = cv2.boundingRect(inside)
     centre = (x_px + box_width // 2, y_px + box_height // 2)
     cloned = cv2.seamlessClone(piece, region.copy(), inside, centre, cv2.NORMAL_CLONE)
     low, high = settings.blend_opacity

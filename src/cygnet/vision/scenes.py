@@ -140,7 +140,7 @@ def _grid(size_px: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _area(rng: np.random.Generator, size_px: int) -> np.ndarray:
     """Draw the outline of an object or a region, hard or soft: `(S, S)` float32, 0-1."""
-    area = np.zeros((size_px, size_px), np.uint8)
+    area: np.ndarray = np.zeros((size_px, size_px), np.uint8)
     choice = rng.random()
     if choice < 0.35:
         height = octaves(rng, area.shape, int(rng.integers(2, 6)), 3)

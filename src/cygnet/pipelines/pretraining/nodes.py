@@ -1,0 +1,101 @@
+"""Nodes of pretraining. torch and transformers load when a node runs, so that the command line stays quick."""
+
+import logging
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from cygnet.model.checkpoint_card import PackagedCheckpoint, write_card
+from cygnet.model.checkpoints import Checkpoints
+from cygnet.model.preprocessing import Preprocessing
+from cygnet.model.pretrained import Pretrained
+from cygnet.parameters import Ingestion, Pretraining
+from cygnet.vision.rng import generator
+from cygnet.vision.twins import draw_twins
+
+logger = logging.getLogger(__name__)
+
+NAME = "cygnet-vit-tiny"
+SHEET_PAIRS = 12
+
+
+def draw_twins_sheet(pretraining: Pretraining) -> Figure:
+    """Draw some twins side by side as training sees them at the end, anomalies outlined."""
+    from cygnet.model.figures import draw_contact_sheet
+
+    cells = []
+    for pair in range(SHEET_PAIRS):
+        rng = generator(pretraining.seed, "sheet", pair)
+        normal, abnormal, mask = draw_twins(
+            rng, pretraining.vit.image_size_px, 0.0, pretraining.twins, pretraining.textures
+        )
+        cells += [(f"scene {pair + 1}", normal, None), ("its twin", abnormal, mask)]
+    return draw_contact_sheet(cells)
+
+
+def pretrain_detector(pretraining: Pretraining, pretraining_state: Checkpoints) -> Pretrained:
+    """Train a ViT from its configuration on procedural twins, or go on where a run with these settings stopped.
+
+    Args:
+        pretraining: All settings.
+        pretraining_state: The place of the state.
+    """
+    import torch
+
+    from cygnet.model.backbone import initial_vit
+    from cygnet.model.detector import Detector
+    from cygnet.model.pretrain import pretrain
+
+    torch.manual_seed(pretraining.seed)
+    detector = Detector(initial_vit(pretraining.vit), Preprocessing(pretraining.vit.image_size_px))
+    return pretrain(detector, pretraining, pretraining_state)
+
+
+def evaluate_pretrained(pretrained: Pretrained, pretraining: Pretraining, ingestion: Ingestion) -> dict[str, Any]:
+    """Measure the detector as it will ship, on held-out scenes and on the sample video's swan.
+
+    Args:
+        pretrained: The detector.
+        pretraining: What was trained on, and what is measured on.
+        ingestion: `crop_horizontal_bias` of the swan's frames.
+
+    Returns:
+        The content of `pretraining_report.json`: how it was made, and `held_out` and `swan` as `cygnet.model.held_out`
+        measures them.
+    """
+    from cygnet.model.held_out import as_shipped, held_out_pairs, measure, swan_pairs
+
+    detector = as_shipped(pretrained.detector)
+    report = {
+        "pretraining": {
+            "seed": pretraining.seed,
+            "images_seen": pretrained.images,
+            "kinds_seen": list(pretraining.twins.kinds),
+            "textures_seen": list(pretraining.textures),
+            "steps": int(pretrained.history["step"].iloc[-1]),
+            "seconds": pretrained.seconds,
+            "loss": float(pretrained.history["loss"].iloc[-1]),
+            "parameters": sum(parameter.numel() for parameter in detector.parameters()),
+        },
+        "held_out": measure(detector, held_out_pairs(pretraining)),
+        "swan": measure(detector, swan_pairs(pretraining, ingestion.crop_horizontal_bias)),
+    }
+    for name in ("held_out", "swan"):
+        measured = report[name]
+        logger.info("AUROC %.4f, NLL %.4f on %d pairs: %s", measured["auroc"], measured["nll"], measured["pairs"], name)
+    return report
+
+
+def draw_curve(pretrained: Pretrained, pretraining: Pretraining) -> Figure:
+    """Draw the loss against the images seen."""
+    from cygnet.model.figures import draw_pretraining_curve
+
+    larger_from = pretraining.small_size_frac * pretrained.images
+    return draw_pretraining_curve(pretrained.history, larger_from, pretraining.vit.image_size_px)
+
+
+def package_checkpoint(pretrained: Pretrained, report: dict[str, Any], pretraining: Pretraining) -> PackagedCheckpoint:
+    """Put together the folder that Cygnet carries: the detector, what it saw, and the model card."""
+    recorded = ("kinds_seen", "textures_seen", "images_seen", "seed")
+    facts = {key: report["pretraining"][key] for key in recorded}
+    return PackagedCheckpoint(pretrained.detector, facts, write_card(NAME, pretraining, report))

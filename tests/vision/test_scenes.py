@@ -1,0 +1,42 @@
+"""What procedural scenes promise: every texture draws, from its generator alone, and scenes are as varied as said."""
+
+import numpy as np
+import pytest
+
+from cygnet.parameters import Pretraining
+from cygnet.vision.rng import generator
+from cygnet.vision.scenes import TEXTURES, draw_scene
+
+
+@pytest.mark.parametrize("size_px", [32, 112, 160])
+@pytest.mark.parametrize("texture", list(TEXTURES))
+def test_every_texture_is_square_and_within_its_range(texture: str, size_px: int) -> None:
+    for seed in range(5):
+        field = TEXTURES[texture](generator(seed), size_px)
+        assert (field.shape, field.dtype) == ((size_px, size_px), np.float32)
+        assert -0.2 <= field.min() <= field.max() <= 1.2  # cubic interpolation may overshoot a little
+
+
+@pytest.mark.parametrize("texture", list(TEXTURES))
+def test_a_scene_follows_from_its_generator_alone(texture: str) -> None:
+    one, again, other = (draw_scene(generator(seed), 64, [texture]) for seed in (1, 1, 2))
+    assert (one.shape, one.dtype) == ((64, 64, 3), np.uint8)
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+def test_no_two_scenes_are_the_same(parameters: dict[str, Pretraining]) -> None:
+    scenes = {draw_scene(generator(seed), 48, parameters["pretraining"].textures).tobytes() for seed in range(200)}
+    assert len(scenes) == 200
+
+
+def test_at_least_30_percent_of_the_scenes_have_natural_black_or_white(parameters: dict[str, Pretraining]) -> None:
+    scenes = [draw_scene(generator(seed), 112, parameters["pretraining"].textures) for seed in range(300)]
+    extreme = [((scene <= 8) | (scene >= 247)).all(axis=2).mean() for scene in scenes]
+    assert np.mean(np.array(extreme) > 0.01) >= 0.3
+    assert np.mean(np.array(extreme) > 0.1) >= 0.2
+
+
+def test_parameters_know_the_textures_that_there_are(parameters: dict[str, Pretraining]) -> None:
+    pretraining = parameters["pretraining"]
+    assert sorted([*pretraining.textures, *pretraining.held_out_textures]) == sorted(TEXTURES)

@@ -1,0 +1,82 @@
+"""What twins promise: they differ by the anomaly alone, and follow from their generator."""
+
+import cv2
+import numpy as np
+import pytest
+
+from cygnet.parameters import SEEN_KINDS, Pretraining, Twins
+from cygnet.vision.rng import generator
+from cygnet.vision.scenes import draw_scene
+from cygnet.vision.twins import draw_twins, make_twins
+
+NEIGHBOURHOOD = np.ones((37, 37), np.uint8)  # two JPEG blocks with halved chroma, and blur
+
+
+@pytest.fixture
+def pretraining(parameters: dict[str, Pretraining]) -> Pretraining:
+    """Give pretraining's settings of conf/base."""
+    return parameters["pretraining"]
+
+
+def only(kind: str, twins: Twins) -> Twins:
+    return twins.model_copy(update={"kinds": {kind: 1.0}})
+
+
+@pytest.mark.parametrize("kind", SEEN_KINDS)
+def test_twins_differ_near_the_mask_alone(kind: str, pretraining: Pretraining) -> None:
+    settings, visible, elsewhere = only(kind, pretraining.twins), 0, []
+    for seed in range(50):
+        normal, abnormal, mask = draw_twins(generator(seed), 112, 0.0, settings, pretraining.textures)
+        assert (normal.shape, normal.dtype) == (abnormal.shape, abnormal.dtype) == ((112, 112, 3), np.uint8)
+        assert (mask.shape, mask.dtype, set(np.unique(mask)) <= {0, 255}) == ((112, 112), np.uint8, True)
+        difference = cv2.absdiff(normal, abnormal).max(axis=2)
+        elsewhere.append(difference[cv2.dilate(mask, NEIGHBOURHOOD) == 0].max(initial=0))
+        visible += bool((difference[mask == 255] > 8).any())
+    assert visible >= 47
+    # a spot that changes up to 8 levels is not in the mask, and exposure may make more of it
+    assert np.mean(np.array(elsewhere) > 0) <= 0.1
+    assert np.mean(np.array(elsewhere) > 8) <= 0.04
+
+
+def test_same_generator_gives_the_same_bytes(pretraining: Pretraining) -> None:
+    drawn = [
+        b"".join(part.tobytes() for part in draw_twins(generator(seed), 64, 0.0, pretraining.twins, ["noise"]))
+        for seed in (1, 1, 2)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_a_scene_on_which_nothing_shows_has_no_twin(pretraining: Pretraining) -> None:
+    unchanging = pretraining.twins.model_copy(update={"kinds": {"blur": 1.0}})
+    assert make_twins(generator(1), np.full((64, 64, 3), 128, np.uint8), 0.0, unchanging) is None
+
+
+def test_the_scene_that_twins_are_made_of_is_not_touched(pretraining: Pretraining) -> None:
+    scene = draw_scene(generator(1), 64, ["cells"])
+    before = scene.copy()
+    make_twins(generator(2), scene, 0.0, pretraining.twins)
+    assert np.array_equal(scene, before)
+
+
+def test_easy_anomalies_are_larger_on_average(pretraining: Pretraining) -> None:
+    areas = [
+        np.mean([draw_twins(generator(seed), 64, ease, pretraining.twins, ["noise"])[2].mean() for seed in range(80)])
+        for ease in (0.0, 1.0)
+    ]
+    assert areas[1] > 1.3 * areas[0]
+
+
+def test_kinds_are_drawn_by_their_weights(pretraining: Pretraining, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+
+    def note(kind: object, scene: np.ndarray, *_: object) -> np.ndarray:
+        drawn.append(kind)
+        return 255 - scene
+
+    monkeypatch.setattr("cygnet.vision.twins.draw_spots", note)
+    kinds = {"scar": 0.75, "perlin": 0.25}
+    monkeypatch.setattr("cygnet.vision.twins.KINDS", {kind: kind for kind in kinds})
+    settings = pretraining.twins.model_copy(update={"kinds": kinds})
+    for seed in range(400):
+        make_twins(generator(seed), np.zeros((32, 32, 3), np.uint8), 0.0, settings)
+    assert drawn.count("scar") / len(drawn) == pytest.approx(0.75, abs=0.07)
