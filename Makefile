@@ -9,9 +9,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export KEDRO_DISABLE_TELEMETRY = 1
 
-.PHONY: help install run test lint bench viz mlflow checkpoint package clean
+.PHONY: help install run test lint bench bench-training viz mlflow checkpoint package clean
 help:  ## list the commands
-	@grep -E '^[a-z]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -E '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
@@ -38,6 +38,9 @@ lint: install  ## style, types, secrets
 
 bench: install  ## measure the speed ratios that the README states
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-training: install  ## measure the speed ratios of fitting a ViT-Base, some minutes
+	$(BIN)/python -m benchmarks training
 
 viz: install  ## browse the pipelines in kedro-viz
 	$(BIN)/kedro viz run --include-hooks $(ARGS)

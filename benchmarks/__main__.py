@@ -1,4 +1,4 @@
-"""Measure the speed ratios: `python -m benchmarks [NAME...]`, all of them without a name.
+"""Measure the speed ratios: `python -m benchmarks [NAME...]`, all but training without a name.
 
 Prints the machine, then one row per comparison: time of the plain way and of ours, how many times as fast ours is, the
 lowest and highest ratio of single turns, and what was asked for.
@@ -14,7 +14,9 @@ from pathlib import Path
 
 from benchmarks.measure import SkipBenchmark
 
-NAMES = ("sampling", "cropping", "polygons", "augmentation")
+NAMES = ("sampling", "cropping", "polygons", "augmentation", "training")
+DEFAULT = NAMES[:-1]
+"""Fitting a ViT-Base on a laptop takes minutes: `make bench-training` asks for it by name."""
 WIDTHS = (48, 18, 18, 8, 12, 6)
 HEADER = ("what", "baseline", "ours", "ratio", "by turns", "asked")
 
@@ -27,7 +29,7 @@ def main(names: list[str]) -> None:
     warnings.simplefilter("ignore")  # of libraries about each other: the table is what is read
     print(_machine(), flush=True)
     _print_row(HEADER)
-    for name in names or NAMES:
+    for name in names or DEFAULT:
         try:
             result = import_module(f"benchmarks.{name}").run()
         except SkipBenchmark as reason:

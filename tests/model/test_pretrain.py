@@ -12,7 +12,7 @@ from cygnet.model.backbone import initial_vit
 from cygnet.model.checkpoints import Checkpoints
 from cygnet.model.detector import Detector
 from cygnet.model.preprocessing import Preprocessing
-from cygnet.model.pretrain import TwinBatches, as_batch, patch_loss, pretrain
+from cygnet.model.pretrain import TwinBatches, as_batch, pretrain
 from cygnet.model.pretrained import Pretrained
 from cygnet.parameters import Pretraining, SmallViT
 from cygnet.tables import ABNORMAL, NORMAL
@@ -162,15 +162,3 @@ def test_the_loss_falls_and_the_average_of_the_weights_is_what_is_given(settings
     weights = pretrained.detector.state_dict()
     assert all(torch.equal(state["average"][name], weights[name]) for name in weights)
     assert any(not torch.equal(state["detector"][name], weights[name]) for name in weights)
-
-
-def test_patches_that_are_hardly_covered_or_unknown_teach_nothing() -> None:
-    logits = torch.tensor([[0.5, -1.0, 2.0, 9.0, 9.0]]).reshape(1, 1, 5).requires_grad_()
-    coverage = torch.tensor([[0.0, 0.125, 1.0, 0.05, float("nan")]]).reshape(1, 1, 5)
-    loss = patch_loss(logits, coverage)
-    loss.backward()
-    known, targets = np.array([0.5, -1.0, 2.0]), np.array([0, 0.5, 1])
-    expected = np.mean(targets * np.log1p(np.exp(-known)) + (1 - targets) * np.log1p(np.exp(known)))
-    assert loss.item() == pytest.approx(expected, rel=1e-6)
-    assert logits.grad is not None
-    assert logits.grad[0, 0, 3:].tolist() == [0, 0]

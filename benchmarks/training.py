@@ -1,0 +1,80 @@
+"""Fitting a ViT-Base at 224 px: `fit` against a plain float32 loop, in images per second of fitting.
+
+The baseline is the loop that everybody writes first: float32, AdamW over all weights, the whole model forward and
+backward for every image of every epoch, on images that are normalised beforehand. Ours is `fit` with everything that it
+does around the steps: epoch 0, validation, moving average, saved state. The second row fits the last two blocks for
+five epochs, and computes the frozen ones once. Weights are random: they cost the same.
+"""
+
+import tempfile
+from pathlib import Path
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from benchmarks.measure import Result, compare
+from benchmarks.session import parameters_of
+from cygnet.model.backbone import initial_vit
+from cygnet.model.checkpoints import Checkpoints
+from cygnet.model.data import Examples
+from cygnet.model.detector import Detector
+from cygnet.model.fit import fit
+from cygnet.model.preprocessing import Preprocessing
+from cygnet.parameters import SmallViT, Training
+
+SIZE_PX = 224
+BASE = SmallViT(image_size_px=SIZE_PX, patch_size_px=16, hidden_size=768, layers=12, heads=12)
+IMAGES = 16
+EPOCHS = 5
+
+
+def run() -> list[Result]:
+    """Measure full fine-tuning of one epoch, and the last two blocks over five."""
+    torch.manual_seed(0)
+    detector = Detector(initial_vit(BASE), Preprocessing(SIZE_PX))
+    train = _examples(IMAGES)
+    training = Training.model_validate(parameters_of("training") | {"batch_size": IMAGES})
+    full = training.model_copy(update={"fitted": "full", "epochs": 1})
+    last = training.model_copy(update={"fitted": "last_blocks", "last_blocks": 2, "epochs": EPOCHS, "patience": EPOCHS})
+    return [
+        compare(
+            "fit ViT-Base, 224 px, all of it",
+            lambda: _plain(detector, train, 1),
+            lambda: _ours(detector, train, full),
+            items=IMAGES,
+            item="image",
+            asked=1.9,
+            repetitions=3,
+        ),
+        compare(
+            "fit ViT-Base, last 2 blocks, 5 epochs",
+            lambda: _plain(detector, train, EPOCHS),
+            lambda: _ours(detector, train, last),
+            items=EPOCHS * IMAGES,
+            item="image",
+            asked=6,
+            repetitions=1,
+        ),
+    ]
+
+
+def _examples(count: int) -> Examples:
+    images = torch.randint(0, 256, (count, SIZE_PX, SIZE_PX, 3), dtype=torch.uint8)
+    side = SIZE_PX // BASE.patch_size_px
+    return Examples(images, torch.arange(count) % 2, torch.zeros(count, side, side), fingerprint=str(count))
+
+
+def _plain(detector: Detector, train: Examples, epochs: int) -> None:
+    detector.requires_grad_(True).train()
+    optimizer = torch.optim.AdamW(detector.parameters(), lr=1e-5)
+    for _ in range(epochs):
+        logits, _ = detector(train.images)
+        cross_entropy(logits, train.labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def _ours(detector: Detector, train: Examples, training: Training) -> None:
+    detector.requires_grad_(True)
+    with tempfile.TemporaryDirectory(prefix="cygnet-bench-") as folder:
+        fit(detector, train, _examples(2), training, Checkpoints(Path(folder)), Path(folder))
