@@ -288,6 +288,15 @@ class Pretraining(Parameters):
         return self
 
 
+class Evaluation(Parameters):
+    """How the detector is measured on `test`, and how much the baselines remember."""
+
+    seed: Seed
+    resamples: int = Field(ge=100, le=100_000)
+    normal_frames: int = Field(ge=1, le=10_000)
+    memory_patches: int = Field(ge=1, le=1_000_000)
+
+
 class Training(Parameters):
     """`params:training`: the backbone and how it is fitted."""
 
@@ -307,6 +316,7 @@ class Training(Parameters):
     average: float = Field(ge=0, lt=1)
     patch_loss_weight: float = Field(ge=0, le=100)
     threshold: Threshold
+    evaluation: Evaluation
 
 
 class Gate(Parameters):

@@ -98,12 +98,20 @@ PREDICTIONS = pa.schema(
     ]
 )
 
+BASELINES = pa.schema(
+    [
+        _required("baseline", pa.string()),  # name in `evaluation.json`
+        *(field for field in PREDICTIONS if field.name != "anomaly_map"),
+    ]
+)
+
 TABLES = {
     "frames": FRAMES,
     "images": IMAGES,
     "anomalies": ANOMALIES,
     "training_set": TRAINING_SET,
     "predictions": PREDICTIONS,
+    "baselines": BASELINES,
 }
 
 WRITTEN_BY = {
@@ -112,5 +120,6 @@ WRITTEN_BY = {
     "anomalies": "synthesis",
     "training_set": "augmentation",
     "predictions": "training",
+    "baselines": "training",
 }
 """Table to the pipeline that writes it: what an error message tells the user to run."""

@@ -1,7 +1,8 @@
 """Evaluation on `test`, from `predictions` alone: anybody can recompute it from that table.
 
 The abnormal class is the positive one in every metric. Rows of the control kind `null` appear in `by_kind` only:
-nothing is drawn on them, so they are no anomalies.
+nothing is drawn on them, so they are no anomalies. A kind, or a range of severities, is held against all normal images.
+The baselines are measured by the same function, from their own table.
 """
 
 from typing import Any
@@ -11,27 +12,78 @@ import pandas as pd
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
 
 from cygnet.model.calibrate import negative_log_likelihood
+from cygnet.model.intervals import confidence_intervals
 from cygnet.model.scorer import Calibration
+from cygnet.parameters import Evaluation
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
 
 FEWEST_FRAMES_FOR_1PCT = 100
+CALIBRATION_BINS = 15
+SEVERITIES = {"low": (0.0, 1 / 3), "middle": (1 / 3, 2 / 3), "high": (2 / 3, np.inf)}
+"""Thirds of the range 0-1, and not of the rows, so that they mean the same for every kind and every run."""
 
 
-def evaluate(predictions: pd.DataFrame, calibration: Calibration, training: dict[str, Any]) -> dict[str, Any]:
+def evaluate(
+    predictions: pd.DataFrame,
+    calibration: Calibration,
+    training: dict[str, Any],
+    settings: Evaluation,
+    localisation: dict[str, dict[str, float] | None],
+) -> dict[str, Any]:
     """Measure the detector on the rows of `test`.
 
     Args:
         predictions: The table `predictions`.
         calibration: What the scores were made with.
         training: `checkpoint`, `epochs`, `images`, `seconds`, `images_per_second`, passed on.
+        settings: Of the intervals.
+        localisation: By kind, as `cygnet.model.localisation.localise` gives it.
 
     Returns:
-        The content of `evaluation.json`.
+        The content of `evaluation.json`, without `baselines`.
     """
-    test = predictions[predictions["split"] == "test"]
-    rows = test[test["kind"] != KIND_NULL]
-    abnormal, normal = rows[rows["label"] == ABNORMAL], rows[rows["label"] == NORMAL]
-    is_abnormal, scores = rows["label"] == ABNORMAL, rows["anomaly_score"]
+    figures = measure(predictions, calibration.temperature, calibration.threshold, settings)
+    by_kind = {
+        kind: {**of_kind, "localisation": localisation[kind]} if kind in localisation else of_kind
+        for kind, of_kind in figures["by_kind"].items()
+    }
+    return {**figures, "localisation": localisation[""], "by_kind": by_kind, "training": training}
+
+
+def evaluate_baselines(
+    baselines: pd.DataFrame, chosen: dict[str, dict[str, Any]], settings: Evaluation
+) -> dict[str, dict[str, Any]]:
+    """Measure every baseline on `test` as the detector is.
+
+    Args:
+        baselines: The table `baselines`.
+        chosen: Name to `temperature`, `threshold` and `variant`.
+        settings: Of the intervals.
+
+    Returns:
+        Name to its figures, with the `variant` that was chosen on `validation`.
+    """
+    return {
+        name: {
+            **measure(baselines[baselines["baseline"] == name], of_it["temperature"], of_it["threshold"], settings),
+            "variant": of_it["variant"],
+        }
+        for name, of_it in chosen.items()
+    }
+
+
+def measure(rows: pd.DataFrame, temperature: float, threshold: float, settings: Evaluation) -> dict[str, Any]:
+    """Measure scores of `test`, whoever gave them.
+
+    Args:
+        rows: The columns of `predictions` without the map.
+        temperature: What the logits were divided by; passed on.
+        threshold: From which score an image was called anomalous; passed on.
+        settings: Of the intervals.
+    """
+    test = rows[rows["split"] == "test"]
+    drawn = test[test["kind"] != KIND_NULL]
+    abnormal, normal = drawn[drawn["label"] == ABNORMAL], drawn[drawn["label"] == NORMAL]
     return {
         "counts": {
             "normal": len(normal),
@@ -39,33 +91,108 @@ def evaluate(predictions: pd.DataFrame, calibration: Calibration, training: dict
             "normal_frames": int(normal["frame_id"].nunique()),
             "abnormal_frames": int(abnormal["frame_id"].nunique()),
         },
+        **_figures(drawn),
+        "intervals": _intervals(drawn, settings),
+        "recall_at_fpr_1pct": _recall_at_fpr(drawn, 0.01)
+        if normal["frame_id"].nunique() >= FEWEST_FRAMES_FOR_1PCT
+        else None,
+        "threshold": threshold,
+        "temperature": temperature,
+        "normal": describe_normal(normal["anomaly_score"]),
+        "abnormal": describe_scores(abnormal["anomaly_score"]),
+        "by_severity": {
+            name: {**figures, "intervals": _intervals(group, settings, "auroc", "recall")}
+            for name, (figures, group) in _by_severity(normal, abnormal).items()
+        },
+        "by_kind": {
+            str(kind): _of_kind(str(kind), normal, group, settings)
+            for kind, group in test[test["label"] == ABNORMAL].groupby("kind")
+        },
+    }
+
+
+def _of_kind(kind: str, normal: pd.DataFrame, group: pd.DataFrame, settings: Evaluation) -> dict[str, Any]:
+    """Measure one kind; of the control, whose label says nothing, only what the scores say."""
+    both = pd.concat([normal, group])
+    scores = describe_scores(group["anomaly_score"])
+    figures = {"count": len(group), "auroc": auroc(both), **scores}
+    if kind == KIND_NULL:
+        return {**figures, "intervals": _intervals(both, settings, "auroc")}
+    return {
+        **figures,
+        **_figures(both),
+        "intervals": _intervals(both, settings),
+        "by_severity": {name: figures for name, (figures, _) in _by_severity(normal, group).items()},
+    }
+
+
+def _figures(rows: pd.DataFrame) -> dict[str, float]:
+    """Figures of rows of both classes: how well they are told apart, decided, and how far the scores can be believed."""
+    is_abnormal, scores = rows["label"] == ABNORMAL, rows["anomaly_score"]
+    return {
         "auroc": auroc(rows),
         "average_precision": float(average_precision_score(is_abnormal, scores)),
         "f1": float(f1_score(is_abnormal, rows["is_anomalous"], zero_division=0)),
-        "recall_at_fpr_1pct": _recall_at_fpr(rows, 0.01)
-        if normal["frame_id"].nunique() >= FEWEST_FRAMES_FOR_1PCT
-        else None,
-        "threshold": calibration.threshold,
-        "temperature": calibration.temperature,
+        "recall": float(rows.loc[is_abnormal, "is_anomalous"].mean()),
         "nll": negative_log_likelihood(rows[["logit_abnormal", "logit_normal"]].to_numpy(), rows["label"].to_numpy()),
-        "normal": describe_normal(normal["anomaly_score"]),
-        "abnormal": describe_scores(abnormal["anomaly_score"]),
-        "by_kind": {
-            str(kind): {
-                "count": len(group),
-                "auroc": auroc(pd.concat([normal, group])),
-                "mean": float(group["anomaly_score"].mean()),
-                "min": float(group["anomaly_score"].min()),
-            }
-            for kind, group in test[test["label"] == ABNORMAL].groupby("kind")
-        },
-        "training": training,
+        "ece": expected_calibration_error(scores.to_numpy(), is_abnormal.to_numpy()),
     }
+
+
+def _intervals(rows: pd.DataFrame, settings: Evaluation, *names: str) -> dict[str, dict[str, float | str]]:
+    intervals = confidence_intervals(rows, settings.resamples, settings.seed)
+    return {name: interval for name, interval in intervals.items() if not names or name in names}
+
+
+def _by_severity(
+    normal: pd.DataFrame, abnormal: pd.DataFrame
+) -> dict[str, tuple[dict[str, float | int], pd.DataFrame]]:
+    """Figures of each third of the severities that has rows, with these rows and the normal ones."""
+    parts: dict[str, tuple[dict[str, float | int], pd.DataFrame]] = {}
+    for name, (low, high) in SEVERITIES.items():
+        group = abnormal[(abnormal["severity"] >= low) & (abnormal["severity"] < high)]
+        if len(group):
+            both = pd.concat([normal, group])
+            figures = {
+                "count": len(group),
+                "auroc": auroc(both),
+                "recall": float(group["is_anomalous"].mean()),
+                "mean": float(group["anomaly_score"].mean()),
+            }
+            parts[name] = figures, both
+    return parts
 
 
 def auroc(rows: pd.DataFrame) -> float:
     """Area under the ROC curve, 0-1, of `anomaly_score` for `label` ABNORMAL."""
     return float(roc_auc_score(rows["label"] == ABNORMAL, rows["anomaly_score"]))
+
+
+def expected_calibration_error(scores: np.ndarray, is_abnormal: np.ndarray) -> float:
+    """Mean distance, 0-1, between what the scores say and how often images are abnormal; see `calibration_bins`."""
+    said, was, counts = calibration_bins(scores, is_abnormal)
+    return float(np.sum(counts * np.abs(said - was)) / np.sum(counts))
+
+
+def calibration_bins(scores: np.ndarray, is_abnormal: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Divide scores into at most 15 bins of about equal mass; tied scores share a bin.
+
+    Guo et al., "On Calibration of Modern Neural Networks", 2017, with the bins of Nguyen and O'Connor, "Posterior
+    calibration and exploratory analysis", 2015: a detector's scores lie near 0 and 1, and of bins of equal width all
+    but two would be empty.
+
+    Args:
+        scores: `(N,)`, 0-1.
+        is_abnormal: `(N,)` bool.
+
+    Returns:
+        Mean score, share of abnormal images, and number of images of each bin.
+    """
+    edges = np.unique(np.quantile(scores, np.linspace(0, 1, CALIBRATION_BINS + 1), method="higher"))
+    _, bin_of = np.unique(np.searchsorted(edges[1:-1], scores, side="right"), return_inverse=True)
+    counts = np.bincount(bin_of)
+    said = np.bincount(bin_of, weights=scores.astype(np.float64)) / counts
+    return said, np.bincount(bin_of, weights=is_abnormal) / counts, counts
 
 
 def describe_normal(scores: pd.Series) -> dict[str, float]:
