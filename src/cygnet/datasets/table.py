@@ -61,6 +61,11 @@ class TableDataset(AbstractDataset[Any, Any]):
         self.load_as = load_as
         self.metadata = metadata
 
+    @property
+    def folder(self) -> str:
+        """Where the table is; two entries of the catalog can name the same folder."""
+        return self._path
+
     def save(self, data: Any) -> None:
         """Write the table; the commit marker comes last.
 

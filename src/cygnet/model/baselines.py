@@ -18,7 +18,6 @@ fitted as the detector's are.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
@@ -55,7 +54,9 @@ SMALLEST_SCALE = 1.0
 """Grey levels: a pixel that never changed is still subject to JPEG and rounding."""
 MAD_TO_STD = 1.4826
 
-DEPTHS = (0.25, 0.5, 0.75, 1.0)
+DEPTHS = (0.25, 0.5, 0.75)
+"""Of the blocks: the last ones serve the task that the backbone was trained for, as PatchCore's section 3.1 argues."""
+
 NEIGHBOURS = (1, 3, 9)
 
 Variant = dict[str, float]
@@ -131,7 +132,10 @@ def _shrunk(image: np.ndarray) -> np.ndarray:
 
 
 class NearestNeighbour:
-    """Distance of patches to a memory of the normal train frames' patches, by a backbone that was not fine-tuned."""
+    """Distance of patches to a memory of the normal train frames' patches, by a backbone that was not fine-tuned.
+
+    bfloat16 where that is quick: the order of the distances is what counts.
+    """
 
     is_logit = False
 
@@ -147,7 +151,7 @@ class NearestNeighbour:
         import torch
 
         self.detector = detector.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-        depth = detector.backbone.config.num_hidden_layers
+        depth = len(detector.blocks)
         layers = sorted({max(1, round(share * depth)) for share in DEPTHS})
         per_frame = math.ceil(memory_patches / len(frames))
         kept: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
@@ -174,7 +178,7 @@ class NearestNeighbour:
         for layer in layers:
             patches = features[layer].flatten(0, 1)  # (B * G * G, D)
             nearest = [
-                (1 - part @ self.memory[layer].T).topk(most, dim=1, largest=False).values
+                (1 - part @ self.memory[layer].T).topk(most, dim=1, largest=False)[0]
                 for part in patches.split(PATCHES_AT_ONCE)
             ]  # (part, most), the nearest first
             distances[layer] = torch.cat(nearest).reshape(len(images), -1, most)  # (B, G * G, most)
@@ -184,17 +188,23 @@ class NearestNeighbour:
         return torch.stack(columns, dim=1).cpu().numpy().astype(np.float64)
 
     def _features(self, images: Sequence[np.ndarray], layers: list[int]) -> "dict[int, torch.Tensor]":
-        """Directions of the patches' hidden states after some layers: `(B, G * G, D)` float32 of length 1 each."""
+        """Directions of the patches after some blocks: `(B, G * G, D)` float32 of length 1 each."""
         import torch
+        from torch.nn.functional import normalize
 
-        preprocessing = self.detector.preprocessing
-        resized = torch.from_numpy(np.stack([preprocessing.resize(image) for image in images]))  # (B, S, S, 3)
-        pixels = preprocessing.normalise(resized.to(self.detector.classifier.weight.device))  # (B, 3, S, S)
-        patches = (pixels.shape[-1] // self.detector.backbone.config.patch_size) ** 2
-        with torch.inference_mode():
-            output = self.detector.backbone(pixels, interpolate_pos_encoding=True, output_hidden_states=True)
-        states = {layer: output.hidden_states[layer][:, -patches:] for layer in layers}  # (B, G * G, D)
-        return {layer: torch.nn.functional.normalize(state, dim=-1) for layer, state in states.items()}
+        from cygnet.model.optimisation import has_bf16
+
+        detector = self.detector
+        patches = (detector.preprocessing.size_px // detector.backbone.config.patch_size) ** 2
+        resized = detector.preprocessing.resize_batch(images).to(detector.classifier.weight.device)  # (B, S, S, 3)
+        features = {}
+        with torch.inference_mode(), torch.autocast(resized.device.type, torch.bfloat16, enabled=has_bf16()):
+            tokens, done = detector.run_blocks(resized, 0), 0  # (B, T, D)
+            for layer in layers:
+                for block in detector.blocks[done:layer]:
+                    tokens = block(tokens)
+                features[layer], done = normalize(tokens[:, -patches:].float(), dim=-1), layer
+        return features
 
 
 def read_normal_frames(train_frames: pad.Dataset, count: int) -> list[np.ndarray]:
@@ -223,7 +233,7 @@ def read_normal_frames(train_frames: pad.Dataset, count: int) -> list[np.ndarray
     return [images[image_id] for image_id in chosen]
 
 
-def score_baselines(
+def fit_and_score(
     training_set: pad.Dataset,
     train_frames: pad.Dataset,
     detector: "Detector",

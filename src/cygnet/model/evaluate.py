@@ -127,7 +127,7 @@ def _of_kind(kind: str, normal: pd.DataFrame, group: pd.DataFrame, settings: Eva
 
 
 def _figures(rows: pd.DataFrame) -> dict[str, float]:
-    """Figures of rows of both classes: how well they are told apart, decided, and how far the scores can be believed."""
+    """How well rows of both classes are told apart and decided, and how far the scores can be believed."""
     is_abnormal, scores = rows["label"] == ABNORMAL, rows["anomaly_score"]
     return {
         "auroc": auroc(rows),

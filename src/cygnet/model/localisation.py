@@ -55,9 +55,7 @@ class PixelCounts:
         self.overlap += np.bincount(inside, weights=share[region_of_pixel[is_abnormal]], minlength=LEVELS)
 
     def __add__(self, other: "PixelCounts") -> "PixelCounts":
-        return PixelCounts(
-            self.normal + other.normal, self.abnormal + other.abnormal, self.overlap + other.overlap
-        )
+        return PixelCounts(self.normal + other.normal, self.abnormal + other.abnormal, self.overlap + other.overlap)
 
     def figures(self) -> dict[str, float] | None:
         """Give `pixel_average_precision` and `pro_at_fpr_30pct`, 0-1; None without a region to find."""
@@ -93,8 +91,7 @@ def localise(training_set: pad.Dataset, predictions: pd.DataFrame) -> dict[str, 
         Kind to its figures, each with the normal images beside it; `""` is all kinds together. None without a mask.
     """
     test = predictions[(predictions["split"] == "test") & (predictions["kind"] != KIND_NULL)]
-    rows = test.set_index("image_id")[["label", "kind", "anomaly_map"]]
-    counts = count_pixels(rows, _masks(training_set))
+    counts = count_pixels(test, _masks(training_set))
     normal = counts.pop(KIND_NORMAL, PixelCounts())
     everything = sum(counts.values(), start=normal)
     return {"": everything.figures(), **{kind: (normal + of_kind).figures() for kind, of_kind in counts.items()}}
@@ -104,17 +101,16 @@ def count_pixels(rows: pd.DataFrame, masks: Iterable[tuple[str, bytes | None]]) 
     """Count the pixels of each kind.
 
     Args:
-        rows: By `image_id`: `label`, `kind`, `anomaly_map`.
+        rows: `image_id`, `label`, `kind`, `anomaly_map`.
         masks: `image_id` and encoded mask, in any order; those of other images are passed over.
     """
+    by_id = {image_id: row for image_id, *row in rows[["image_id", "label", "kind", "anomaly_map"]].to_numpy()}
     counts: dict[str, PixelCounts] = {}
     for image_id, encoded in masks:
-        if image_id not in rows.index:
-            continue
-        label, kind, anomaly_map = rows.loc[image_id]
+        label, kind, anomaly_map = by_id.get(image_id, (None, "", b""))
         if label == NORMAL:
             mask = np.zeros((IMAGE_SIZE_PX, IMAGE_SIZE_PX), np.uint8)
-        elif encoded:
+        elif encoded and anomaly_map:
             mask = decode_mask(encoded)
         else:
             continue

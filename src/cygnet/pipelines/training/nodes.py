@@ -16,12 +16,13 @@ from cygnet.model.fitted import Fitted
 from cygnet.model.packaging import PackagedDetector
 from cygnet.model.scorer import Calibration, Scorer, scores_of
 from cygnet.parameters import Ingestion, Training
-from cygnet.tables import ABNORMAL, KIND_NORMAL, NORMAL, PREDICTIONS
-from cygnet.vision.codec import decode_image, decode_mask, encode_map
+from cygnet.tables import ABNORMAL, BASELINES, KIND_NORMAL, KIND_NULL, NORMAL, PREDICTIONS
+from cygnet.vision.codec import decode_image, decode_map, decode_mask, encode_map
 
 logger = logging.getLogger(__name__)
 
 SHEET_CELLS_PER_CLASS = 12
+MAPS_PER_CLASS = 5
 HELD_OUT = ["validation", "test"]
 
 
@@ -115,13 +116,44 @@ def score_held_out_rows(scorer: Scorer, training_set: pad.Dataset) -> pa.Table:
     return pa.Table.from_pandas(rows, schema=PREDICTIONS, preserve_index=False)
 
 
-def evaluate_detector(predictions: pad.Dataset, scorer: Scorer, fitted: Fitted, training: Training) -> dict[str, Any]:
-    """Measure the detector on `test`.
+def score_baselines(
+    training_set: pad.Dataset, train_frames: pad.Dataset, training: Training
+) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
+    """Fit the baselines on `train`, calibrate them on `validation` as the detector is, and score the held-out rows.
+
+    Args:
+        training_set: The table.
+        train_frames: The table `images`.
+        training: The checkpoint before fine-tuning, `threshold`, `evaluation`.
+
+    Returns:
+        The table `baselines`, and how each was calibrated.
+    """
+    from cygnet.model.backbone import load_detector
+    from cygnet.model.baselines import fit_and_score
+
+    rows, chosen = fit_and_score(
+        training_set, train_frames, load_detector(training), training.threshold, training.evaluation
+    )
+    return pa.Table.from_pandas(rows, schema=BASELINES, preserve_index=False), chosen
+
+
+def evaluate_detector(
+    predictions: pad.Dataset,
+    training_set: pad.Dataset,
+    baselines: pad.Dataset,
+    baseline_calibrations: dict[str, dict[str, Any]],
+    scorer: Scorer,
+    fitted: Fitted,
+    training: Training,
+) -> dict[str, Any]:
+    """Measure the detector and the baselines on `test`.
 
     Returns:
         The content of `evaluation.json`; see `cygnet.model.evaluate`.
     """
-    from cygnet.model.evaluate import evaluate
+    from cygnet.model.evaluate import evaluate, evaluate_baselines
+    from cygnet.model.localisation import localise
 
     summary = {
         "checkpoint": training.checkpoint,
@@ -130,14 +162,21 @@ def evaluate_detector(predictions: pad.Dataset, scorer: Scorer, fitted: Fitted, 
         "seconds": fitted.seconds,
         "images_per_second": fitted.images / fitted.seconds,
     }
-    evaluation = evaluate(predictions.to_table().to_pandas(), scorer.calibration, summary)
+    settings, rows = training.evaluation, predictions.to_table().to_pandas()
+    evaluation = evaluate(rows, scorer.calibration, summary, settings, localise(training_set, rows))
+    evaluation["baselines"] = evaluate_baselines(baselines.to_table().to_pandas(), baseline_calibrations, settings)
     counts = evaluation["counts"]
+    best = max(evaluation["baselines"], key=lambda name: evaluation["baselines"][name]["auroc"])
     logger.info(
-        "AUROC %.4f on test: %d normal and %d abnormal images of %d frames.",
+        "AUROC %.4f on test (%.4f-%.4f): %d normal and %d abnormal images of %d frames. Best baseline: %.4f, %s.",
         evaluation["auroc"],
+        evaluation["intervals"]["auroc"]["low"],
+        evaluation["intervals"]["auroc"]["high"],
         counts["normal"],
         counts["abnormal"],
         counts["normal_frames"],
+        evaluation["baselines"][best]["auroc"],
+        best,
     )
     return evaluation
 
@@ -159,17 +198,54 @@ def list_metrics(evaluation: dict[str, Any], fitted: Fitted) -> dict[str, Any]:
     return metrics
 
 
-def draw_figures(predictions: pad.Dataset, scorer: Scorer, fitted: Fitted) -> tuple[Figure, Figure, Figure, Figure]:
-    """Draw score histogram, ROC and confusion matrix of `test`, and the training curves."""
+def draw_figures(predictions: pad.Dataset, evaluation: dict[str, Any], fitted: Fitted) -> tuple[Figure, ...]:
+    """Draw the figures of `test`, and the training curves.
+
+    Returns:
+        Score histogram, ROC, precision and recall, reliability, confusion matrix, AUROC by kind, training curves.
+    """
     from cygnet.model import figures
 
-    rows, threshold = predictions.to_table().to_pandas(), scorer.calibration.threshold
+    columns = ["split", "label", "kind", "anomaly_score", "is_anomalous"]
+    rows, threshold = predictions.to_table(columns=columns).to_pandas(), evaluation["threshold"]
     return (
         figures.draw_score_histogram(rows, threshold),
         figures.draw_roc(rows, threshold),
+        figures.draw_precision_recall(rows, threshold),
+        figures.draw_reliability(rows, evaluation["ece"]),
         figures.draw_confusion(rows),
+        figures.draw_auroc_by_kind(evaluation),
         figures.draw_training_curves(fitted.history),
     )
+
+
+def draw_anomaly_maps(predictions: pad.Dataset, training_set: pad.Dataset) -> Figure:
+    """Draw the anomaly maps of the highest normal and of the lowest abnormal test images."""
+    from cygnet.model import figures
+
+    rows = predictions.to_table(
+        columns=["image_id", "label", "kind", "anomaly_score", "is_anomalous", "severity", "anomaly_map"],
+        filter=(pad.field("split") == "test") & (pad.field("kind") != KIND_NULL),
+    ).to_pandas()
+    rows = rows.sort_values(["anomaly_score", "image_id"])
+    highest = rows[rows["label"] == NORMAL].tail(MAPS_PER_CLASS)[::-1]
+    lowest = rows[rows["label"] == ABNORMAL].head(MAPS_PER_CLASS)
+    image_ids = [*highest["image_id"], *lowest["image_id"]]
+    images = training_set.to_table(columns=["image_id", "image", "mask"], filter=pad.field("image_id").isin(image_ids))
+    by_id = {row["image_id"]: row for row in images.to_pylist()}
+    false_alarms, misses = (
+        [
+            (
+                _map_title(row),
+                decode_image(by_id[row["image_id"]]["image"]),
+                decode_map(row["anomaly_map"]),
+                decode_mask(by_id[row["image_id"]]["mask"]) if by_id[row["image_id"]]["mask"] else None,
+            )
+            for row in chosen.to_dict("records")
+        ]
+        for chosen in (highest, lowest)
+    )
+    return figures.draw_anomaly_maps(false_alarms, misses)
 
 
 def package_detector(
@@ -204,11 +280,22 @@ def _score_rows(scorer: Scorer, training_set: pad.Dataset, splits: list[str]) ->
     return pd.concat(parts).sort_values("image_id", ignore_index=True)
 
 
+def _map_title(row: dict[str, Any]) -> str:
+    """Say what an image is, what it scored, and whether that was wrong."""
+    is_normal = row["label"] == NORMAL
+    name = "normal" if is_normal else row["kind"]
+    severity = "" if pd.isna(row["severity"]) else f" of severity {row['severity']:.2f}"
+    wrong = "false alarm" if is_normal else "missed"
+    verdict = f", {wrong}" if row["is_anomalous"] == is_normal else ""
+    return f"{name}{severity}: {row['anomaly_score']:.3f}{verdict}"
+
+
 def _flatten(prefix: str, values: dict[str, Any]) -> list[tuple[str, float]]:
+    """Name every number of nested dicts by its path; names of methods are no metrics."""
     flat = []
     for key, value in values.items():
         if isinstance(value, dict):
             flat += _flatten(f"{prefix}.{key}", value)
-        elif value is not None:
+        elif value is not None and not isinstance(value, str):
             flat.append((f"{prefix}.{key}", value))
     return flat

@@ -4,6 +4,7 @@ from kedro.pipeline import Pipeline, node
 
 from cygnet.pipelines.training.nodes import (
     calibrate_detector,
+    draw_anomaly_maps,
     draw_figures,
     draw_training_images,
     evaluate_detector,
@@ -11,6 +12,7 @@ from cygnet.pipelines.training.nodes import (
     list_metrics,
     list_training_rows,
     package_detector,
+    score_baselines,
     score_held_out_rows,
 )
 
@@ -30,18 +32,41 @@ def create_pipeline() -> Pipeline:
             ),
             node(score_held_out_rows, ["scorer", "training_set"], "predictions", name="score_held_out_rows"),
             node(
+                score_baselines,
+                ["training_set", "train_frames", "params:training"],
+                ["baselines", "baseline_calibrations"],
+                name="score_baselines",
+            ),
+            node(
                 evaluate_detector,
-                ["predictions", "scorer", "fitted", "params:training"],
+                [
+                    "predictions",
+                    "training_set",
+                    "baselines",
+                    "baseline_calibrations",
+                    "scorer",
+                    "fitted",
+                    "params:training",
+                ],
                 "evaluation",
                 name="evaluate_detector",
             ),
             node(list_metrics, ["evaluation", "fitted"], "metrics", name="list_metrics"),
             node(
                 draw_figures,
-                ["predictions", "scorer", "fitted"],
-                ["score_histogram_figure", "roc_figure", "confusion_figure", "training_curves_figure"],
+                ["predictions", "evaluation", "fitted"],
+                [
+                    "score_histogram_figure",
+                    "roc_figure",
+                    "precision_recall_figure",
+                    "reliability_figure",
+                    "confusion_figure",
+                    "auroc_by_kind_figure",
+                    "training_curves_figure",
+                ],
                 name="draw_figures",
             ),
+            node(draw_anomaly_maps, ["predictions", "training_set"], "anomaly_maps_figure", name="draw_anomaly_maps"),
             node(
                 package_detector,
                 ["scorer", "evaluation", "training_set", "params:training"],
