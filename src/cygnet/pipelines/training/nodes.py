@@ -189,9 +189,10 @@ def list_metrics(evaluation: dict[str, Any], fitted: Fitted) -> dict[str, Any]:
     """
     metrics: dict[str, Any] = {
         name: [
-            {"value": float(value), "step": int(epoch)} for epoch, value in fitted.history[["epoch", name]].to_numpy()
+            {"value": float(value), "step": int(epoch)}
+            for epoch, value in fitted.history[["epoch", name]].dropna().to_numpy()
         ]
-        for name in ("learning_rate", "train_loss", "validation_nll")
+        for name in ("train_loss", "validation_nll", "validation_auroc")
     }
     for name, value in _flatten("test", {key: evaluation[key] for key in evaluation if key != "training"}):
         metrics[name] = {"value": float(value), "step": 0}
