@@ -12,7 +12,7 @@ from cygnet.vision.anomalies import changed_mask, draw_anomaly, make_kinds
 from cygnet.vision.rng import generator
 
 SCENE = Callable[..., np.ndarray]
-KINDS = ["polygon", "null"]
+KINDS = ["polygon", "polygon_soft", "cutpaste", "scar", "perlin", "blend", "blur", "shift", "null"]
 
 
 @pytest.fixture
