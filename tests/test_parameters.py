@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from pydantic import ValidationError
 
 from cygnet.errors import UserError
-from cygnet.parameters import PIPELINE_PARAMETERS, RUN_PARAMETERS, Parameters, check_parameters
+from cygnet.parameters import PIPELINE_PARAMETERS, RUN_PARAMETERS, SEEN_KINDS, Parameters, check_parameters
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -56,6 +56,14 @@ def test_base_is_valid(base: dict[str, Any]) -> None:
     assert sorted(base) == sorted(PIPELINE_PARAMETERS)
 
 
+def test_base_trains_on_kinds_that_may_be_seen_and_tests_all(base: dict[str, Any]) -> None:
+    kinds = base["synthesis"]["kinds"]
+    assert set(kinds["train"]) == set(kinds["validation"]) <= set(SEEN_KINDS)
+    assert set(SEEN_KINDS) == {"polygon", "polygon_soft", "cutpaste", "scar", "perlin"}
+    assert set(kinds["test"]) == {*SEEN_KINDS, "blend", "blur", "shift", "null"}
+    assert set(base["pretraining"]["twins"]["kinds"]) == set(SEEN_KINDS)
+
+
 @pytest.mark.parametrize("file", sorted((CONF / "test").glob("parameters*.yml")), ids=lambda file: file.name)
 def test_parameters_of_test_are_valid_over_base(file: Path, base: dict[str, Any]) -> None:
     over_base = OmegaConf.merge(base, yaml.safe_load(file.read_text()))
@@ -97,6 +105,11 @@ def test_every_value_carries_a_comment(file: Path) -> None:
         ("synthesis.polygon.image.salt_vs_peper", "synthesis.polygon.image.salt_vs_pepper"),
         ("augmentation.reference.horizontal_flips", "augmentation.reference.horizontal_flip"),
         ("serving.gate.min_aurok", "serving.gate.min_auroc"),
+        ("synthesis.kinds.test.polygone", "synthesis.kinds.test.polygon"),
+        ("synthesis.kinds.train.bler", "synthesis.kinds.train.blur"),
+        ("pretraining.twins.kinds.scars", "pretraining.twins.kinds.scar"),
+        ("pretraining.twins.spots.radius", "pretraining.twins.spots.radius_frac"),
+        ("pretraining.image", "pretraining.images"),
     ],
 )
 def test_unknown_key_is_refused_with_the_nearest_known_one(name: str, nearest: str, base: dict[str, Any]) -> None:
@@ -120,7 +133,6 @@ def test_unknown_key_is_refused_with_the_nearest_known_one(name: str, nearest: s
         ("synthesis.severity", 0.3, "'synthesis.severity' is 0.3: input should be"),
         ("synthesis.severity", [0.1, 0.2, 0.3], "is [0.1, 0.2, 0.3]: tuple should have at most 2 items"),
         ("synthesis.kinds.train", {"polygon": 4, "null": 1}, "`null` is a control"),
-        ("synthesis.kinds.test", {"blob": 1}, "is 'blob': input should be 'polygon', 'polygon_soft'"),
         ("synthesis.kinds.test", {"polygon": -1}, "'synthesis.kinds.test.polygon' is -1: input should be"),
         ("synthesis.seeds.test", 101, "101, 102 and 101"),
         ("synthesis.seeds.test", 2**32, "is 4294967296: input should be less than 4294967296"),
@@ -131,6 +143,18 @@ def test_unknown_key_is_refused_with_the_nearest_known_one(name: str, nearest: s
         ("training.learning_rate", float("nan"), "is nan: input should be a finite number"),
         ("training.small_vit.image_size_px", 225, "image_size_px 225 is not a multiple of patch_size_px 16"),
         ("training.small_vit.heads", 5, "hidden_size 192 is not a multiple of heads 5"),
+        ("pretraining.small_size_px", 100, "small_size_px 100 is not a multiple of vit.patch_size_px 16"),
+        ("pretraining.vit.image_size_px", 150, "image_size_px 150 is not a multiple of patch_size_px 16"),
+        ("pretraining.batch_size", 63, "'pretraining.batch_size' is 63: input should be a multiple of 2"),
+        ("pretraining.average", 1, "'pretraining.average' is 1: input should be less than 1"),
+        ("pretraining.textures", [], "'pretraining.textures' is []: list should have at least 1 item"),
+        ("pretraining.textures", ["wood"], "'pretraining.textures.0' is 'wood': input should be 'noise'"),
+        ("pretraining.held_out_textures", ["cells", "bricks"], "held_out_textures must not be among textures"),
+        ("pretraining.twins.kinds", {}, "'pretraining.twins.kinds' is {}: dictionary should have at least 1 item"),
+        ("pretraining.twins.kinds", {"blend": 1}, "blend in kinds stay unseen, to measure on; allowed are polygon,"),
+        ("pretraining.twins.kinds", {"scar": 1, "blur": 1}, "blur in kinds stay unseen"),
+        ("pretraining.twins.kinds", {"shift": 0.5}, "shift in kinds stay unseen"),
+        ("pretraining.twins.kinds", {"null": 0.5}, "null in kinds stay unseen"),
         ("training", None, "'training' is None: input should be"),
         ("serving.batch_size", [8], "'serving.batch_size' is [8]: input should be a valid integer"),
     ],

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 import cygnet
 from cygnet.errors import UserError
-from cygnet.parameters import Parameters
+from cygnet.parameters import SEEN_KINDS, Parameters
 from cygnet.pipelines.augmentation.nodes import make_training_set
 from cygnet.pipelines.ingestion.nodes import list_rejects, make_images, match_labels, read_frames, split_sources
 from cygnet.pipelines.synthesis.nodes import _with_donor, draw_anomalies
@@ -83,11 +83,11 @@ def test_anomalies_are_drawn_on_normal_frames_alone_and_their_masks_are_what_cha
     before = {row["frame_id"]: decode_image(bytes(row["image"])) for row in images.collect()}
     anomalies = collect(draw_anomalies(images, parameters["synthesis"]))
     assert "s/000005" not in set(anomalies["frame_id"])
+    normal = {"train": 7, "validation": 2, "test": 2}
     assert anomalies.groupby(["split", "kind"]).size().to_dict() == {
-        ("train", "polygon"): 7 * 4,
-        ("validation", "polygon"): 4,
-        ("test", "polygon"): 4,
-        ("test", "null"): 2,
+        (split, kind): frames * count
+        for split, frames in normal.items()
+        for kind, count in getattr(parameters["synthesis"].kinds, split).items()
     }
     for row in anomalies.itertuples():
         image, mask = decode_image(row.image), decode_mask(row.mask)
@@ -122,9 +122,9 @@ def test_no_two_train_rows_are_the_same_image_even_where_frames_are(
     assert train["label"].value_counts().to_dict() == {1: 90, 0: 30}
     assert train["image"].nunique() == 120
     assert list(rows.columns) == TRAINING_SET.names
-    assert set(train["kind"]) == {"none", "real", "polygon"}
+    assert set(train["kind"]) == {"none", "real", *SEEN_KINDS}
     assert rows.loc[rows["kind"].isin(["none", "real"]), "mask"].isna().all()
-    assert rows.loc[rows["kind"] == "polygon", "mask"].notna().all()
+    assert rows.loc[~rows["kind"].isin(["none", "real"]), "mask"].notna().all()
 
 
 def test_real_anomalies_are_kept_when_a_class_is_thinned_out(
