@@ -207,6 +207,7 @@ def test_a_refused_challenger_is_not_promoted_and_the_report_says_why(
         (["--params=vidoe=x.mp4"], "the nearest known one is 'video'"),
         (["--params=training.epochs=many"], "'training.epochs' is 'many'"),
         (["--params=labels=/nowhere/labels.csv"], "labels=/nowhere/labels.csv: no such file"),
+        (["--pipelines", "pretraining", "--params=pretraining.small_size_px=50"], "small_size_px 50 is not a multiple"),
         (["--pipelines", "synthesis"], "There is no table 'images'"),
         (["--pipelines", "serving"], "is the challenger: run"),
     ],

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -89,10 +90,18 @@ def test_the_same_run_again_gives_the_same_at_once(settings: Pretraining, tmp_pa
     assert again.seconds == first.seconds
 
 
-def test_other_settings_begin_anew_but_not_those_that_change_no_weight(settings: Pretraining, tmp_path: Path) -> None:
+def test_settings_that_change_no_weight_may_change_in_between(settings: Pretraining, tmp_path: Path) -> None:
+    undisturbed = run(settings, Checkpoints(tmp_path / "one"))
+    with pytest.raises(KeyboardInterrupt):
+        run(settings, KilledAfter(tmp_path / "two", 5))
+    cv2.setNumThreads(2)
+    cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (0, 0), 5)  # with its threads, a forked worker would hang
+    others = settings.model_copy(update={"workers": 1, "held_out_images": 99, "swan_frames": 1})
+    assert_same(run(others, Checkpoints(tmp_path / "two")), undisturbed)
+
+
+def test_other_settings_begin_anew(settings: Pretraining, tmp_path: Path) -> None:
     first = run(settings, Checkpoints(tmp_path))
-    harmless = settings.model_copy(update={"workers": 1, "held_out_images": 99, "swan_frames": 1})
-    assert_same(run(harmless, Checkpoints(tmp_path)), first)
     other = run(settings.model_copy(update={"label_smoothing": 0.1}), Checkpoints(tmp_path))
     assert len(other.history) == len(first.history)
     assert other.history["loss"].iloc[-1] != first.history["loss"].iloc[-1]

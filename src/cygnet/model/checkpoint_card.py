@@ -75,7 +75,7 @@ The sample video's swan, {settings.swan_frames} frames:
 
 ## Limits
 
-It finds small changes that break a texture: patches, scratches, blots, up to about a sixth of the image across. It
+It finds small changes that break a texture: patches, scratches, blots, up to about {widest:.0%} of the image across. It
 knows no objects and no scene: what is odd only by where or what it is, or is missing, it does not find without
 fine-tuning. Its scores are not calibrated for any scene. The figures above are of drawn images and promise nothing for
 filmed ones.
@@ -118,6 +118,7 @@ def write_card(name: str, pretraining: Pretraining, report: dict[str, Any]) -> s
         name=name,
         settings=pretraining,
         made=report["pretraining"],
+        widest=2 * pretraining.twins.spots.radius_frac[1],
         larger_frac=1 - pretraining.small_size_frac,
         minutes=report["pretraining"]["seconds"] / 60,
         kinds_seen=", ".join(pretraining.twins.kinds),
