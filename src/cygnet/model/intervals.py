@@ -49,7 +49,7 @@ def confidence_intervals(rows: pd.DataFrame, resamples: int, seed: int) -> dict[
         method = "bootstrap"
         if high - low < NARROWEST:
             low, high, method = worst[name][0], best[name][0], "clopper_pearson"
-        intervals[name] = {"low": float(low), "high": float(high), "method": method}
+        intervals[name] = {"low": float(max(low, 0)), "high": float(min(high, 1)), "method": method}  # rounding
     return intervals
 
 
