@@ -12,12 +12,15 @@ import mlflow
 import nbformat
 import numpy as np
 import pandas as pd
+import pyarrow.dataset as pad
 import pyarrow.parquet as pq
 import pytest
 from nbclient import NotebookClient
 
-from cygnet.model.evaluate import evaluate
+from cygnet.model.evaluate import evaluate, evaluate_baselines
+from cygnet.model.localisation import localise
 from cygnet.model.scorer import Calibration
+from cygnet.parameters import Parameters
 from cygnet.tables import NORMAL, TABLES
 
 PROJECT = Path(__file__).parents[1]
@@ -28,6 +31,7 @@ PLACES = {
     "anomalies": "04_feature/anomalies",
     "training_set": "05_model_input/training_set",
     "predictions": "07_model_output/predictions",
+    "baselines": "07_model_output/baselines",
 }
 
 
@@ -63,7 +67,8 @@ def test_the_run_writes_every_report_and_says_where(
 ) -> None:
     data, result = finished
     names = ["evaluation.json", "serving_report.json", "rejects.csv", "contact_sheet.png", "score_histogram.png"]
-    names += ["roc.png", "confusion.png", "training_curves.png"]
+    names += ["roc.png", "precision_recall.png", "reliability.png", "confusion.png", "auroc_by_kind.png"]
+    names += ["training_curves.png", "anomaly_maps.png"]
     for name in names:
         assert (data / "08_reporting" / name).stat().st_size > 0
         assert str(data / "08_reporting" / name) in result.stderr
@@ -113,14 +118,30 @@ def test_train_is_balanced_without_a_repeated_image_and_the_rest_is_not_augmente
         assert (polygons == {"validation": 1, "test": 2}[split]).all()
 
 
-def test_evaluation_can_be_recomputed_from_predictions(
-    finished: tuple[Path, subprocess.CompletedProcess[str]],
+def test_evaluation_can_be_recomputed_from_the_tables(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], parameters: dict[str, Parameters]
 ) -> None:
     data, _ = finished
     report = json.loads((data / "08_reporting/evaluation.json").read_text())
     calibration = Calibration(report["temperature"], report["threshold"])
-    again = evaluate(read(data, "predictions"), calibration, report["training"])
+    settings, predictions = parameters["training"].evaluation, read(data, "predictions")
+    found = localise(pad.dataset(data / PLACES["training_set"], exclude_invalid_files=True), predictions)
+    again = evaluate(predictions, calibration, report["training"], settings, found)
+    again["baselines"] = evaluate_baselines(read(data, "baselines"), report["baselines"], settings)
     assert json.loads(json.dumps(again)) == report
+
+
+def test_the_baselines_stand_beside_the_detector_with_intervals(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    data, _ = finished
+    report = json.loads((data / "08_reporting/evaluation.json").read_text())
+    assert set(report["baselines"]) == {"majority", "pixel_statistics", "median_mad", "nearest_neighbour"}
+    for figures in (report, *report["baselines"].values()):
+        null = figures["by_kind"]["null"]["intervals"]["auroc"]
+        assert null["low"] <= 0.5 <= null["high"]
+        assert figures["counts"] == report["counts"]
+    assert set(report["localisation"]) == {"pixel_average_precision", "pro_at_fpr_30pct"}
 
 
 def test_the_control_kind_scores_like_normal(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -151,8 +172,13 @@ def test_mlflow_has_parameters_history_figures_lineage_and_the_promoted_model(
     (run,) = client.search_runs([client.get_experiment_by_name("cygnet").experiment_id])
     assert run.info.status == "FINISHED"
     assert run.data.params["training.small_vit.layers"] == "2"
-    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "validation_nll")] == [1, 2]
-    assert "test.auroc" in run.data.metrics
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "validation_nll")] == [0, 1, 2]
+    assert run.data.metrics.keys() >= {
+        "test.auroc",
+        "test.intervals.auroc.low",
+        "test.by_kind.polygon.localisation.pro_at_fpr_30pct",
+        "test.baselines.nearest_neighbour.by_kind.polygon.auroc",
+    }
     assert {item.path for item in client.list_artifacts(run.info.run_id)} >= {"figures", "reports"}
     assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["training_set"]
     champion = client.get_model_version_by_alias("cygnet-test", "champion")

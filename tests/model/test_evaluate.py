@@ -7,13 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cygnet.model.evaluate import evaluate
+from cygnet.model.evaluate import calibration_bins, evaluate, evaluate_baselines, expected_calibration_error
 from cygnet.model.scorer import Calibration
+from cygnet.parameters import Evaluation
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
 from toys import toy_predictions
 
 TRAINING = {"checkpoint": None, "epochs": 2, "images": 20, "seconds": 1.5, "images_per_second": 13.3}
 CALIBRATION = Calibration(temperature=1.25, threshold=0.5)
+SETTINGS = Evaluation(seed=0, resamples=100, normal_frames=1, memory_patches=1)
+LOCALISATION = {
+    "": {"pixel_average_precision": 0.5, "pro_at_fpr_30pct": 0.6},
+    "polygon": {"pixel_average_precision": 0.7, "pro_at_fpr_30pct": 0.8},
+}
 
 
 def overlapping(normal: int = 60, abnormal: int = 40, seed: int = 0) -> pd.DataFrame:
@@ -32,7 +38,7 @@ def controls(count: int = 10) -> pd.DataFrame:
 
 
 def judge(rows: pd.DataFrame) -> dict[str, Any]:
-    return evaluate(rows, CALIBRATION, TRAINING)
+    return evaluate(rows, CALIBRATION, TRAINING, SETTINGS, LOCALISATION)
 
 
 def pairwise_auroc(normal: np.ndarray, abnormal: np.ndarray) -> float:
@@ -129,10 +135,83 @@ def test_report_has_the_agreed_keys() -> None:
     assert set(report["counts"]) >= {"normal", "abnormal", "normal_frames", "abnormal_frames"}
     assert set(report["normal"]) >= {"mean", "std", "min", "p99", "max"}
     assert set(report["abnormal"]) >= {"mean", "std", "min", "max"}
-    assert set(report["by_kind"]["polygon"]) >= {"count", "auroc", "mean", "min"}
+    figures = {"auroc", "average_precision", "f1", "recall", "nll", "ece", "intervals", "localisation", "by_severity"}
+    assert set(report) >= figures
+    assert set(report["by_kind"]["polygon"]) >= {"count", "mean", "min", *figures}
+    assert set(report["intervals"]) == {"auroc", "average_precision", "f1", "recall"}
+    assert report["localisation"] == LOCALISATION[""]
+    assert report["by_kind"]["polygon"]["localisation"] == LOCALISATION["polygon"]
+    assert "localisation" not in report["by_kind"]["real"]
     assert set(report["training"]) >= {"checkpoint", "epochs", "images", "seconds", "images_per_second"}
 
 
 def test_report_survives_json() -> None:
     report = judge(pd.concat([overlapping(normal=120), controls()]))
     assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_every_figure_lies_in_its_interval() -> None:
+    report = judge(pd.concat([overlapping(), controls()]))
+    for figures in (report, *report["by_kind"].values(), *report["by_severity"].values()):
+        for name, interval in figures["intervals"].items():
+            assert interval["low"] <= figures[name] <= interval["high"]
+    control = report["by_kind"][KIND_NULL]
+    assert set(control["intervals"]) == {"auroc"}
+    assert not {"f1", "nll", "recall"} & set(control)
+
+
+def test_severities_are_thirds_of_the_range_overall_and_by_kind() -> None:
+    rows = overlapping(normal=20, abnormal=40)
+    abnormal = rows["label"] == ABNORMAL
+    rows.loc[abnormal, "severity"] = np.linspace(0, 1, 40)
+    rows.loc[abnormal, "anomaly_score"] = np.linspace(0.2, 0.9, 40)
+    report = judge(rows)
+    assert {name: figures["count"] for name, figures in report["by_severity"].items()} == {
+        "low": 13, "middle": 13, "high": 14,
+    }  # fmt: skip
+    by_kind = [report["by_kind"][kind]["by_severity"] for kind in ("polygon", "real")]
+    for name, figures in report["by_severity"].items():
+        assert figures["count"] == sum(of_kind[name]["count"] for of_kind in by_kind)
+    aurocs = [figures["auroc"] for figures in report["by_severity"].values()]
+    assert aurocs == sorted(aurocs)
+    normal = rows.loc[~abnormal, "anomaly_score"].to_numpy()
+    high = rows.loc[abnormal & (rows["severity"] > 2 / 3), "anomaly_score"].to_numpy()
+    assert report["by_severity"]["high"]["auroc"] == pytest.approx(pairwise_auroc(normal, high), abs=1e-12)
+
+
+def test_anomalies_without_a_severity_are_in_no_third() -> None:
+    rows = overlapping()
+    rows.loc[rows["kind"] == "real", "severity"] = np.nan
+    report = judge(rows)
+    assert report["by_severity"]["middle"]["count"] == 20
+    assert report["by_kind"]["real"]["by_severity"] == {}
+
+
+def test_honest_scores_have_little_calibration_error_and_boasts_a_large_one() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.random(20_000)
+    is_abnormal = rng.random(20_000) < scores
+    assert expected_calibration_error(scores, is_abnormal) < 0.02
+    assert expected_calibration_error((scores > 0.5).astype(float), is_abnormal) == pytest.approx(0.25, abs=0.02)
+
+
+def test_calibration_bins_have_equal_mass_and_tied_scores_share_one() -> None:
+    scores = np.random.default_rng(0).random(1500) ** 9
+    said, _, counts = calibration_bins(scores, scores > 0.5)
+    assert len(counts) == 15
+    assert counts.min() >= 99
+    assert (np.diff(said) > 0).all()
+    tied = np.repeat([0.0, 1.0], [900, 100])
+    _, was, counts = calibration_bins(tied, tied > 0.5)
+    assert (counts.tolist(), was.tolist()) == ([900, 100], [0, 1])
+
+
+def test_a_baseline_is_measured_as_the_detector_is() -> None:
+    rows = pd.concat([overlapping(), controls()], ignore_index=True)
+    table = pd.concat([rows.assign(baseline="twin"), overlapping(seed=9).assign(baseline="other")])
+    chosen = {name: {"temperature": 1.25, "threshold": 0.5, "variant": {"k": 3}} for name in ("twin", "other")}
+    report, twin = judge(rows), evaluate_baselines(table, chosen, SETTINGS)["twin"]
+    assert twin.pop("variant") == {"k": 3}
+    for kind in report["by_kind"].values():
+        kind.pop("localisation", None)
+    assert twin == {name: value for name, value in report.items() if name not in {"training", "localisation"}}

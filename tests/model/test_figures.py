@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from cygnet.model import figures
+from cygnet.model.evaluate import evaluate, evaluate_baselines
+from cygnet.model.scorer import Calibration
+from cygnet.parameters import Evaluation
 from cygnet.tables import KIND_NULL
 from cygnet.vision.codec import decode_image
 from toys import toy_predictions
@@ -23,9 +27,25 @@ HISTORY = pd.DataFrame(
         "is_best": [True, True, False],
     }
 )
+
+
+def evaluation() -> dict[str, Any]:
+    """An evaluation with a control and one baseline."""
+    controls = toy_predictions([], [0.2, 0.3]).assign(kind=KIND_NULL)
+    rows = pd.concat([PREDICTIONS, controls], ignore_index=True)
+    settings = Evaluation(seed=0, resamples=100, normal_frames=1, memory_patches=1)
+    report = evaluate(rows, Calibration(1.0, 0.5), {}, settings, {"": None})
+    chosen = {"majority": {"temperature": 1.0, "threshold": 0.5, "variant": {}}}
+    constant = rows.assign(baseline="majority", anomaly_score=np.float32(0.5))
+    return {**report, "baselines": evaluate_baselines(constant, chosen, settings)}
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "histogram": lambda: figures.draw_score_histogram(PREDICTIONS, 0.5),
     "roc": lambda: figures.draw_roc(PREDICTIONS, 0.5),
+    "precision_recall": lambda: figures.draw_precision_recall(PREDICTIONS, 0.5),
+    "reliability": lambda: figures.draw_reliability(PREDICTIONS, 0.1),
+    "auroc_by_kind": lambda: figures.draw_auroc_by_kind(evaluation()),
     "confusion": lambda: figures.draw_confusion(PREDICTIONS),
     "curves": lambda: figures.draw_training_curves(HISTORY),
 }
@@ -89,3 +109,40 @@ def test_roc_marks_the_point_of_the_threshold() -> None:
 def test_curves_mark_the_epoch_that_was_kept() -> None:
     figure = figures.draw_training_curves(HISTORY)
     assert "kept: 2" in [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+
+
+def test_precision_recall_marks_the_point_of_the_threshold() -> None:
+    figure = figures.draw_precision_recall(PREDICTIONS, 0.5)
+    point = next(line for line in figure.axes[0].lines if line.get_marker() == "o")
+    assert [float(point.get_xdata()[0]), float(point.get_ydata()[0])] == pytest.approx([2 / 3, 2 / 3])
+    figures.draw_precision_recall(PREDICTIONS.assign(is_anomalous=False), 1.0)
+
+
+def test_auroc_by_kind_shows_every_kind_of_detector_and_baseline() -> None:
+    report = evaluation()
+    axis = figures.draw_auroc_by_kind(report).axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["all kinds", "polygon", "null"]
+    shown = {text.get_text() for text in axis.get_legend().get_texts()}
+    assert shown == {"detector", "majority"}
+    points, _, _ = axis.containers[0]
+    assert points.get_xdata().tolist() == [report["auroc"]] + [
+        report["by_kind"][kind]["auroc"] for kind in ("polygon", "null")
+    ]
+
+
+def test_anomaly_maps_show_image_heat_and_outline(scene: Callable[..., np.ndarray]) -> None:
+    image, mask = scene(0), np.zeros((256, 256), np.uint8)
+    mask[100:150, 100:150] = 255
+    surely = np.zeros((16, 16), np.float32)
+    surely[8, 8] = 1
+    figure = figures.draw_anomaly_maps([("normal", image, surely, None)], [("a", image, surely, mask)] * 2)
+    panels = [axis.images[0].get_array()[:, :, ::-1] for axis in figure.axes if axis.images]
+    assert len(panels) == 9
+    plain, heated, outlined = panels[:3]
+    assert np.array_equal(plain, image)
+    assert np.array_equal(outlined, image)
+    changed = (heated != image).any(axis=2)
+    assert changed[128:144, 128:144].mean() > 0.9
+    assert not changed[:100].any()
+    assert (panels[5] != image).any()
+    assert colours(figure) > 1000

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
 
 from cygnet.model.calibrate import negative_log_likelihood
@@ -188,8 +189,8 @@ def calibration_bins(scores: np.ndarray, is_abnormal: np.ndarray) -> tuple[np.nd
     Returns:
         Mean score, share of abnormal images, and number of images of each bin.
     """
-    edges = np.unique(np.quantile(scores, np.linspace(0, 1, CALIBRATION_BINS + 1), method="higher"))
-    _, bin_of = np.unique(np.searchsorted(edges[1:-1], scores, side="right"), return_inverse=True)
+    place = (rankdata(scores) - 0.5) / len(scores)  # 0-1; of tied scores the middle of their places
+    _, bin_of = np.unique(np.floor(CALIBRATION_BINS * place), return_inverse=True)
     counts = np.bincount(bin_of)
     said = np.bincount(bin_of, weights=scores.astype(np.float64)) / counts
     return said, np.bincount(bin_of, weights=is_abnormal) / counts, counts

@@ -216,7 +216,7 @@ def draw_anomaly_maps(false_alarms: list[MapCell], misses: list[MapCell]) -> Fig
 def _heated(image: np.ndarray, anomaly_map: np.ndarray) -> np.ndarray:
     """Lay a map over an image: the surer that a place is abnormal, the more of the image is covered by its colour."""
     scaled = cv2.resize(anomaly_map, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)  # (H, W) 0-1
-    colours = 255 * colormaps["inferno"](0.25 + 0.75 * scaled)[:, :, 2::-1]  # (H, W, 3) BGR
+    colours = 255 * colormaps["inferno"](0.45 + 0.5 * scaled)[:, :, 2::-1]  # (H, W, 3) BGR
     cover = 0.8 * scaled[:, :, None]
     return np.rint((1 - cover) * image + cover * colours).astype(np.uint8)
 

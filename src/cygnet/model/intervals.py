@@ -24,7 +24,8 @@ LEVEL = 0.95
 CELLS_AT_ONCE = 4_000_000
 """Resamples x rows that are held at once: 32 MB an array."""
 
-NARROWEST = 1e-12
+DECIMALS = 12
+"""What differs beyond them differs by the order of the sums only."""
 
 
 def confidence_intervals(rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, dict[str, float | str]]:
@@ -47,9 +48,9 @@ def confidence_intervals(rows: pd.DataFrame, resamples: int, seed: int) -> dict[
     for name in parts[0]:
         low, high = np.nanquantile(np.concatenate([part[name] for part in parts]), [tail, 1 - tail])
         method = "bootstrap"
-        if high - low < NARROWEST:
+        if high - low < 10**-DECIMALS:
             low, high, method = worst[name][0], best[name][0], "clopper_pearson"
-        intervals[name] = {"low": float(low), "high": float(high), "method": method}
+        intervals[name] = {"low": round(float(low), DECIMALS), "high": round(float(high), DECIMALS), "method": method}
     return intervals
 
 
