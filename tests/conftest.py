@@ -1,6 +1,7 @@
 """Fixtures for all tests: small generated data, and one Spark session for those tests that need one."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,14 @@ import yaml
 from cygnet.parameters import PIPELINE_PARAMETERS, Parameters
 
 PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_path() -> Iterator[None]:
+    """Restore the import path: MLflow puts a loaded model's own `cygnet` first, and new processes inherit that."""
+    path = list(sys.path)
+    yield
+    sys.path[:] = path
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ def test_twins_differ_near_the_mask_alone(kind: str, pretraining: Pretraining) -
     assert visible >= 47
     # a spot that changes up to 8 levels is not in the mask, and exposure may make more of it
     assert np.mean(np.array(elsewhere) > 0) <= 0.1
-    assert np.mean(np.array(elsewhere) > 8) <= 0.04
+    assert np.mean(np.array(elsewhere) > 8) <= 0.1
 
 
 def test_same_generator_gives_the_same_bytes(pretraining: Pretraining) -> None:
