@@ -97,9 +97,7 @@ class PackagedCheckpoint:
     def save(self, folder: Path) -> None:
         """Write `model.safetensors` in fp16, `config.json`, `preprocessor_config.json` and `README.md`."""
         import torch
-        from transformers.utils import logging as transformers_logging
 
-        transformers_logging.disable_progress_bar()
         self.detector.save(folder, torch.float16)
         config = json.loads((folder / CONFIG).read_text())
         (folder / CONFIG).write_text(json.dumps(config | self.facts, indent=2) + "\n")

@@ -78,6 +78,7 @@ class Detector(nn.Module):
 
     def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
         """Write the Hugging Face config, all weights in one safetensors file, and the preprocessing."""
+        _quieten()
         self.backbone.save_pretrained(folder, max_shard_size="100GB")
         weights = load_file(folder / WEIGHTS)  # named as Hugging Face names them on disk
         weights |= {name: value for name, value in self.state_dict().items() if name in HEADS}
@@ -99,14 +100,12 @@ class Detector(nn.Module):
             ValueError: It is of another architecture, or its weights do not fit its config.
         """
         from transformers import AutoConfig, AutoModel
-        from transformers.utils import logging as transformers_logging
 
         config = AutoConfig.from_pretrained(checkpoint)
         if config.model_type not in VIT_FAMILY:
             msg = f"it is a '{config.model_type}', allowed are {', '.join(VIT_FAMILY)}"
             raise ValueError(msg)
-        transformers_logging.set_verbosity_error()  # weights of other heads are left out on purpose
-        transformers_logging.disable_progress_bar()
+        _quieten()
         without_pooler = {"add_pooling_layer": False} if config.model_type in {"vit", "deit"} else {}
         try:
             backbone, info = AutoModel.from_pretrained(
@@ -127,6 +126,14 @@ class Detector(nn.Module):
         if heads:
             detector.load_state_dict(heads, strict=False)
         return detector
+
+
+def _quieten() -> None:
+    """Some megabytes are no long work, and weights of other heads are left out on purpose."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
 def _preprocessing(checkpoint: str | Path, config: "PretrainedConfig", size_px: int | None) -> Preprocessing:
