@@ -1,7 +1,7 @@
 """The run's metrics in MLflow, logged in batches.
 
-An evaluation has some two thousand figures, and the dataset of kedro-mlflow sends one request for each: 15 s on a
-local store of a busy machine, against 0.3 s.
+An evaluation has some 1,600 figures, and the dataset of kedro-mlflow sends one request for each: 5.5 s on a local
+store, against 0.2 s.
 """
 
 import time
