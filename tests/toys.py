@@ -12,7 +12,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from cygnet.model.backbone import load_detector
+from cygnet.model.backbone import initial_vit, load_detector
+from cygnet.model.detector import Detector
+from cygnet.model.preprocessing import Preprocessing
 from cygnet.model.scorer import Calibration, Scorer
 from cygnet.parameters import SmallViT, Training
 from cygnet.tables import ABNORMAL, KIND_NORMAL, KIND_REAL, NORMAL, TRAINING_SET
@@ -26,6 +28,15 @@ def toy_training(training: Training, **changes: Any) -> Training:
     return training.model_copy(
         update={"checkpoint": None, "small_vit": SMALL_VIT, "warmup_frac": 0.0, "average": 0.0, **changes}
     )
+
+
+def toy_detector(small_vit: SmallViT) -> Detector:
+    """A detector that was never fitted, with heads that say something."""
+    torch.manual_seed(1)
+    detector = Detector(initial_vit(small_vit), Preprocessing(small_vit.image_size_px)).eval()
+    for head in (detector.classifier, detector.patch_head):
+        torch.nn.init.normal_(head.weight)
+    return detector
 
 
 def toy_scorer(training: Training, temperature: float = 1.7, threshold: float = 0.5) -> Scorer:

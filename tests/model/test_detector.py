@@ -13,6 +13,7 @@ from cygnet.model.backbone import initial_vit
 from cygnet.model.detector import Detector
 from cygnet.model.preprocessing import Preprocessing
 from cygnet.parameters import Pretraining, SmallViT
+from toys import toy_detector
 
 VIT = SmallViT(image_size_px=64, patch_size_px=16, hidden_size=32, layers=2, heads=2)
 HEADS = {"classifier.weight", "classifier.bias", "patch_head.weight", "patch_head.bias"}
@@ -21,11 +22,7 @@ HEADS = {"classifier.weight", "classifier.bias", "patch_head.weight", "patch_hea
 @pytest.fixture
 def detector() -> Detector:
     """Give a detector that was never fitted, with heads that say something."""
-    torch.manual_seed(1)
-    detector = Detector(initial_vit(VIT), Preprocessing(64)).eval()
-    for head in (detector.classifier, detector.patch_head):
-        torch.nn.init.normal_(head.weight)
-    return detector
+    return toy_detector(VIT)
 
 
 def noise(size_px: int, count: int = 3) -> torch.Tensor:

@@ -10,11 +10,10 @@ import yaml
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from cygnet.model import held_out
-from cygnet.model.backbone import initial_vit
 from cygnet.model.detector import Detector
 from cygnet.model.held_out import MEASURED_KINDS, as_shipped, held_out_pairs, measure, swan_pairs
-from cygnet.model.preprocessing import Preprocessing
 from cygnet.parameters import SEEN_KINDS, Pretraining, SmallViT
+from toys import toy_detector
 
 CONF = Path(__file__).parents[2] / "conf"
 VIT = SmallViT(image_size_px=64, patch_size_px=16, hidden_size=32, layers=1, heads=2)
@@ -30,11 +29,7 @@ def settings(parameters: dict[str, Pretraining]) -> Pretraining:
 @pytest.fixture
 def detector() -> Detector:
     """Give a detector that was never fitted, with heads that say something."""
-    torch.manual_seed(1)
-    detector = Detector(initial_vit(VIT), Preprocessing(64)).eval()
-    for head in (detector.classifier, detector.patch_head):
-        torch.nn.init.normal_(head.weight)
-    return detector
+    return toy_detector(VIT)
 
 
 def test_every_kind_is_measured_the_unseen_ones_too(settings: Pretraining) -> None:

@@ -72,5 +72,5 @@ def test_average_moves_by_its_share() -> None:
     for module, value in ((average, 1.0), (current, 3.0)):
         torch.nn.init.constant_(module.weight, value)
         torch.nn.init.constant_(module.bias, value)
-    move_average(average, current, 0.75)
+    move_average(average, current, 0.75, step=1000)
     assert average.weight.item() == average.bias.item() == 1.5

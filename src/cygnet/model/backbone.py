@@ -35,7 +35,7 @@ def load_detector(training: Training) -> Detector:
     try:
         return Detector.load(carried if carried.is_dir() else training.checkpoint, training.image_size_px)
     except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        reason = str(error).strip().splitlines()[0].rstrip(".:")
         msg = (
             f"training.checkpoint '{training.checkpoint}' can't be used: {reason}. Give the hub id or the folder of a "
             "ViT with config.json and model.safetensors, the name of one that Cygnet carries "

@@ -195,7 +195,7 @@ class NearestNeighbour:
         from cygnet.model.optimisation import has_bf16
 
         detector = self.detector
-        patches = (detector.preprocessing.size_px // detector.backbone.config.patch_size) ** 2
+        patches = detector.patches_per_side**2
         resized = detector.preprocessing.resize_batch(images).to(detector.classifier.weight.device)  # (B, S, S, 3)
         features = {}
         with torch.inference_mode(), torch.autocast(resized.device.type, torch.bfloat16, enabled=has_bf16()):

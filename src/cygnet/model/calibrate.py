@@ -34,10 +34,7 @@ def calibrate(rows: pd.DataFrame, threshold: Threshold) -> Calibration:
     Raises:
         UserError: A half lacks a class.
     """
-    drawn = rows[rows["kind"] != KIND_NULL]
-    is_first = in_first_half(drawn["frame_id"])
-    first, second = drawn[is_first], drawn[~is_first]
-    check_halves(first, second)
+    first, second = split_halves(rows)
     temperature = fit_temperature(_logits(first), first["label"].to_numpy())
     scores = scores_of(_logits(second), Calibration(temperature, 0.5))["anomaly_score"].to_numpy()
     labels = second["label"].to_numpy()
@@ -47,12 +44,15 @@ def calibrate(rows: pd.DataFrame, threshold: Threshold) -> Calibration:
     return Calibration(temperature, score, threshold.rule, fpr)
 
 
-def check_halves(first: pd.DataFrame, second: pd.DataFrame) -> None:
-    """Make sure that both halves of `validation` have both classes.
+def split_halves(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Split `validation` without the control kind `null`, as `in_first_half` says.
 
     Raises:
-        UserError: One lacks a class.
+        UserError: A half lacks a class.
     """
+    drawn = rows[rows["kind"] != KIND_NULL]
+    is_first = in_first_half(drawn["frame_id"])
+    first, second = drawn[is_first], drawn[~is_first]
     for place, half in (("first", first), ("second", second)):
         for name, label in LABELS.items():
             if not (half["label"] == label).any():
@@ -63,6 +63,7 @@ def check_halves(first: pd.DataFrame, second: pd.DataFrame) -> None:
                     "ingestion.split.validation_frac."
                 )
                 raise UserError(msg)
+    return first, second
 
 
 def in_first_half(frame_ids: pd.Series) -> np.ndarray:

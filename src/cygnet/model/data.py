@@ -25,7 +25,7 @@ KEYS = ["image_id", "frame_id", "split", "label", "kind", "severity"]
 
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""Some rows: images or tokens, labels, coverage."""
+"""Some rows: images `(B, S, S, 3)` uint8 RGB or tokens, labels `(B,)` int64, coverage `(B, G, G)` float32."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,16 @@ def load_examples(
     return Examples(images, labels, coverage, fingerprint)
 
 
+def mask_coverage(mask: np.ndarray, patches_per_side: int) -> np.ndarray:
+    """Share of each patch that a mask `(H, H)` uint8 covers: `(G, G)` float32, 0-1."""
+    shrunk = cv2.resize(mask, (patches_per_side, patches_per_side), interpolation=cv2.INTER_AREA)
+    return shrunk.astype(np.float32) / 255
+
+
 def _coverage(mask: bytes | None, label: int, patches_per_side: int) -> np.ndarray:
     """Share of each patch that is abnormal, `(G, G)`: none of a normal image, unknown for a labelled abnormal one."""
     if mask:
-        shrunk = cv2.resize(decode_mask(mask), (patches_per_side, patches_per_side), interpolation=cv2.INTER_AREA)
-        return shrunk.astype(np.float32) / 255
+        return mask_coverage(decode_mask(mask), patches_per_side)
     return np.full((patches_per_side, patches_per_side), 0 if label == NORMAL else np.nan, np.float32)
 
 

@@ -51,6 +51,11 @@ class Detector(nn.Module):
         """The transformer's blocks, first to last, whatever the family calls them."""
         return next(module for module in self.backbone.modules() if isinstance(module, nn.ModuleList))
 
+    @property
+    def patches_per_side(self) -> int:
+        """G, for images of the preprocessing's size."""
+        return int(self.preprocessing.size_px // self.backbone.config.patch_size)
+
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Take `(B, S, S, 3)` uint8 RGB; give logits `(B, 2)` and patch logits `(B, G, G)`."""
         return self.finish(self.run_blocks(images, len(self.blocks)), len(self.blocks))
@@ -117,7 +122,7 @@ class Detector(nn.Module):
                 **without_pooler,
             )
         except RuntimeError as error:  # shapes
-            raise ValueError(_first_line(error)) from error
+            raise ValueError(str(error)) from error
         if info["missing_keys"]:
             msg = f"its weights lack {sorted(info['missing_keys'])[0]}"
             raise ValueError(msg)
@@ -162,7 +167,3 @@ def _read_heads(checkpoint: str | Path, config: "PretrainedConfig") -> dict[str,
         if not set(HEADS) <= set(weights.keys()):
             return {}
         return {name: weights.get_tensor(name).float() for name in HEADS}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".:")

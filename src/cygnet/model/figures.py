@@ -94,13 +94,7 @@ def draw_roc(predictions: pd.DataFrame, threshold: float) -> Figure:
     axis.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1, linestyle=":")
     axis.plot(fpr, recall, color=ABNORMAL_COLOUR, linewidth=2, label=f"AUROC {auroc(test):.4f}")
     flagged = test["is_anomalous"]
-    axis.plot(
-        flagged[~is_abnormal].mean(),
-        flagged[is_abnormal].mean(),
-        "o",
-        color=THRESHOLD_COLOUR,
-        label=f"threshold {threshold:.3f}",
-    )
+    _mark_threshold(axis, flagged[~is_abnormal].mean(), flagged[is_abnormal].mean(), threshold)
     axis.set(xlabel="false-positive rate", ylabel="recall", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axis.set_title("ROC on test", loc="left")
     _finish(axis, legend="lower right")
@@ -126,13 +120,7 @@ def draw_precision_recall(predictions: pd.DataFrame, threshold: float) -> Figure
         label=f"average precision {average_precision:.4f}",
     )
     if flagged.any():
-        axis.plot(
-            flagged[is_abnormal].mean(),
-            is_abnormal[flagged].mean(),
-            "o",
-            color=THRESHOLD_COLOUR,
-            label=f"threshold {threshold:.3f}",
-        )
+        _mark_threshold(axis, flagged[is_abnormal].mean(), is_abnormal[flagged].mean(), threshold)
     axis.set(xlabel="recall", ylabel="precision", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axis.set_title("Precision and recall on test", loc="left")
     _finish(axis, legend="lower left")
@@ -259,6 +247,10 @@ def draw_training_curves(history: pd.DataFrame) -> Figure:
 
 def _drawn_test(predictions: pd.DataFrame) -> pd.DataFrame:
     return predictions[(predictions["split"] == "test") & (predictions["kind"] != KIND_NULL)]
+
+
+def _mark_threshold(axis: Axes, x: float, y: float, threshold: float) -> None:
+    axis.plot(x, y, "o", color=THRESHOLD_COLOUR, label=f"threshold {threshold:.3f}")
 
 
 def _finish(axis: Axes, legend: Literal["best", "lower right", "lower left", "upper left"] = "best") -> None:

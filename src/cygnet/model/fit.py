@@ -209,7 +209,7 @@ class _Fit:
                 optimizer.step()
                 optimizer.zero_grad()
                 if accelerator.sync_gradients:
-                    move_average(average, self.detector, min(self.training.average, step / (step + 10)))
+                    move_average(average, self.detector, self.training.average, step)
                     step += 1
             losses.append(float(loss.detach()))
         return sum(losses) / len(losses)

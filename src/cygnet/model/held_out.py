@@ -16,7 +16,7 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from cygnet.model.calibrate import negative_log_likelihood
-from cygnet.model.optimisation import KNOWN_COVERAGE_FRAC
+from cygnet.model.optimisation import is_known
 from cygnet.model.pretrain import as_batch
 from cygnet.parameters import SEEN_KINDS, Pretraining, Twins
 from cygnet.tables import ABNORMAL, NORMAL
@@ -100,7 +100,7 @@ def _score(detector: "Detector", pairs: Sequence[Pair]) -> Iterator[dict[str, An
 def _describe(rows: pd.DataFrame) -> dict[str, Any]:
     logits, labels = np.stack(rows["logits"].to_list()), rows["label"].to_numpy()
     patch_logits, coverage = np.concatenate(rows["patch_logits"].to_list()), np.concatenate(rows["coverage"].to_list())
-    known = (coverage == 0) | (coverage >= KNOWN_COVERAGE_FRAC)
+    known = is_known(coverage)
     is_abnormal = coverage[known] > 0
     return {
         "pairs": len(rows) // 2,

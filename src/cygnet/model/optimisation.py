@@ -1,5 +1,6 @@
 """What pretraining and fine-tuning share: parameter groups, learning rate, patch loss, moving average, precision."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,9 +18,13 @@ KNOWN_COVERAGE_FRAC = 0.1
 
 
 def make_optimizer(
-    detector: "Detector", learning_rate: float, weight_decay: float, layer_decay: float = 1.0
+    detector: "Detector",
+    learning_rate: float,
+    weight_decay: float,
+    layer_decay: float = 1.0,
+    without: Sequence[torch.nn.Parameter] = (),
 ) -> torch.optim.AdamW:
-    """Make AdamW over what is trained: decay of matrices alone, and less to learn the nearer to the input.
+    """Make AdamW over what is trained, `without` some: decay of matrices alone, less to learn nearer to the input.
 
     Biases, norms and embeddings are not decayed. The heads learn at `learning_rate`, each block below at `layer_decay`
     times the rate of the one above (Clark et al., "ELECTRA", 2020). Each group keeps its rate as `highest_lr`.
@@ -28,9 +33,10 @@ def make_optimizer(
     for depth, block in enumerate(detector.blocks, 1):
         depth_of |= {id(parameter): depth for parameter in block.parameters()}
     top = len(detector.blocks) + 1
+    left_out = {id(parameter) for parameter in without}
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in detector.named_parameters():
-        if parameter.requires_grad:
+        if parameter.requires_grad and id(parameter) not in left_out:
             depth = depth_of.get(id(parameter), top)
             is_decayed = parameter.ndim > 1 and "embeddings" not in name
             rate = learning_rate * layer_decay ** (top - depth)
@@ -56,15 +62,21 @@ def patch_loss(patch_logits: torch.Tensor, coverage: torch.Tensor) -> torch.Tens
         patch_logits: `(B, G, G)`, the larger the more abnormal.
         coverage: `(B, G, G)` float32, 0-1, share of the patch that the mask covers; NaN where nobody knows.
     """
-    known = (coverage == 0) | (coverage >= KNOWN_COVERAGE_FRAC)  # false for NaN
+    known = is_known(coverage)
     target = (coverage.nan_to_num() / FULL_COVERAGE_FRAC).clamp(max=1.0)
     losses = binary_cross_entropy_with_logits(patch_logits.float(), target, reduction="none")
     return (losses * known).sum() / known.sum().clamp(min=1)
 
 
+def is_known(coverage: Any) -> Any:
+    """Tell of each patch, by its coverage (array or tensor), whether it is free or covered enough; no for NaN."""
+    return (coverage == 0) | (coverage >= KNOWN_COVERAGE_FRAC)
+
+
 @torch.no_grad()
-def move_average(average: torch.nn.Module, current: torch.nn.Module, keep: float) -> None:
-    """Move every averaged weight by `1 - keep` of the way to the current one."""
+def move_average(average: torch.nn.Module, current: torch.nn.Module, highest: float, step: int) -> None:
+    """Move every averaged weight towards the current one, keeping `highest` of it; less in the first steps."""
+    keep = min(highest, step / (step + 10))
     torch._foreach_lerp_(list(average.parameters()), list(current.parameters()), 1 - keep)
 
 

@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
 from cygnet.model.checkpoints import Checkpoints
+from cygnet.model.data import Batch, mask_coverage
 from cygnet.model.detector import Detector
 from cygnet.model.optimisation import (
     LARGEST_GRADIENT_NORM,
@@ -40,9 +41,6 @@ EASY = 0.7
 """The ease of the images that stay easy."""
 IRRELEVANT = {"workers", "save_every_steps", "held_out_images", "swan_frames"}
 """Settings that change no weight: a run with others of these goes on where the last one stopped."""
-
-Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""Images `(B, S, S, 3)` uint8 RGB, labels `(B,)` int64, coverage `(B, G, G)` float32 0-1."""
 
 
 class TwinBatches(Dataset[Batch]):
@@ -87,7 +85,7 @@ def as_batch(twins: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], patch_s
     images, labels, coverage = [], [], []
     for normal, abnormal, mask in twins:
         side = mask.shape[0] // patch_size_px
-        share = cv2.resize(mask, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+        share = mask_coverage(mask, side)
         images += [cv2.cvtColor(normal, cv2.COLOR_BGR2RGB), cv2.cvtColor(abnormal, cv2.COLOR_BGR2RGB)]
         labels += [NORMAL, ABNORMAL]
         coverage += [np.zeros_like(share), share]
@@ -140,7 +138,7 @@ def pretrain(detector: Detector, pretraining: Pretraining, checkpoints: Checkpoi
         for optimizer in optimizers:
             set_learning_rate(optimizer, step, steps, pretraining.warmup_steps, pretraining.decay_frac * steps)
         losses.append(_fit_step(detector, optimizers, [part.to(device) for part in batch], pretraining))
-        move_average(average, detector, min(pretraining.average, step / (step + 10)))
+        move_average(average, detector, pretraining.average, step)
         if step % pretraining.save_every_steps == 0 or step == steps:
             spent_s = seconds + time.perf_counter() - begun_s
             history.append(
@@ -158,10 +156,7 @@ def pretrain(detector: Detector, pretraining: Pretraining, checkpoints: Checkpoi
                 "average": average.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             }
-            checkpoints.save(
-                key,
-                {"step": step, "seconds": spent_s, "history": history, **states},
-            )
+            checkpoints.save(key, {"step": step, "seconds": spent_s, "history": history, **states})
             _log_progress(history[-1], step - start, steps, time.perf_counter() - begun_s)
     average.eval().backbone.set_attn_implementation("sdpa")
     return Pretrained(average, pd.DataFrame(history), steps * pretraining.batch_size, history[-1]["seconds"])
@@ -175,11 +170,7 @@ def make_optimizers(detector: Detector, pretraining: Pretraining) -> list[torch.
     30,000 images, where AdamW alone had 0.202, and 0.195 after 40,000.
     """
     matrices = [parameter for parameter in detector.blocks.parameters() if parameter.ndim == 2]
-    for parameter in matrices:
-        parameter.requires_grad_(False)
-    adamw = make_optimizer(detector, pretraining.learning_rate, pretraining.weight_decay)
-    for parameter in matrices:
-        parameter.requires_grad_(True)
+    adamw = make_optimizer(detector, pretraining.learning_rate, pretraining.weight_decay, without=matrices)
     muon = torch.optim.Muon(
         matrices,
         lr=pretraining.learning_rate,

@@ -62,8 +62,7 @@ def draw_spots(
     height, width = image.shape[:2]
     for _ in range(int(rng.integers(settings.spots[0], settings.spots[1] + 1))):
         across, along, share = rng.random(3).tolist()
-        smallest, largest = settings.radius_frac
-        radius_px = max((smallest + share * (largest - smallest)) * min(height, width), 1.5)
+        radius_px = max(_between(settings.radius_frac, share) * min(height, width), 1.5)
         change(drawn, donor, rng, severity, (across * width, along * height, radius_px), settings)
     return drawn
 
@@ -76,8 +75,7 @@ def polygon_soft(
     if not region.size:
         return
     inside = _polygon(rng, spot, rows, columns)
-    low, high = settings.soft_shift_levels
-    shift = (low + severity * (high - low)) * (1 if rng.random() < 0.5 else -1)
+    shift = _between(settings.soft_shift_levels, severity) * (1 if rng.random() < 0.5 else -1)
     mean = np.array(cv2.mean(region, inside)[:3])
     if not 0 <= mean.mean() + shift <= 255:
         shift = -shift
@@ -123,8 +121,7 @@ def _paste_rectangle(
     height, width = region.shape[:2]
     top = int(rng.integers(image.shape[0] - height + 1))
     left = int(rng.integers(image.shape[1] - width + 1))
-    low, high = settings.paste_jitter_levels
-    jitter = (low + severity * (high - low)) * rng.choice([-1.0, 1.0]) + rng.uniform(-8, 8, 3)
+    jitter = _between(settings.paste_jitter_levels, severity) * rng.choice([-1.0, 1.0]) + rng.uniform(-8, 8, 3)
     piece = image[top : top + height, left : left + width].astype(np.float32) + jitter.astype(np.float32)
     cv2.copyTo(np.clip(piece, 0, 255).astype(np.uint8), inside, region)
 
@@ -143,8 +140,7 @@ def perlin(
     inside = (shape > 0.25 + 0.5 * (down**2 + sideways**2)).astype(np.float32)  # the blot ends within its spot
     texture = octaves(rng, size, cells=max(3, max(size) // 3), count=2)[..., None]
     first, second = rng.uniform(0, 255, (2, 3)).astype(np.float32)
-    low, high = settings.perlin_opacity
-    opacity = (inside * np.float32(low + severity * (high - low)))[..., None]
+    opacity = (inside * np.float32(_between(settings.perlin_opacity, severity)))[..., None]
     blended = region * (1 - opacity) + (first + texture * (second - first)) * opacity
     region[:] = np.clip(blended, 0, 255).astype(np.uint8)
 
@@ -168,8 +164,7 @@ def blend(
     piece = np.ascontiguousarray(max(pieces, key=np.std))  # a flat one would leave no trace
     centre = (x_px + box_width // 2, y_px + box_height // 2)
     cloned = cv2.seamlessClone(piece, region.copy(), inside, centre, cv2.NORMAL_CLONE)
-    low, high = settings.blend_opacity
-    opacity = low + severity * (high - low)
+    opacity = _between(settings.blend_opacity, severity)
     region[:] = cv2.addWeighted(cloned, opacity, region.copy(), 1 - opacity, 0)
 
 
@@ -180,8 +175,7 @@ def blur(
     rows, columns, region = _cut(image, spot, 1.6)
     if not region.size:
         return
-    low, high = settings.blur_sigma_frac
-    sigma_px = (low + severity * (high - low)) * min(image.shape[:2])
+    sigma_px = _between(settings.blur_sigma_frac, severity) * min(image.shape[:2])
     blurred = cv2.GaussianBlur(image, (0, 0), sigma_px, borderType=BORDER)[rows, columns]
     edge = cv2.GaussianBlur(_polygon(rng, spot, rows, columns), (0, 0), max(0.1 * spot[2], 0.5))[..., None] / 255
     region[:] = np.rint(region + edge * (blurred.astype(np.float32) - region)).astype(np.uint8)
@@ -195,8 +189,7 @@ def shift(
     if not region.size:
         return
     x_px, y_px, radius_px = spot
-    low, high = settings.shift_frac
-    length_px = (low + severity * (high - low)) * min(image.shape[:2])
+    length_px = _between(settings.shift_frac, severity) * min(image.shape[:2])
     angle = rng.uniform(0, 2 * math.pi)
     down, across = np.mgrid[rows, columns].astype(np.float32)
     distance = np.hypot(across - x_px, down - y_px) / (1.5 * radius_px)
@@ -235,6 +228,12 @@ def octaves(rng: np.random.Generator, size: tuple[int, int], cells: int, count: 
 def stretch(field: np.ndarray) -> np.ndarray:
     """Stretch `(H, W)` float32 to 0-1."""
     return cv2.normalize(field, np.empty_like(field), 0, 1, cv2.NORM_MINMAX)
+
+
+def _between(ends: tuple[float, float], share: float) -> float:
+    """Go `share` of the way from the first end to the second."""
+    low, high = ends
+    return low + share * (high - low)
 
 
 def _cut(image: np.ndarray, spot: Spot, reach: float) -> tuple[slice, slice, np.ndarray]:

@@ -12,12 +12,11 @@ import numpy as np
 from cygnet.parameters import PolygonShape, Spots, Twins
 from cygnet.vision.anomalies import FEWEST_CHANGED_PX, changed_mask
 from cygnet.vision.codec import decode_image, encode_jpeg
-from cygnet.vision.kinds import KINDS, draw_spots
+from cygnet.vision.kinds import BORDER, KINDS, draw_spots
 from cygnet.vision.polygons import PEPPER, SALT, fill_patch
 from cygnet.vision.scenes import draw_scene
 
 POLYGON_SHAPE = PolygonShape(vertices=(5, 9), radius_factor=(0.5, 1.5), min_radius_px=1.5)
-BORDER = cv2.BORDER_REFLECT_101
 MOST_DRAWS = 10
 
 
@@ -100,8 +99,7 @@ def _vary(
         centre = np.full(2, (size_px - 1) / 2)
         matrix = np.column_stack([linear, centre - linear @ centre + rng.uniform(-0.05, 0.05, 2) * size_px])
         mask = cv2.warpAffine(mask, matrix, mask.shape, flags=cv2.INTER_NEAREST, borderMode=BORDER)
-        # OpenCV's warps take no more than four channels
-        pair = [cv2.warpAffine(both[..., i : i + 3], matrix, mask.shape, borderMode=BORDER) for i in (0, 3)]
+        pair = [cv2.warpAffine(image, matrix, mask.shape, borderMode=BORDER) for image in _apart(both)]
         both = np.concatenate(pair, axis=2)
     if rng.random() < 0.4:
         gain, gamma = rng.uniform(0.75, 1.25), rng.uniform(0.75, 1.3)
@@ -109,9 +107,8 @@ def _vary(
         both = levels[both]
     if rng.random() < 0.3:
         fewer_px = round(size_px * rng.uniform(0.6, 0.95))
-        small = cv2.resize(both[..., :3], (fewer_px, fewer_px), interpolation=cv2.INTER_AREA)
-        small_abnormal = cv2.resize(both[..., 3:], (fewer_px, fewer_px), interpolation=cv2.INTER_AREA)
-        pair = [cv2.resize(image, mask.shape, interpolation=cv2.INTER_CUBIC) for image in (small, small_abnormal)]
+        small = [cv2.resize(image, (fewer_px, fewer_px), interpolation=cv2.INTER_AREA) for image in _apart(both)]
+        pair = [cv2.resize(image, mask.shape, interpolation=cv2.INTER_CUBIC) for image in small]
         both = np.concatenate(pair, axis=2)
     elif rng.random() < 0.3:
         both = cv2.blur(both, (2, 2)) if rng.random() < 0.5 else cv2.blur(both, (3, 3))
@@ -119,5 +116,10 @@ def _vary(
         noise = np.rint(rng.normal(0, rng.uniform(0.5, 7), both.shape[:2])).astype(np.int16)[..., None]
         both = np.clip(both.astype(np.int16) + noise, 0, 255).astype(np.uint8)
     quality = int(rng.integers(60, 99))
-    encoded = [encode_jpeg(np.ascontiguousarray(both[..., i : i + 3]), quality) for i in (0, 3)]
-    return decode_image(encoded[0]), decode_image(encoded[1]), mask
+    normal, abnormal = (decode_image(encode_jpeg(image, quality)) for image in _apart(both))
+    return normal, abnormal, mask
+
+
+def _apart(both: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Part `(S, S, 6)` into the twins: OpenCV's warps and encoders take no more than four channels."""
+    return np.ascontiguousarray(both[..., :3]), np.ascontiguousarray(both[..., 3:])

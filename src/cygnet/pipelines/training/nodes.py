@@ -70,19 +70,16 @@ def fit_detector(training_set: pad.Dataset, training: Training, checkpoints: Che
         UserError: The checkpoint can't be used, or a split lacks a class.
     """
     from cygnet.model.backbone import load_detector
-    from cygnet.model.calibrate import check_halves, in_first_half
+    from cygnet.model.calibrate import split_halves
     from cygnet.model.data import check_classes, load_examples, read_keys
     from cygnet.model.fit import fit
 
     check_classes(read_keys(training_set, "test"), "test")
-    keys = read_keys(training_set, "validation")
-    is_first = in_first_half(keys["frame_id"])
-    check_halves(keys[is_first], keys[~is_first])
+    split_halves(read_keys(training_set, "validation"))  # else calibration would find out, after the fit
     detector = load_detector(training)
-    side = detector.preprocessing.size_px // detector.backbone.config.patch_size
     with TemporaryDirectory(prefix="cygnet-fit-") as folder:
         train, validation = (
-            load_examples(training_set, split, detector.preprocessing, side, Path(folder))
+            load_examples(training_set, split, detector.preprocessing, detector.patches_per_side, Path(folder))
             for split in ("train", "validation")
         )
         logger.info("Fitting on %d images, stopping by %d.", len(train.labels), len(validation.labels))
