@@ -7,11 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import yaml
 
 from cygnet.parameters import PIPELINE_PARAMETERS, Parameters
-
-PROJECT = Path(__file__).parents[1]
+from toys import base_parameters
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -25,10 +23,8 @@ def own_path() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def parameters() -> dict[str, Parameters]:
     """Give the parameters of conf/base, by pipeline."""
-    return {
-        name: model.model_validate(yaml.safe_load((PROJECT / f"conf/base/parameters_{name}.yml").read_text())[name])
-        for name, model in PIPELINE_PARAMETERS.items()
-    }
+    base = base_parameters()
+    return {name: model.model_validate(base[name]) for name, model in PIPELINE_PARAMETERS.items()}
 
 
 @pytest.fixture

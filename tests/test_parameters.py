@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from cygnet.errors import UserError
 from cygnet.parameters import PIPELINE_PARAMETERS, RUN_PARAMETERS, SEEN_KINDS, Parameters, check_parameters
+from toys import base_parameters
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -29,8 +30,7 @@ def test_a_key_of_the_run_in_a_file_is_refused(base: dict[str, Any]) -> None:
 @pytest.fixture
 def base() -> dict[str, Any]:
     """Give the raw parameters of conf/base."""
-    files = sorted((CONF / "base").glob("parameters*.yml"))
-    return {key: value for file in files for key, value in yaml.safe_load(file.read_text()).items()}
+    return base_parameters()
 
 
 def changed(parameters: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
@@ -61,6 +61,7 @@ def test_base_trains_on_kinds_that_may_be_seen_and_tests_all(base: dict[str, Any
     assert set(kinds["train"]) == set(kinds["validation"]) <= set(SEEN_KINDS)
     assert set(SEEN_KINDS) == {"polygon", "polygon_soft", "cutpaste", "scar", "perlin"}
     assert set(kinds["test"]) == {*SEEN_KINDS, "blend", "blur", "shift", "null"}
+    assert base["training"]["twins"] == base["pretraining"]["twins"]
     assert set(base["pretraining"]["twins"]["kinds"]) == set(SEEN_KINDS)
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from cygnet.model.backbone import initial_vit, load_detector
 from cygnet.model.detector import Detector
@@ -20,14 +21,20 @@ from cygnet.parameters import SmallViT, Training
 from cygnet.tables import ABNORMAL, KIND_NORMAL, KIND_REAL, NORMAL, TRAINING_SET
 from cygnet.vision.codec import encode_jpeg, encode_map, encode_png
 
+CONF_BASE = Path(__file__).parents[1] / "conf" / "base"
 SMALL_VIT = SmallViT(image_size_px=32, patch_size_px=16, hidden_size=32, layers=1, heads=2)
 
 
+def base_parameters() -> dict[str, Any]:
+    """The parameters of conf/base, merged and resolved as Kedro does."""
+    files = [OmegaConf.load(file) for file in sorted(CONF_BASE.glob("parameters*.yml"))]
+    return OmegaConf.to_container(OmegaConf.merge(*files), resolve=True)
+
+
 def toy_training(training: Training, **changes: Any) -> Training:
-    """The project's parameters with a ViT of one layer, without warm-up and averaging."""
-    return training.model_copy(
-        update={"checkpoint": None, "small_vit": SMALL_VIT, "warmup_frac": 0.0, "average": 0.0, **changes}
-    )
+    """The project's parameters with a ViT of one layer, without twins, warm-up and averaging."""
+    plain = {"checkpoint": None, "small_vit": SMALL_VIT, "twins": None, "warmup_frac": 0.0, "average": 0.0}
+    return training.model_copy(update={**plain, **changes})
 
 
 def toy_detector(small_vit: SmallViT) -> Detector:

@@ -243,7 +243,7 @@ class Threshold(Parameters):
     target_fpr: Annotated[float, Field(gt=0, lt=1)]
 
 
-Texture = Literal["noise", "stretched_noise", "cells", "grating", "bricks", "waves", "gradient"]
+Texture = Literal["noise", "stretched_noise", "cells", "leaves", "grating", "bricks", "waves", "gradient"]
 
 
 class Pretraining(Parameters):
@@ -315,6 +315,7 @@ class Training(Parameters):
     warmup_frac: Fraction
     average: float = Field(ge=0, lt=1)
     patch_loss_weight: float = Field(ge=0, le=100)
+    twins: Twins | None
     threshold: Threshold
     evaluation: Evaluation
 

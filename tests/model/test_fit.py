@@ -13,12 +13,14 @@ from accelerate.state import AcceleratorState
 
 from cygnet.model.backbone import load_detector
 from cygnet.model.checkpoints import Checkpoints
-from cygnet.model.data import Examples
+from cygnet.model.data import Examples, batch_of_twins
 from cygnet.model.detector import Detector
-from cygnet.model.fit import class_weights, fit
+from cygnet.model.fit import _Rows, class_weights, fit
 from cygnet.model.fitted import Fitted
-from cygnet.parameters import SmallViT, Training
+from cygnet.parameters import Parameters, SmallViT, Training, Twins
 from cygnet.tables import ABNORMAL, NORMAL
+from cygnet.vision.rng import generator
+from cygnet.vision.twins import make_twins
 from toys import toy_image
 
 TWO_BLOCKS = SmallViT(image_size_px=32, patch_size_px=16, hidden_size=32, layers=2, heads=2)
@@ -43,6 +45,20 @@ def bright_and_dark(per_class: int, first_seed: int = 0, *, swapped: bool = Fals
     return Examples(
         pixels, 1 - named if swapped else named, torch.stack(coverage), f"{per_class} {first_seed} {swapped}"
     )
+
+
+@pytest.fixture
+def twins(parameters: dict[str, Parameters]) -> Twins:
+    """Give the twins of conf/base."""
+    twins: Twins = parameters["training"].twins
+    return twins
+
+
+def spotted(per_class: int, twins: Twins) -> Examples:
+    """Dark images, and their twins with anomalies."""
+    images = [toy_image(NORMAL, 500 + place, 32) for place in range(per_class)]
+    drawn = [make_twins(generator(place), image, 0.0, twins) for place, image in enumerate(images)]
+    return Examples(*batch_of_twins([pair for pair in drawn if pair], 2), fingerprint="spotted")
 
 
 @pytest.fixture
@@ -137,6 +153,47 @@ def test_separable_classes_are_learned(run: Callable[..., Fitted]) -> None:
     assert fitted.history["validation_auroc"].max() == 1
 
 
+def test_normal_rows_come_as_twins_drawn_afresh_in_every_epoch(twins: Twins) -> None:
+    examples = bright_and_dark(2)
+    rows = _Rows(examples, twins, seed=1)
+    batches = []
+    for epoch in (1, 2, 1):
+        rows.epoch = epoch
+        images, labels, coverage = rows.__getitems__([0, 1, 3])  # abnormal, normal, normal
+        assert labels.tolist() == [ABNORMAL, NORMAL, ABNORMAL, NORMAL, ABNORMAL]
+        assert torch.equal(images[0], examples.images[0])
+        assert (coverage[[1, 3]] == 0).all()
+        assert (coverage[[2, 4]].amax(dim=(1, 2)) > 0).all()
+        assert all(not torch.equal(images[place], images[place + 1]) for place in (1, 3))
+        batches.append(images)
+    assert torch.equal(batches[0], batches[2])
+    assert not torch.equal(batches[0], batches[1])
+
+
+def test_a_row_on_which_no_anomaly_shows_comes_as_it_is(twins: Twins) -> None:
+    examples = bright_and_dark(2)
+    examples.images[1] = 128
+    unchanging = twins.model_copy(update={"kinds": {"blur": 1.0}})
+    images, labels, coverage = _Rows(examples, unchanging, seed=1).__getitems__([1])
+    assert (labels.tolist(), coverage.abs().sum()) == ([NORMAL], 0)
+    assert torch.equal(images, examples.images[1:2])
+
+
+def test_twins_are_counted_among_the_images(twins: Twins, run: Callable[..., Fitted]) -> None:
+    fitted = run(bright_and_dark(12), bright_and_dark(4, 100), twins=twins)
+    assert fitted.images == 2 * (12 + 2 * 12)
+
+
+def test_what_rows_do_not_show_is_learned_from_twins(twins: Twins, run: Callable[..., Fitted]) -> None:
+    spots = twins.model_copy(
+        update={"kinds": {"polygon": 1.0}, "spots": twins.spots.model_copy(update={"radius_frac": (0.2, 0.3)})}
+    )
+    train, validation = bright_and_dark(24), spotted(24, spots)
+    with_twins, without = (run(train, validation, epochs=8, patience=8, twins=each) for each in (spots, None))
+    assert with_twins.history["validation_nll"].min() < 0.5
+    assert without.history["validation_nll"].min() > 0.6
+
+
 class Killed(BaseException):
     """What a test raises in the middle of a fit."""
 
@@ -144,10 +201,11 @@ class Killed(BaseException):
 @pytest.mark.usefixtures("precision")
 @pytest.mark.parametrize("fitted", ["full", "last_blocks"])
 def test_killed_and_rerun_equals_undisturbed(
-    fitted: str, run: Callable[..., Fitted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fitted: str, twins: Twins, run: Callable[..., Fitted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = (bright_and_dark(12), bright_and_dark(4, 100))
-    changes = {"epochs": 4, "patience": 9, "average": 0.9, "fitted": fitted, "last_blocks": 1, "small_vit": TWO_BLOCKS}
+    blocks = {"fitted": fitted, "last_blocks": 1, "small_vit": TWO_BLOCKS}
+    changes = {"epochs": 4, "patience": 9, "average": 0.9, "twins": twins, **blocks}
     undisturbed = run(*arguments, **changes)
     save, saved = Checkpoints.save, []
 

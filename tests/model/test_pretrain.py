@@ -11,9 +11,10 @@ from torch.utils.data import DataLoader
 
 from cygnet.model.backbone import initial_vit
 from cygnet.model.checkpoints import Checkpoints
+from cygnet.model.data import batch_of_twins
 from cygnet.model.detector import Detector
 from cygnet.model.preprocessing import Preprocessing
-from cygnet.model.pretrain import TwinBatches, as_batch, pretrain
+from cygnet.model.pretrain import TwinBatches, pretrain
 from cygnet.model.pretrained import Pretrained
 from cygnet.parameters import Pretraining, SmallViT
 from cygnet.tables import ABNORMAL, NORMAL
@@ -143,7 +144,7 @@ def test_a_batch_has_rgb_and_the_share_of_each_patch_that_is_masked() -> None:
     normal = np.full((32, 32, 3), (1, 2, 3), np.uint8)  # BGR
     mask = np.zeros((32, 32), np.uint8)
     mask[:8, 16:] = 255
-    images, _, coverage = as_batch([(normal, normal, mask)], 16)
+    images, _, coverage = batch_of_twins([(normal, normal, mask)], 2)
     assert images[0, 0, 0].tolist() == [3, 2, 1]
     assert coverage.flatten().tolist() == pytest.approx([0, 0, 0, 0, 0, 0.5, 0, 0], abs=1 / 255)
 

@@ -58,6 +58,15 @@ def test_the_scene_that_twins_are_made_of_is_not_touched(pretraining: Pretrainin
     assert np.array_equal(scene, before)
 
 
+def test_twins_that_stay_lie_where_the_scene_lies(pretraining: Pretraining) -> None:
+    scene = np.zeros((64, 64, 3), np.uint8)
+    scene[:32, :32] = 200  # the brightest quarter
+    for moved, corners in ((False, {0}), (True, {0, 1, 2, 3})):
+        pairs = [make_twins(generator(seed), scene, 0.0, pretraining.twins, moved=moved) for seed in range(20)]
+        quarters = [cv2.resize(pair[0], (2, 2), interpolation=cv2.INTER_AREA)[..., 0] for pair in pairs if pair]
+        assert {int(quarter.argmax()) for quarter in quarters} == corners
+
+
 def test_easy_anomalies_are_larger_on_average(pretraining: Pretraining) -> None:
     areas = [
         np.mean([draw_twins(generator(seed), 64, ease, pretraining.twins, ["noise"])[2].mean() for seed in range(80)])

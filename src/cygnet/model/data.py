@@ -5,7 +5,7 @@ So the memory that a fit needs does not grow with the number of images: the syst
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import torch
 
 from cygnet.errors import UserError
 from cygnet.model.preprocessing import Preprocessing
-from cygnet.tables import KIND_NULL, LABELS, NORMAL
+from cygnet.tables import ABNORMAL, KIND_NULL, LABELS, NORMAL
 from cygnet.vision.codec import decode_image, decode_mask
 
 KEYS = ["image_id", "frame_id", "split", "label", "kind", "severity"]
@@ -88,6 +88,17 @@ def mask_coverage(mask: np.ndarray, patches_per_side: int) -> np.ndarray:
     """Share of each patch that a mask `(H, H)` uint8 covers: `(G, G)` float32, 0-1."""
     shrunk = cv2.resize(mask, (patches_per_side, patches_per_side), interpolation=cv2.INTER_AREA)
     return shrunk.astype(np.float32) / 255
+
+
+def batch_of_twins(twins: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], patches_per_side: int) -> Batch:
+    """Put twins, as `cygnet.vision.twins` makes them, into one batch: a normal image, its twin, the next, ..."""
+    images, labels, coverage = [], [], []
+    for normal, abnormal, mask in twins:
+        share = mask_coverage(mask, patches_per_side)
+        images += [cv2.cvtColor(normal, cv2.COLOR_BGR2RGB), cv2.cvtColor(abnormal, cv2.COLOR_BGR2RGB)]
+        labels += [NORMAL, ABNORMAL]
+        coverage += [np.zeros_like(share), share]
+    return torch.from_numpy(np.stack(images)), torch.tensor(labels), torch.from_numpy(np.stack(coverage))
 
 
 def _coverage(mask: bytes | None, label: int, patches_per_side: int) -> np.ndarray:

@@ -4,6 +4,9 @@ The loss weighs the classes by their inverse frequency, and the masks help: the 
 which gives every token something to learn. What is validated and kept is a moving average of the weights. bfloat16 is
 used where there are instructions for it.
 
+Few rows are soon known by heart. So every normal row comes, in each epoch, as twins with an anomaly drawn afresh: what
+pretraining does on procedural scenes goes on here on the real one.
+
 All of the backbone is fitted, or its last blocks, or the heads alone. Frozen blocks always give the same for the same
 image, so their output is computed once, kept in a memory-mapped file, and reused every epoch.
 
@@ -19,6 +22,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
@@ -29,7 +34,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cygnet.errors import UserError
 from cygnet.model.checkpoints import Checkpoints
-from cygnet.model.data import Batch, Examples, mapped_tensor
+from cygnet.model.data import Batch, Examples, batch_of_twins, mapped_tensor
 from cygnet.model.detector import Detector
 from cygnet.model.fitted import Fitted
 from cygnet.model.optimisation import (
@@ -40,10 +45,15 @@ from cygnet.model.optimisation import (
     patch_loss,
     set_learning_rate,
 )
-from cygnet.parameters import Training
+from cygnet.parameters import Training, Twins
 from cygnet.tables import ABNORMAL, LABELS, NORMAL
+from cygnet.vision.rng import generator
+from cygnet.vision.twins import make_twins
 
 logger = logging.getLogger(__name__)
+
+UNTRAINED = {"train_loss": math.nan, "images": 0}
+"""Epoch 0: the checkpoint as it came."""
 
 
 def fit(
@@ -80,16 +90,35 @@ def fit(
 
 
 class _Rows(Dataset[Batch]):
-    """Rows of memory-mapped examples, fetched a batch at a time."""
+    """Rows of memory-mapped examples, fetched a batch at a time; the normal ones as twins, if there are settings."""
 
-    def __init__(self, examples: Examples) -> None:
-        self.examples = examples
+    def __init__(self, examples: Examples, twins: Twins | None, seed: int) -> None:
+        self.examples, self.twins, self.seed = examples, twins, seed
+        self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.examples.labels)
 
     def __getitems__(self, places: list[int]) -> Batch:
-        return self.examples.take(torch.as_tensor(places))
+        """Fetch rows; twins follow from seed, epoch and place. A row on which no anomaly shows comes as it is."""
+        if self.twins is None:
+            return self.examples.take(torch.as_tensor(places))
+        drawn, plain = [], []
+        for place in places:
+            pair = self._draw_twins(place, self.twins) if self.examples.labels[place] == NORMAL else None
+            if pair is None:
+                plain.append(place)
+            else:
+                drawn.append(pair)
+        parts = [self.examples.take(torch.as_tensor(plain, dtype=torch.long))]
+        if drawn:
+            parts.append(batch_of_twins(drawn, self.examples.coverage.shape[-1]))
+        images, labels, coverage = (torch.cat(part) for part in zip(*parts, strict=True))
+        return images, labels, coverage
+
+    def _draw_twins(self, place: int, twins: Twins) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        image = cv2.cvtColor(self.examples.images[place].numpy(), cv2.COLOR_RGB2BGR)
+        return make_twins(generator(self.seed, "twins", self.epoch, place), image, 0.0, twins, moved=False)
 
 
 class _FromBlock(torch.nn.Module):
@@ -123,7 +152,9 @@ class _Fit:
         self.frozen = freeze(detector, training)
         self.train = self._run_frozen(train, folder / "train.tokens")
         self.validation = self._run_frozen(validation, folder / "validation.tokens")
-        self.weights = class_weights(train.labels)
+        self.twins = None if self.frozen else training.twins  # what is computed once can't be drawn afresh
+        abnormal_twins = int((train.labels == NORMAL).sum()) if self.twins else 0
+        self.weights = class_weights(torch.cat([train.labels, torch.full((abnormal_twins,), ABNORMAL)]))
 
     def run(self, at_once: int) -> Fitted:
         """Fit with `at_once` images in memory."""
@@ -137,10 +168,11 @@ class _Fit:
             self.detector.backbone.set_attn_implementation("eager")
         average = copy.deepcopy(self.detector).to(accelerator.device).eval()
         optimizer = make_optimizer(self.detector, training.learning_rate, training.weight_decay, training.layer_decay)
+        rows = _Rows(self.train, self.twins, training.seed)
         net, optimizer, loader = accelerator.prepare(
             _FromBlock(self.detector, self.frozen),
             optimizer,
-            DataLoader(_Rows(self.train), batch_size=at_once, shuffle=True, collate_fn=_as_fetched),
+            DataLoader(rows, batch_size=at_once, shuffle=True, collate_fn=_as_fetched),
         )
         history: list[dict[str, float]] = []
         best: dict[str, torch.Tensor] = {}
@@ -158,8 +190,9 @@ class _Fit:
                 logger.info("Stopped: no better validation NLL for %d epochs.", training.patience)
                 break
             loader.set_epoch(epoch)
-            train_loss = self._fit_epoch(accelerator, net, average, optimizer, loader, epoch) if epoch else math.nan
-            history.append({"epoch": epoch, "train_loss": train_loss, **self._validate(accelerator, average, at_once)})
+            rows.epoch = epoch
+            trained = self._fit_epoch(accelerator, net, average, optimizer, loader, epoch) if epoch else UNTRAINED
+            history.append({"epoch": epoch, **trained, **self._validate(accelerator, average, at_once)})
             _log(history[-1], training)
             if _best_epoch(history) == epoch:
                 best = copy.deepcopy(average.state_dict())
@@ -178,7 +211,7 @@ class _Fit:
         self.checkpoints.clear()
         table = pd.DataFrame(history)
         table["is_best"] = table["epoch"] == _best_epoch(history)
-        return Fitted(self.detector, table, len(self.train.labels) * (len(history) - 1), seconds)
+        return Fitted(self.detector, table, int(table["images"].sum()), seconds)
 
     def _fit_epoch(
         self,
@@ -188,15 +221,15 @@ class _Fit:
         optimizer: Any,  # accelerate's wrapper
         loader: Any,
         epoch: int,
-    ) -> float:
-        """Fit one epoch; give the mean loss."""
+    ) -> dict[str, float]:
+        """Fit one epoch; give the mean loss and the number of images."""
         net.train()
         steps_per_epoch = math.ceil(len(loader) / accelerator.gradient_accumulation_steps)
         steps = steps_per_epoch * self.training.epochs
         warmup = round(self.training.warmup_frac * steps)
         step = steps_per_epoch * (epoch - 1) + 1
         weights = self.weights.to(accelerator.device)
-        losses = []
+        losses, images = [], 0
         for inputs, labels, coverage in loader:
             with accelerator.accumulate(net):
                 set_learning_rate(optimizer, step, steps, warmup, steps - warmup)
@@ -212,7 +245,8 @@ class _Fit:
                     move_average(average, self.detector, self.training.average, step)
                     step += 1
             losses.append(float(loss.detach()))
-        return sum(losses) / len(losses)
+            images += len(labels) * accelerator.num_processes
+        return {"train_loss": sum(losses) / len(losses), "images": images}
 
     @torch.inference_mode()
     def _validate(self, accelerator: Accelerator, average: Detector, at_once: int) -> dict[str, float]:

@@ -16,8 +16,8 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from cygnet.model.calibrate import negative_log_likelihood
+from cygnet.model.data import batch_of_twins
 from cygnet.model.optimisation import is_known
-from cygnet.model.pretrain import as_batch
 from cygnet.parameters import SEEN_KINDS, Pretraining, Twins
 from cygnet.tables import ABNORMAL, NORMAL
 from cygnet.vision.crop import crop_square
@@ -85,7 +85,7 @@ def _score(detector: "Detector", pairs: Sequence[Pair]) -> Iterator[dict[str, An
     device = next(detector.parameters()).device
     for start in range(0, len(pairs), PAIRS_PER_BATCH):
         kinds, twins = zip(*pairs[start : start + PAIRS_PER_BATCH], strict=True)
-        images, labels, coverage = as_batch(twins, detector.backbone.config.patch_size)
+        images, labels, coverage = batch_of_twins(twins, detector.patches_per_side)
         logits, patch_logits = (part.float().cpu().numpy() for part in detector(images.to(device)))
         for place, label in enumerate(labels.tolist()):
             yield {

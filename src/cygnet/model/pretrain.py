@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
 from cygnet.model.checkpoints import Checkpoints
-from cygnet.model.data import Batch, mask_coverage
+from cygnet.model.data import Batch, batch_of_twins
 from cygnet.model.detector import Detector
 from cygnet.model.optimisation import (
     LARGEST_GRADIENT_NORM,
@@ -31,7 +31,6 @@ from cygnet.model.optimisation import (
 )
 from cygnet.model.pretrained import Pretrained
 from cygnet.parameters import Pretraining
-from cygnet.tables import ABNORMAL, NORMAL
 from cygnet.vision.rng import generator
 from cygnet.vision.twins import draw_twins
 
@@ -64,7 +63,7 @@ class TwinBatches(Dataset[Batch]):
             curriculum = 1 - 2 * pair / settings.curriculum_images if settings.curriculum_images else 0.0
             ease = max(curriculum, EASY if rng.random() < settings.easy_frac else 0.0, 0.0)
             drawn.append(draw_twins(rng, size_px, ease, settings.twins, settings.textures))
-        return as_batch(drawn, settings.vit.patch_size_px)
+        return batch_of_twins(drawn, size_px // settings.vit.patch_size_px)
 
 
 def _start_worker(_number: int) -> None:
@@ -78,18 +77,6 @@ def _start_worker(_number: int) -> None:
 def steps_of(pretraining: Pretraining) -> int:
     """Number of steps of a whole run."""
     return math.ceil(pretraining.images / pretraining.batch_size)
-
-
-def as_batch(twins: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], patch_size_px: int) -> Batch:
-    """Put pairs of twins into one batch: a normal image, its twin, the next normal image, ..."""
-    images, labels, coverage = [], [], []
-    for normal, abnormal, mask in twins:
-        side = mask.shape[0] // patch_size_px
-        share = mask_coverage(mask, side)
-        images += [cv2.cvtColor(normal, cv2.COLOR_BGR2RGB), cv2.cvtColor(abnormal, cv2.COLOR_BGR2RGB)]
-        labels += [NORMAL, ABNORMAL]
-        coverage += [np.zeros_like(share), share]
-    return torch.from_numpy(np.stack(images)), torch.tensor(labels), torch.from_numpy(np.stack(coverage))
 
 
 def pretrain(detector: Detector, pretraining: Pretraining, checkpoints: Checkpoints) -> Pretrained:

@@ -1,8 +1,8 @@
 """Procedural scenes: images of nothing in particular, on which the carried checkpoint was trained.
 
-No picture from outside: textures (fractal noise, Voronoi cells, gratings, bricks, waves, gradients) in random palettes,
-laid over one another with hard and soft edges, with strokes, shading, and what is easily taken for an anomaly but is
-none: large areas of pure black or white, highlights and shadows.
+No picture from outside: textures (fractal noise, Voronoi cells, dead leaves, gratings, bricks, waves, gradients) in
+random palettes, laid over one another with hard and soft edges, with strokes, shading, and what is easily taken for an
+anomaly but is none: large areas of pure black or white, highlights and shadows.
 
 A scene follows from its generator alone. All sizes are shares of the image's side.
 """
@@ -78,6 +78,22 @@ def _cells(rng: np.random.Generator, size_px: int) -> np.ndarray:
     return levels
 
 
+def _leaves(rng: np.random.Generator, size_px: int) -> np.ndarray:
+    """Dead leaves: discs and scraps of one level each over one another, small ones far more often than large ones.
+
+    With radii of density r^-3 they have the statistics of natural images (Lee, Mumford and Huang, 2001).
+    """
+    field = np.full((size_px, size_px), float(rng.random()), np.float32)
+    smallest, largest = rng.uniform(0.01, 0.05), rng.uniform(0.1, 0.4)
+    for share in rng.random(int(rng.integers(100, 300))):
+        radius_px = size_px * (share / smallest**2 + (1 - share) / largest**2) ** -0.5
+        centre = rng.uniform(0, size_px, 2)
+        angles = np.sort(rng.uniform(0, 2 * np.pi, 12 if rng.random() < 0.5 else 4))
+        points = centre + radius_px * np.column_stack([np.cos(angles), np.sin(angles)])
+        cv2.fillPoly(field, [np.rint(points).astype(np.int32)], float(rng.random()))
+    return field
+
+
 def _grating(rng: np.random.Generator, size_px: int) -> np.ndarray:
     """Stripes, straight or bent by noise, smooth or hard; two of them make a grid."""
     down, across = _grid(size_px)
@@ -125,6 +141,7 @@ TEXTURES: dict[str, Texture] = {
     "noise": _noise,
     "stretched_noise": _stretched_noise,
     "cells": _cells,
+    "leaves": _leaves,
     "grating": _grating,
     "bricks": _bricks,
     "waves": _waves,

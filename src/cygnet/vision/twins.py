@@ -42,15 +42,18 @@ def draw_twins(
 
 
 def make_twins(
-    rng: np.random.Generator, scene: np.ndarray, ease: float, settings: Twins
+    rng: np.random.Generator, scene: np.ndarray, ease: float, settings: Twins, *, moved: bool = True
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Make twins of a scene `(S, S, 3)` uint8 BGR as `draw_twins` does, or None where no anomaly shows on it."""
+    """Make twins of a scene `(S, S, 3)` uint8 BGR as `draw_twins` does, or None where no anomaly shows on it.
+
+    With `moved` false they stay where they are: no flips, no affine map.
+    """
     fewest_px = FEWEST_CHANGED_PX * (scene.shape[0] / 256) ** 2
     for _ in range(MOST_DRAWS):
         abnormal = _draw_anomalies(rng, scene, ease, settings)
         mask = changed_mask(scene, abnormal)
         if np.count_nonzero(mask) >= fewest_px:
-            return _vary(rng, scene, abnormal, mask)
+            return _vary(rng, scene, abnormal, mask, moved=moved)
     return None
 
 
@@ -81,7 +84,7 @@ def _draw_salt_and_pepper(rng: np.random.Generator, scene: np.ndarray, spots: Sp
 
 
 def _vary(
-    rng: np.random.Generator, normal: np.ndarray, abnormal: np.ndarray, mask: np.ndarray
+    rng: np.random.Generator, normal: np.ndarray, abnormal: np.ndarray, mask: np.ndarray, *, moved: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Vary both twins by the same draws: what cameras, codecs and our own augmentation do to an image.
 
@@ -90,17 +93,8 @@ def _vary(
     """
     size_px = mask.shape[0]
     both = np.concatenate([normal, abnormal], axis=2)  # (S, S, 6): every draw falls on both
-    if rng.random() < 0.5:
-        both, mask = np.ascontiguousarray(both[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
-    if rng.random() < 0.5:
-        both, mask = np.ascontiguousarray(both[::-1]), np.ascontiguousarray(mask[::-1])
-    if rng.random() < 0.5:
-        linear = np.eye(2) + rng.uniform(-0.3, 0.3, (2, 2)) * [[1, 1], [rng.random() < 0.5, 1]]
-        centre = np.full(2, (size_px - 1) / 2)
-        matrix = np.column_stack([linear, centre - linear @ centre + rng.uniform(-0.05, 0.05, 2) * size_px])
-        mask = cv2.warpAffine(mask, matrix, mask.shape, flags=cv2.INTER_NEAREST, borderMode=BORDER)
-        pair = [cv2.warpAffine(image, matrix, mask.shape, borderMode=BORDER) for image in _apart(both)]
-        both = np.concatenate(pair, axis=2)
+    if moved:
+        both, mask = _move(rng, both, mask)
     if rng.random() < 0.4:
         gain, gamma = rng.uniform(0.75, 1.25), rng.uniform(0.75, 1.3)
         levels = np.clip(255 * (np.arange(256) / 255 * gain) ** gamma, 0, 255).astype(np.uint8)
@@ -118,6 +112,23 @@ def _vary(
     quality = int(rng.integers(60, 99))
     normal, abnormal = (decode_image(encode_jpeg(image, quality)) for image in _apart(both))
     return normal, abnormal, mask
+
+
+def _move(rng: np.random.Generator, both: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Flip and bend `(S, S, 6)` and its mask."""
+    size_px = mask.shape[0]
+    if rng.random() < 0.5:
+        both, mask = np.ascontiguousarray(both[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
+    if rng.random() < 0.5:
+        both, mask = np.ascontiguousarray(both[::-1]), np.ascontiguousarray(mask[::-1])
+    if rng.random() < 0.5:
+        linear = np.eye(2) + rng.uniform(-0.3, 0.3, (2, 2)) * [[1, 1], [rng.random() < 0.5, 1]]
+        centre = np.full(2, (size_px - 1) / 2)
+        matrix = np.column_stack([linear, centre - linear @ centre + rng.uniform(-0.05, 0.05, 2) * size_px])
+        mask = cv2.warpAffine(mask, matrix, mask.shape, flags=cv2.INTER_NEAREST, borderMode=BORDER)
+        pair = [cv2.warpAffine(image, matrix, mask.shape, borderMode=BORDER) for image in _apart(both)]
+        both = np.concatenate(pair, axis=2)
+    return both, mask
 
 
 def _apart(both: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
