@@ -35,7 +35,7 @@ def run() -> list[Result]:
     torch.manual_seed(0)
     detector = Detector(initial_vit(BASE), Preprocessing(SIZE_PX))
     train = _examples(IMAGES)
-    training = Training.model_validate(parameters_of("training") | {"batch_size": IMAGES})
+    training = Training.model_validate(parameters_of("training") | {"batch_size": IMAGES, "twins": None})
     full = training.model_copy(update={"fitted": "full", "epochs": 1})
     last = training.model_copy(update={"fitted": "last_blocks", "last_blocks": 2, "epochs": EPOCHS, "patience": EPOCHS})
     return [

@@ -10,8 +10,9 @@ pretraining does on procedural scenes goes on here on the real one.
 All of the backbone is fitted, or its last blocks, or the heads alone. Frozen blocks always give the same for the same
 image, so their output is computed once, kept in a memory-mapped file, and reused every epoch.
 
-Accelerate places model and batches, so that the same code runs on a processor or a GPU. After every epoch the state is
-left in `checkpoints`: a fit that was killed goes on from there and ends with the same metrics.
+Accelerate places model and batches, so that the same code runs on a processor or a GPU; several GPUs of one machine
+share each batch. After every epoch the state is left in `checkpoints`: a fit that was killed goes on from there and ends
+with the same metrics.
 """
 
 import copy
@@ -169,8 +170,11 @@ class _Fit:
         average = copy.deepcopy(self.detector).to(accelerator.device).eval()
         optimizer = make_optimizer(self.detector, training.learning_rate, training.weight_decay, training.layer_decay)
         rows = _Rows(self.train, self.twins, training.seed)
+        module: torch.nn.Module = _FromBlock(self.detector, self.frozen)
+        if torch.cuda.device_count() > 1:  # in one process: the loss is that of the whole batch, as on one GPU
+            module = torch.nn.DataParallel(module)
         net, optimizer, loader = accelerator.prepare(
-            _FromBlock(self.detector, self.frozen),
+            module,
             optimizer,
             DataLoader(rows, batch_size=at_once, shuffle=True, collate_fn=_as_fetched),
         )
