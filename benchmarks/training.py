@@ -28,6 +28,7 @@ SIZE_PX = 224
 BASE = SmallViT(image_size_px=SIZE_PX, patch_size_px=16, hidden_size=768, layers=12, heads=12)
 IMAGES = 16
 EPOCHS = 5
+SETTINGS = {"batch_size": IMAGES, "optimizer": "adamw", "twins": None}
 
 
 def run() -> list[Result]:
@@ -35,7 +36,7 @@ def run() -> list[Result]:
     torch.manual_seed(0)
     detector = Detector(initial_vit(BASE), Preprocessing(SIZE_PX))
     train = _examples(IMAGES)
-    training = Training.model_validate(parameters_of("training") | {"batch_size": IMAGES, "twins": None})
+    training = Training.model_validate(parameters_of("training") | SETTINGS)
     full = training.model_copy(update={"fitted": "full", "epochs": 1})
     last = training.model_copy(update={"fitted": "last_blocks", "last_blocks": 2, "epochs": EPOCHS, "patience": EPOCHS})
     return [

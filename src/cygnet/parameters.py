@@ -309,6 +309,7 @@ class Training(Parameters):
     epochs: int = Field(ge=1, le=1000)
     patience: int = Field(ge=1, le=1000)
     batch_size: int = Field(ge=1, le=4096)
+    optimizer: Literal["adamw", "muon"]
     learning_rate: float = Field(gt=0, le=1)
     layer_decay: float = Field(gt=0, le=1)
     weight_decay: float = Field(ge=0, le=1)

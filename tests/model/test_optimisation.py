@@ -1,41 +1,58 @@
 """What pretraining and fine-tuning share: rates by depth and step, the loss of known patches, the average."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from cygnet.model.backbone import load_detector
-from cygnet.model.optimisation import make_optimizer, move_average, patch_loss, set_learning_rate
+from cygnet.model.optimisation import make_optimizers, move_average, patch_loss, set_learning_rate
 from cygnet.parameters import SmallViT, Training
 
 TWO_BLOCKS = SmallViT(image_size_px=32, patch_size_px=16, hidden_size=32, layers=2, heads=2)
 
 
-def test_each_block_learns_at_its_share_of_the_rate_above(training: Training) -> None:
+def groups(optimizers: list[torch.optim.Optimizer]) -> list[dict[str, Any]]:
+    return [group for optimizer in optimizers for group in optimizer.param_groups]
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_each_block_learns_at_its_share_of_the_rate_above(name: str, training: Training) -> None:
     detector = load_detector(training.model_copy(update={"small_vit": TWO_BLOCKS}))
-    optimizer = make_optimizer(detector, 0.1, 0.05, layer_decay=0.5)
-    rate_of = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
-    assert len(rate_of) == len(list(detector.parameters()))
+    found = groups(make_optimizers(detector, name, 0.1, 0.05, layer_decay=0.5))
+    rate_of = {id(p): group["lr"] for group in found for p in group["params"]}
+    assert len(rate_of) == sum(len(group["params"]) for group in found) == len(list(detector.parameters()))
     assert rate_of[id(detector.classifier.weight)] == 0.1
     assert rate_of[id(detector.backbone.layernorm.weight)] == 0.1
     assert [rate_of[id(block.mlp.fc1.weight)] for block in detector.blocks] == [0.025, 0.05]
     assert rate_of[id(detector.backbone.embeddings.cls_token)] == 0.0125
 
 
-def test_matrices_alone_decay(training: Training) -> None:
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_matrices_alone_decay(name: str, training: Training) -> None:
     detector = load_detector(training)
-    optimizer = make_optimizer(detector, 0.1, 0.05)
-    decay_of = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
-    for name, parameter in detector.named_parameters():
-        assert decay_of[id(parameter)] == (0.05 if parameter.ndim > 1 and "embeddings" not in name else 0.0), name
+    found = groups(make_optimizers(detector, name, 0.1, 0.05))
+    decay_of = {id(p): group["weight_decay"] for group in found for p in group["params"]}
+    for full_name, parameter in detector.named_parameters():
+        is_decayed = parameter.ndim > 1 and "embeddings" not in full_name
+        assert decay_of[id(parameter)] == (0.05 if is_decayed else 0.0), full_name
 
 
-def test_what_is_frozen_is_left_out(training: Training) -> None:
+def test_muon_has_the_matrices_of_the_blocks_alone(training: Training) -> None:
+    detector = load_detector(training)
+    _, muon = make_optimizers(detector, "muon", 0.1, 0.05)
+    expected = {p for p in detector.blocks.parameters() if p.ndim == 2}
+    assert {p for group in muon.param_groups for p in group["params"]} == expected
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_what_is_frozen_is_left_out(name: str, training: Training) -> None:
     detector = load_detector(training)
     detector.backbone.requires_grad_(False)
-    optimizer = make_optimizer(detector, 0.1, 0.05)
     heads = {*detector.classifier.parameters(), *detector.patch_head.parameters()}
-    assert {p for group in optimizer.param_groups for p in group["params"]} == heads
+    found = groups(make_optimizers(detector, name, 0.1, 0.05))
+    assert {p for group in found for p in group["params"]} == heads
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Fine-tuning: AdamW with warm-up and linear decay, early stopping on validation NLL, the best epoch kept.
+"""Fine-tuning: AdamW or Muon with warm-up and linear decay, early stopping on validation NLL, the best epoch kept.
 
 The loss weighs the classes by their inverse frequency, and the masks help: the patches' head has a loss of its own,
 which gives every token something to learn. What is validated and kept is a moving average of the weights. bfloat16 is
@@ -11,8 +11,8 @@ All of the backbone is fitted, or its last blocks, or the heads alone. Frozen bl
 image, so their output is computed once, kept in a memory-mapped file, and reused every epoch.
 
 Accelerate places model and batches, so that the same code runs on a processor or a GPU; several GPUs of one machine
-share each batch. After every epoch the state is left in `checkpoints`: a fit that was killed goes on from there and ends
-with the same metrics.
+share each batch. After every epoch the state is left in `checkpoints`: a fit that was killed goes on from there and
+ends with the same metrics.
 """
 
 import copy
@@ -41,7 +41,7 @@ from cygnet.model.fitted import Fitted
 from cygnet.model.optimisation import (
     LARGEST_GRADIENT_NORM,
     has_bf16,
-    make_optimizer,
+    make_optimizers,
     move_average,
     patch_loss,
     set_learning_rate,
@@ -168,16 +168,15 @@ class _Fit:
         if accelerator.device.type == "cpu":  # there, fused attention is slow backwards: 87 images/s against 123
             self.detector.backbone.set_attn_implementation("eager")
         average = copy.deepcopy(self.detector).to(accelerator.device).eval()
-        optimizer = make_optimizer(self.detector, training.learning_rate, training.weight_decay, training.layer_decay)
+        optimizers = make_optimizers(
+            self.detector, training.optimizer, training.learning_rate, training.weight_decay, training.layer_decay
+        )
         rows = _Rows(self.train, self.twins, training.seed)
         module: torch.nn.Module = _FromBlock(self.detector, self.frozen)
         if torch.cuda.device_count() > 1:  # in one process: the loss is that of the whole batch, as on one GPU
             module = torch.nn.DataParallel(module)
-        net, optimizer, loader = accelerator.prepare(
-            module,
-            optimizer,
-            DataLoader(rows, batch_size=at_once, shuffle=True, collate_fn=_as_fetched),
-        )
+        loader = DataLoader(rows, batch_size=at_once, shuffle=True, collate_fn=_as_fetched)
+        net, loader, *optimizers = accelerator.prepare(module, loader, *optimizers)
         history: list[dict[str, float]] = []
         best: dict[str, torch.Tensor] = {}
         done_s = 0.0
@@ -185,7 +184,8 @@ class _Fit:
         if state is not None:
             self.detector.load_state_dict(state["detector"])
             average.load_state_dict(state["average"])
-            optimizer.load_state_dict(state["optimizer"])
+            for optimizer, optimizer_state in zip(optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(optimizer_state)
             history, best, done_s = state["history"], state["best"], state["seconds"]
             logger.info("Going on after epoch %d.", history[-1]["epoch"])
         start_s = time.perf_counter()
@@ -195,7 +195,7 @@ class _Fit:
                 break
             loader.set_epoch(epoch)
             rows.epoch = epoch
-            trained = self._fit_epoch(accelerator, net, average, optimizer, loader, epoch) if epoch else UNTRAINED
+            trained = self._fit_epoch(accelerator, net, average, optimizers, loader, epoch) if epoch else UNTRAINED
             history.append({"epoch": epoch, **trained, **self._validate(accelerator, average, at_once)})
             _log(history[-1], training)
             if _best_epoch(history) == epoch:
@@ -205,7 +205,7 @@ class _Fit:
                     "detector": self.detector.state_dict(),
                     "average": average.state_dict(),
                     "best": best,
-                    "optimizer": optimizer.state_dict(),
+                    "optimizers": [optimizer.state_dict() for optimizer in optimizers],
                 }
                 seconds = done_s + time.perf_counter() - start_s
                 self.checkpoints.save(self.key, {"history": history, "seconds": seconds, **states})
@@ -222,7 +222,7 @@ class _Fit:
         accelerator: Accelerator,
         net: torch.nn.Module,
         average: Detector,
-        optimizer: Any,  # accelerate's wrapper
+        optimizers: list[Any],  # accelerate's wrappers
         loader: Any,
         epoch: int,
     ) -> dict[str, float]:
@@ -236,15 +236,17 @@ class _Fit:
         losses, images = [], 0
         for inputs, labels, coverage in loader:
             with accelerator.accumulate(net):
-                set_learning_rate(optimizer, step, steps, warmup, steps - warmup)
+                for optimizer in optimizers:
+                    set_learning_rate(optimizer, step, steps, warmup, steps - warmup)
                 logits, patch_logits = net(inputs)  # (B, 2), (B, G, G)
                 loss = cross_entropy(logits.float(), labels, weight=weights)
                 loss = loss + self.training.patch_loss_weight * patch_loss(patch_logits, coverage)
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
                     accelerator.clip_grad_norm_(net.parameters(), LARGEST_GRADIENT_NORM)
-                optimizer.step()
-                optimizer.zero_grad()
+                for optimizer in optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad()
                 if accelerator.sync_gradients:
                     move_average(average, self.detector, self.training.average, step)
                     step += 1

@@ -24,7 +24,7 @@ from cygnet.model.detector import Detector
 from cygnet.model.optimisation import (
     LARGEST_GRADIENT_NORM,
     has_bf16,
-    make_optimizer,
+    make_optimizers,
     move_average,
     patch_loss,
     set_learning_rate,
@@ -98,7 +98,7 @@ def pretrain(detector: Detector, pretraining: Pretraining, checkpoints: Checkpoi
     if device.type == "cpu":  # there, fused attention is slow backwards
         detector.backbone.set_attn_implementation("eager")
     average = copy.deepcopy(detector)
-    optimizers = make_optimizers(detector, pretraining)
+    optimizers = make_optimizers(detector, "muon", pretraining.learning_rate, pretraining.weight_decay)
     key = pretraining.model_dump_json(exclude=IRRELEVANT)
     history: list[dict[str, float]] = []
     start, seconds = 0, 0.0
@@ -147,25 +147,6 @@ def pretrain(detector: Detector, pretraining: Pretraining, checkpoints: Checkpoi
             _log_progress(history[-1], step - start, steps, time.perf_counter() - begun_s)
     average.eval().backbone.set_attn_implementation("sdpa")
     return Pretrained(average, pd.DataFrame(history), steps * pretraining.batch_size, history[-1]["seconds"])
-
-
-def make_optimizers(detector: Detector, pretraining: Pretraining) -> list[torch.optim.Optimizer]:
-    """Make Muon for the matrices of the blocks, and AdamW for everything else.
-
-    Muon (Jordan et al., 2024) makes each update's singular values equal. Scaled as Liu et al., "Muon is Scalable for
-    LLM Training", 2025 propose, it shares its learning rate with AdamW. It learns faster here: patch loss 0.192 after
-    30,000 images, where AdamW alone had 0.202, and 0.195 after 40,000.
-    """
-    matrices = [parameter for parameter in detector.blocks.parameters() if parameter.ndim == 2]
-    adamw = make_optimizer(detector, pretraining.learning_rate, pretraining.weight_decay, without=matrices)
-    muon = torch.optim.Muon(
-        matrices,
-        lr=pretraining.learning_rate,
-        weight_decay=pretraining.weight_decay,
-        adjust_lr_fn="match_rms_adamw",
-    )
-    muon.param_groups[0]["highest_lr"] = pretraining.learning_rate
-    return [adamw, muon]
 
 
 def _fit_step(
