@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export KEDRO_DISABLE_TELEMETRY = 1
 
-.PHONY: help install run test lint bench bench-training viz mlflow checkpoint package clean
+.PHONY: help install run test lint bench bench-training bench-serving viz mlflow checkpoint package clean
 help:  ## list the commands
 	@grep -E '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
 
@@ -41,6 +41,9 @@ bench: install  ## measure the speed ratios that the README states
 
 bench-training: install  ## measure the speed ratios of fitting a ViT-Base, some minutes
 	$(BIN)/python -m benchmarks training
+
+bench-serving: install  ## measure the endpoint against a plain server, some minutes
+	$(BIN)/python -m benchmarks serving
 
 viz: install  ## browse the pipelines in kedro-viz
 	$(BIN)/kedro viz run --include-hooks $(ARGS)

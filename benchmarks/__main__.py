@@ -1,4 +1,4 @@
-"""Measure the speed ratios: `python -m benchmarks [NAME...]`, all but training without a name.
+"""Measure the speed ratios: `python -m benchmarks [NAME...]`, without a name those of the image work.
 
 Prints the machine, then one row per comparison: time of the plain way and of ours, how many times as fast ours is, the
 lowest and highest ratio of single turns, and what was asked for.
@@ -12,11 +12,11 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.measure import SkipBenchmark
+from benchmarks.measure import Result, SkipBenchmark
 
-NAMES = ("sampling", "cropping", "polygons", "augmentation", "training")
-DEFAULT = NAMES[:-1]
-"""Fitting a ViT-Base on a laptop takes minutes: `make bench-training` asks for it by name."""
+DEFAULT = ("sampling", "cropping", "polygons", "augmentation")
+NAMES = (*DEFAULT, "training", "serving")
+"""The last two run a ViT-Base, which takes minutes: `make bench-training` and `make bench-serving` name them."""
 WIDTHS = (48, 18, 18, 8, 12, 6)
 HEADER = ("what", "baseline", "ours", "ratio", "by turns", "asked")
 
@@ -32,11 +32,10 @@ def main(names: list[str]) -> None:
     for name in names or DEFAULT:
         try:
             result = import_module(f"benchmarks.{name}").run()
+            for row in [result] if isinstance(result, Result) else result:
+                _print_row(row.cells())
         except SkipBenchmark as reason:
             _print_row([name, f"skipped: {reason}"])
-            continue
-        for row in result if isinstance(result, list) else [result]:
-            _print_row(row.cells())
 
 
 def _machine() -> str:

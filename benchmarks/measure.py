@@ -48,6 +48,20 @@ class Result:
         return f"{statistics.median(seconds) / self.items * 1000:.3g} ms/{self.item}"
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A row that is no ratio: what a baseline has, what ours has, and what was asked for."""
+
+    what: str
+    baseline: str
+    ours: str
+    asked: str
+
+    def cells(self) -> list[str]:
+        """Give the row of the printed table."""
+        return [self.what, self.baseline, self.ours, "", "", self.asked]
+
+
 def compare(
     what: str,
     baseline: Callable[[], Any],

@@ -1,0 +1,160 @@
+"""Serving: our endpoint against the server that everybody builds first, with the same weights and input size.
+
+Both are MLflow scoring servers on this machine, asked by turns over one connection each. The plain one takes pixels as
+nested lists of floats and runs float32 torch; ours takes an encoded image and runs what `serving.runtime` names. Both
+get as many threads as there are cores. What is timed is a request from its first byte to the whole answer; bodies are
+made before. Weights are random: they cost the same.
+"""
+
+import base64
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cv2
+import mlflow
+import numpy as np
+import torch
+import urllib3
+from cygnet.model.export import make_runtime
+
+from benchmarks.inputs import ROOT, full_hd_frames
+from benchmarks.measure import Figure, Result, compare
+from benchmarks.session import parameters_of
+from cygnet.datasets.endpoint import LocalEndpoint
+from cygnet.datasets.registry import ModelVersion
+from cygnet.model.backbone import initial_vit
+from cygnet.model.detector import Detector
+from cygnet.model.packaging import PackagedDetector, log_detector
+from cygnet.model.preprocessing import Preprocessing
+from cygnet.model.scorer import Calibration, Limits, Scorer
+from cygnet.parameters import RuntimeName, Serving, SmallViT
+from cygnet.vision.codec import encode_jpeg
+
+SIZE_PX = 224
+TINY = SmallViT(image_size_px=SIZE_PX, patch_size_px=16, hidden_size=192, layers=12, heads=3)
+BASE = SmallViT(image_size_px=SIZE_PX, patch_size_px=16, hidden_size=768, layers=12, heads=12)
+CLIENTS = 8
+Ask = Callable[[], bytes]
+
+
+def run() -> Iterator[Result | Figure]:
+    """Measure size, latency by runtime, throughput at 8 clients, and what a request costs beside the network."""
+    image = cv2.resize(full_hd_frames()[0][:, 420:1500], (256, 256), interpolation=cv2.INTER_AREA)
+    plain_body = json.dumps({"inputs": (image[None] / 255).tolist()}).encode()
+    encoded = base64.b64encode(encode_jpeg(image, 95)).decode()
+    request = {"dataframe_split": {"columns": ["image"], "data": [[encoded]]}, "params": {"cropped": True}}
+    body = json.dumps(request).encode()
+    yield Figure("request for one 256 px image", f"{len(plain_body)} B", f"{len(body)} B", "at most 60 kB")
+    with _tracker() as folder:
+        yield from _latencies(
+            "ViT-Tiny, 12 layers", TINY, {"onnx": 4.0}, folder, plain_body, body, image, repetitions=50
+        )
+        asked: dict[RuntimeName, float] = {"onnx": 1.8, "torch_bf16": 3.0, "onnx_int8": 4.0}
+        yield from _latencies("ViT-Base", BASE, asked, folder, plain_body, body, image, repetitions=7)
+
+
+def _latencies(
+    name: str,
+    vit: SmallViT,
+    asked: dict[RuntimeName, float],
+    folder: Path,
+    plain_body: bytes,
+    body: bytes,
+    image: np.ndarray,
+    repetitions: int,
+) -> Iterator[Result | Figure]:
+    torch.manual_seed(0)
+    detector = Detector(initial_vit(vit), Preprocessing(SIZE_PX)).eval()
+    plain = _log_plain(detector, folder / name)
+    for runtime, ratio in asked.items():
+        with ExitStack() as servers:
+            ask_plain, ask = (
+                servers.enter_context(_served(model, sent))
+                for model, sent in ((plain, plain_body), (_log_ours(detector, runtime, image), body))
+            )
+            yield compare(
+                f"{name}: one request, {runtime}", ask_plain, ask,
+                items=1, item="request", asked=ratio, repetitions=repetitions,
+            )  # fmt: skip
+            if vit is TINY:
+                yield compare(
+                    f"{name}: {CLIENTS} clients, {runtime}", partial(_at_once, ask_plain, 40), partial(_at_once, ask, 40),
+                    items=40, item="request", asked=3.0, repetitions=5,
+                )  # fmt: skip
+                yield _overhead(name, make_runtime(detector, runtime).run, ask)
+
+
+def _overhead(name: str, forward: Callable[[np.ndarray], object], ask: Ask) -> Figure:
+    """Medians of requests and of bare forward passes in this process, by turns; the difference is all the rest."""
+    pixels = np.zeros((1, SIZE_PX, SIZE_PX, 3), np.uint8)
+    bare_ms, whole_ms = [], []
+    for turn in range(60):
+        for times, call in ((bare_ms, lambda: forward(pixels)), (whole_ms, ask)):
+            start_s = time.perf_counter()
+            call()
+            if turn >= 10:
+                times.append((time.perf_counter() - start_s) * 1000)
+    bare, whole = statistics.median(bare_ms), statistics.median(whole_ms)
+    rest = f"{whole - bare:.1f} ms beside it"
+    return Figure(f"{name}: what a request costs beside the network", f"{bare:.1f} ms bare", rest, "at most 10 ms")
+
+
+def _at_once(ask: Ask, requests: int) -> None:
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        list(clients.map(lambda _: ask(), range(requests)))
+
+
+@contextmanager
+def _served(model: ModelVersion, body: bytes) -> Iterator[Ask]:
+    """Serve a model; give what sends it the body once."""
+    settings = Serving.model_validate(parameters_of("serving")).client.model_copy(update={"in_flight": CLIENTS})
+    with (
+        LocalEndpoint(start_timeout_s=120).serve(model, settings) as client,
+        urllib3.PoolManager(maxsize=CLIENTS) as pool,
+    ):
+
+        def ask() -> bytes:
+            headers = {"Content-Type": "application/json"}
+            answer = pool.request("POST", f"{client.url}/invocations", body=body, headers=headers, retries=False)
+            assert answer.status == 200, answer.data[:500]
+            return answer.data
+
+        yield ask
+
+
+@contextmanager
+def _tracker() -> Iterator[Path]:
+    """Register in a store of this benchmark's own."""
+    with TemporaryDirectory() as folder:
+        uri = f"sqlite:///{folder}/mlflow.db"
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        number = mlflow.create_experiment("serving", Path(folder, "artifacts").as_uri())
+        with mlflow.start_run(experiment_id=number):
+            yield Path(folder)
+
+
+def _log_ours(detector: Detector, runtime: RuntimeName, image: np.ndarray) -> ModelVersion:
+    limits = Limits(**parameters_of("serving")["limits"])
+    scorer = Scorer(make_runtime(detector, runtime), Calibration(1.0, 0.5), 0.5, limits)
+    return ModelVersion("ours", log_detector(PackagedDetector(scorer, encode_jpeg(image, 95), {}), "ours"))
+
+
+def _log_plain(detector: Detector, folder: Path) -> ModelVersion:
+    folder.mkdir()
+    detector.save(folder)
+    info = mlflow.pyfunc.log_model(
+        name="plain",
+        python_model=str(ROOT / "benchmarks" / "plain_model.py"),
+        artifacts={"detector": str(folder)},
+        pip_requirements=["torch", "transformers"],
+        registered_model_name="plain",
+    )
+    return ModelVersion("plain", str(info.registered_model_version))
