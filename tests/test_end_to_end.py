@@ -183,6 +183,7 @@ def test_mlflow_has_parameters_history_figures_lineage_and_the_promoted_model(
     assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["training_set"]
     champion = client.get_model_version_by_alias("cygnet-test", "champion")
     assert champion.version == client.get_model_version_by_alias("cygnet-test", "challenger").version
+    assert (champion.tags["cygnet_gate_decision"], champion.tags["cygnet_gate_passed"]) == ("promote", "true")
 
 
 def test_the_notebook_shows_the_run(
@@ -222,6 +223,31 @@ def test_a_refused_challenger_is_not_promoted_and_the_report_says_why(
     assert report["passed"] is False
     assert "serving.gate.min_auroc" in report["reasons"][0]
     assert "is not promoted" in result.stderr.splitlines()[-1]
+    version = mlflow.MlflowClient(f"sqlite:///{data}/mlflow.db").get_model_version_by_alias("cygnet-test", "challenger")
+    assert version.tags["cygnet_gate_decision"] == "refuse"
+    assert "serving.gate.min_auroc" in version.tags["cygnet_gate_reasons"]
+
+
+def test_a_rollback_puts_the_champion_before_back_and_a_second_one_finds_none(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    data, _ = finished
+    client = mlflow.MlflowClient(f"sqlite:///{data}/mlflow.db")
+    first = client.get_model_version_by_alias("cygnet-test", "champion").version
+    second = client.copy_model_version(f"models:/cygnet-test/{first}", "cygnet-test").version
+    client.set_registered_model_alias("cygnet-test", "challenger", second)
+    served = kedro_run(data, "--pipelines", "serving", "--params=serving.gate.mode=off")
+    assert served.returncode == 0, served.stderr
+    assert json.loads((data / "08_reporting/serving_report.json").read_text())["gate"]["mode"] == "off"
+    assert client.get_model_version_by_alias("cygnet-test", "champion").version == second
+    rolled_back = kedro_run(data, "--pipelines", "rollback")
+    assert rolled_back.returncode == 0, rolled_back.stderr
+    assert client.get_model_version_by_alias("cygnet-test", "champion").version == first
+    again = kedro_run(data, "--pipelines", "rollback")
+    assert again.returncode == 1
+    assert f"Error: There is no champion of 'cygnet-test' before version {first}" in again.stderr.splitlines()[-1]
+    assert "Running node" not in again.stderr
+    assert client.get_model_version_by_alias("cygnet-test", "champion").version == first
 
 
 @pytest.mark.parametrize(
@@ -236,6 +262,7 @@ def test_a_refused_challenger_is_not_promoted_and_the_report_says_why(
         (["--pipelines", "pretraining", "--params=pretraining.small_size_px=50"], "small_size_px 50 is not a multiple"),
         (["--pipelines", "synthesis"], "There is no table 'images'"),
         (["--pipelines", "serving"], "is the challenger: run"),
+        (["--pipelines", "rollback"], "is the champion: run `kedro run --pipeline=serving` first"),
     ],
 )
 def test_a_mistake_gets_one_sentence_and_no_traceback(arguments: list[str], expected: str, tmp_path: Path) -> None:

@@ -65,8 +65,11 @@ def test_base_trains_on_kinds_that_may_be_seen_and_tests_all(base: dict[str, Any
     assert set(base["pretraining"]["twins"]["kinds"]) == set(SEEN_KINDS)
 
 
-@pytest.mark.parametrize("file", sorted((CONF / "test").glob("parameters*.yml")), ids=lambda file: file.name)
-def test_parameters_of_test_are_valid_over_base(file: Path, base: dict[str, Any]) -> None:
+OVER_BASE = [file for env in ("databricks", "test") for file in sorted((CONF / env).glob("parameters*.yml"))]
+
+
+@pytest.mark.parametrize("file", OVER_BASE, ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_parameters_of_other_environments_are_valid_over_base(file: Path, base: dict[str, Any]) -> None:
     over_base = OmegaConf.merge(base, yaml.safe_load(file.read_text()))
     check(OmegaConf.to_container(over_base))
 
@@ -95,6 +98,15 @@ def test_every_value_carries_a_comment(file: Path) -> None:
     assert [line for line in values if not re.search(r"\s#\s\w", line)] == []
 
 
+def test_a_gate_that_is_off_is_off_also_where_yaml_reads_off_as_false(base: dict[str, Any]) -> None:
+    assert yaml.safe_load("mode: off") == {"mode": False}
+    for off in ("off", False):
+        parameters = changed(base, "serving.gate.mode", off)
+        check(parameters)
+        assert PIPELINE_PARAMETERS["serving"].model_validate(parameters["serving"]).gate.mode == "off"
+    assert "mode is True, a number or a name is needed" in refusal(changed(base, "serving.gate.mode", True))
+
+
 @pytest.mark.parametrize(
     ("name", "nearest"),
     [
@@ -106,6 +118,7 @@ def test_every_value_carries_a_comment(file: Path) -> None:
         ("synthesis.polygon.image.salt_vs_peper", "synthesis.polygon.image.salt_vs_pepper"),
         ("augmentation.reference.horizontal_flips", "augmentation.reference.horizontal_flip"),
         ("serving.gate.min_aurok", "serving.gate.min_auroc"),
+        ("serving.client.timeout", "serving.client.timeout_s"),
         ("synthesis.kinds.test.polygone", "synthesis.kinds.test.polygon"),
         ("synthesis.kinds.train.bler", "synthesis.kinds.train.blur"),
         ("pretraining.twins.kinds.scars", "pretraining.twins.kinds.scar"),
@@ -157,6 +170,9 @@ def test_unknown_key_is_refused_with_the_nearest_known_one(name: str, nearest: s
         ("pretraining.twins.kinds", {"shift": 0.5}, "shift in kinds stay unseen"),
         ("pretraining.twins.kinds", {"null": 0.5}, "null in kinds stay unseen"),
         ("training", None, "'training' is None: input should be"),
+        ("serving.gate.mode", "maybe", "is 'maybe': input should be 'enforce', 'report' or 'off'"),
+        ("serving.client.max_request_bytes", 17_000_000, "should be less than or equal to 16000000"),
+        ("serving.client.in_flight", 0, "'serving.client.in_flight' is 0: input should be greater than or equal to 1"),
         ("serving.batch_size", [8], "'serving.batch_size' is [8]: input should be a valid integer"),
     ],
 )

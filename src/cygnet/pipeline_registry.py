@@ -1,8 +1,8 @@
-"""The pipelines by name; `kedro run` runs all of them but pretraining, in the order of the data."""
+"""The pipelines by name; `kedro run` runs those that the data goes through, in their order."""
 
 from kedro.pipeline import Pipeline
 
-from cygnet.pipelines import augmentation, ingestion, pretraining, serving, synthesis, training
+from cygnet.pipelines import augmentation, ingestion, pretraining, rollback, serving, synthesis, training
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -15,4 +15,5 @@ def register_pipelines() -> dict[str, Pipeline]:
         "serving": serving.create_pipeline(),
     }
     default = sum(pipelines.values(), start=Pipeline([]))
-    return {**pipelines, "pretraining": pretraining.create_pipeline(), "__default__": default}
+    apart = {"pretraining": pretraining.create_pipeline(), "rollback": rollback.create_pipeline()}
+    return {**pipelines, **apart, "__default__": default}

@@ -1,14 +1,24 @@
 """What the registry promises: a version by its alias, and a promotion that stores nothing twice."""
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 from kedro.io import DatasetError
 from mlflow import MlflowClient
 
-from cygnet.datasets.registry import ModelVersion, RegisteredModelDataset
+from cygnet.datasets.registry import (
+    PREVIOUS_CHAMPION,
+    ModelVersion,
+    PreviousVersionDataset,
+    RegisteredModelDataset,
+    VersionTags,
+    VersionTagsDataset,
+)
 from cygnet.errors import UserError
 from cygnet.model.packaging import PackagedDetector
 from cygnet.vision.codec import encode_png
@@ -67,3 +77,60 @@ def test_missing_alias_is_the_users_mistake_unless_optional() -> None:
     optional = RegisteredModelDataset(name="nameless", alias="champion", optional=True)
     assert optional.load() is None
     assert not optional.exists()
+
+
+def test_version_gives_what_was_stored_with_it(detector: PackagedDetector) -> None:
+    dataset = RegisteredModelDataset(name="stored", alias="challenger")
+    dataset.save(detector)
+    assert dataset.load().metadata["note"] == "toy"
+
+
+def test_version_whose_artifacts_are_gone_is_a_sentence(detector: PackagedDetector) -> None:
+    dataset = RegisteredModelDataset(name="gone", alias="champion")
+    dataset.save(detector)
+    version = dataset.load()
+    shutil.rmtree(Path(mlflow.artifacts.download_artifacts(version.uri)))  # a local store gives its own folder
+    with pytest.raises(UserError, match="gone version 1 can't be loaded, its artifacts are missing") as refused:
+        version.predict([b"image"], cropped=True)
+    assert "\n" not in refused.value.message
+
+
+def test_tags_are_set_again_and_cut_to_what_every_registry_takes(detector: PackagedDetector) -> None:
+    dataset = RegisteredModelDataset(name="tagged", alias="challenger")
+    dataset.save(detector)
+    tags = VersionTagsDataset()
+    tags.save(VersionTags(dataset.load(), {"short": "x" * 1000, "long": "y" * 1001, "empty": "was not"}))
+    tags.save(VersionTags(dataset.load(), {"empty": ""}))
+    found = MlflowClient().get_model_version("tagged", "1").tags
+    assert found["short"] == "x" * 1000
+    assert found["long"] == "y" * 997 + "..."
+    assert found["empty"] == ""
+
+
+def previous(name: str) -> PreviousVersionDataset:
+    return PreviousVersionDataset(name=name, alias="champion")
+
+
+def test_rollbacks_go_back_champion_by_champion_until_none_is_left(detector: PackagedDetector) -> None:
+    champion = RegisteredModelDataset(name="chained", alias="champion")
+    for version, before in (("1", None), ("2", "1"), ("3", "2")):
+        champion.save(detector)
+        tags = {} if before is None else {PREVIOUS_CHAMPION: before}
+        VersionTagsDataset().save(VersionTags(ModelVersion("chained", version), tags))
+    for expected in ("2", "1"):
+        champion.save(previous("chained").load())
+        assert champion.load().version == expected
+    with pytest.raises(UserError, match="no champion of 'chained' before version 1"):
+        previous("chained").check()
+
+
+def test_rollback_without_a_champion_or_to_a_deleted_one_is_the_users_mistake(detector: PackagedDetector) -> None:
+    with pytest.raises(UserError, match="'uncrowned' is the champion: run `kedro run --pipeline=serving`"):
+        previous("uncrowned").check()
+    champion = RegisteredModelDataset(name="bereft", alias="champion")
+    champion.save(detector)
+    champion.save(detector)
+    VersionTagsDataset().save(VersionTags(champion.load(), {PREVIOUS_CHAMPION: "1"}))
+    MlflowClient().delete_model_version("bereft", "1")
+    with pytest.raises(UserError, match="Version 1 of 'bereft', the champion before version 2, was deleted"):
+        previous("bereft").check()

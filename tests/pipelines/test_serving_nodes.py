@@ -12,13 +12,15 @@ import pyarrow as pa
 import pyarrow.dataset as pad
 import pytest
 
-from cygnet.datasets.endpoint import EndpointError
-from cygnet.datasets.registry import ModelVersion
+from cygnet.datasets.endpoint_client import EndpointError
+from cygnet.datasets.registry import Decision, ModelVersion
 from cygnet.errors import UserError
-from cygnet.parameters import Gate, Serving
+from cygnet.parameters import Client, Gate, Serving
+from cygnet.pipelines.rollback.nodes import roll_back
 from cygnet.pipelines.serving.nodes import (
     Answers,
     ask_endpoint,
+    decide,
     promote,
     refusal_reasons,
     rescore_incumbent,
@@ -27,17 +29,33 @@ from cygnet.pipelines.serving.nodes import (
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL, PREDICTIONS, TRAINING_SET
 from toys import toy_predictions, toy_row, toy_rows
 
-CHALLENGER, INCUMBENT = ModelVersion("cygnet", "7"), ModelVersion("cygnet", "3")
-GATE = Gate(min_auroc=0.7, max_auroc_loss=0.02, max_abs_score_difference=1e-3)
-SERVING = Serving(batch_size=3, gate=GATE)
-PASSING = {"auroc": 0.9, "max_abs_score_difference": 1e-6, "champion": None}
+INCUMBENT = ModelVersion("cygnet", "3")
+GATE = Gate(
+    mode="enforce",
+    min_auroc=0.7,
+    max_normal_p99=0.6,
+    max_false_alarm_frac=0.25,
+    max_auroc_loss=0.02,
+    max_abs_score_difference=1e-3,
+)
+CLIENT = Client(timeout_s=5, retries=0, backoff_s=0, max_request_bytes=1_000_000, in_flight=1)
+SERVING = Serving(batch_size=3, client=CLIENT, gate=GATE)
+PASSING = {
+    "auroc": 0.9,
+    "normal": {"p99": 0.5},
+    "false_alarm_frac": 0.1,
+    "max_abs_score_difference": 1e-6,
+    "champion": None,
+    "parity": None,
+}
 KEYS = {
     *("model", "requests", "request_bytes", "latency_ms", "normal", "abnormal"),
-    *("max_abs_score_difference", "passed", "reasons"),
+    *("max_abs_score_difference", "passed", "reasons", "gate", "decision"),
 }
 CONTROL = toy_row("test/null", ABNORMAL, "test", kind=KIND_NULL)
 TABLE = pa.concat_tables([toy_rows(per_class=5), pa.Table.from_pylist([CONTROL], schema=TRAINING_SET)])
 TRAINING_ROWS = pad.dataset(TABLE)
+NULL = {"logit_abnormal": None, "logit_normal": None, "anomaly_score": None, "is_anomalous": None}
 ROWS = toy_predictions([0.1, 0.2, 0.3, 0.4], [0.35, 0.6, 0.7, 0.8])  # AUROC 15/16
 
 
@@ -47,33 +65,51 @@ def logits_of(images: list[bytes]) -> pd.DataFrame:
     return pd.DataFrame({"logit_abnormal": logit, "logit_normal": -logit, "anomaly_score": 9.0, "is_anomalous": True})
 
 
+class FakeChallenger(ModelVersion):
+    """Was stored with `stored`."""
+
+    stored: dict[str, Any] = {}  # noqa: RUF012
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What it was stored with."""
+        return self.stored
+
+
+CHALLENGER = FakeChallenger("cygnet", "7")
+
+
 @dataclasses.dataclass
 class FakeEndpoint:
-    """Answers by `logits_of` as many requests as it lives, and keeps what it was asked."""
+    """Answers by `logits_of` as many calls as it lives, and keeps what it was asked."""
 
     life: int = 1000
     request_bytes: list[int] = dataclasses.field(default_factory=list)
     latency_ms: list[float] = dataclasses.field(default_factory=list)
+    retries: list[int] = dataclasses.field(default_factory=list)
     served: list[ModelVersion] = dataclasses.field(default_factory=list)
     asked: list[bytes] = dataclasses.field(default_factory=list)
 
     @contextmanager
-    def serve(self, model: ModelVersion) -> Iterator["FakeEndpoint"]:
+    def serve(self, model: ModelVersion, settings: Client) -> Iterator["FakeEndpoint"]:
         """Serve, unless it has no life."""
+        assert settings == CLIENT
         self.served.append(model)
         if self.life == 0:
             msg = "did not start"
             raise EndpointError(msg)
         yield self
 
-    def score(self, images: list[bytes], *, cropped: bool) -> pd.DataFrame:
-        """Answer one request."""
+    def score(self, images: list[bytes], *, cropped: bool, batch_size: int) -> pd.DataFrame:
+        """Answer one call."""
         assert cropped
+        assert batch_size == SERVING.batch_size
         if len(self.request_bytes) == self.life:
             msg = "answered 500"
             raise EndpointError(msg)
         self.request_bytes.append(sum(map(len, images)))
         self.latency_ms.append(1.0)
+        self.retries.append(1)
         self.asked += images
         return logits_of(images)
 
@@ -92,21 +128,26 @@ def offline(rows: pd.DataFrame) -> pad.Dataset:
 
 
 def answered(rows: pd.DataFrame, failure: str | None = None) -> Answers:
-    return Answers(rows.drop(columns=["split", "is_anomalous"]), [100, 300], [1.0, 2.0, 4.0], failure)
+    return Answers(rows.drop(columns="split"), [100, 300], [1.0, 2.0, 4.0], [0, 3], failure)
 
 
 def report_of(
-    scores: pd.DataFrame, predictions: pd.DataFrame = ROWS, incumbent_scores: pd.DataFrame | None = None
+    scores: pd.DataFrame,
+    predictions: pd.DataFrame = ROWS,
+    incumbent_scores: pd.DataFrame | None = None,
+    challenger: ModelVersion = CHALLENGER,
+    **gate: Any,
 ) -> dict[str, Any]:
     incumbent = None if incumbent_scores is None else INCUMBENT
     others = pd.DataFrame() if incumbent_scores is None else incumbent_scores
-    report = write_serving_report(CHALLENGER, answered(scores), offline(predictions), incumbent, others, SERVING)
+    serving = SERVING.model_copy(update={"gate": GATE.model_copy(update=gate)})
+    report = write_serving_report(challenger, answered(scores), offline(predictions), incumbent, others, serving)
     assert set(report) >= KEYS
-    assert report["passed"] == (not report["reasons"])
     return report
 
 
-def test_every_test_image_is_asked_once_in_small_requests() -> None:
+def test_every_test_image_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cygnet.pipelines.serving.nodes.ROUNDS_AT_ONCE", 1)
     endpoint = FakeEndpoint()
     answers = ask_endpoint(endpoint, CHALLENGER, TRAINING_ROWS, SERVING)
     test = {row["image_id"]: row for row in TABLE.to_pylist() if row["split"] == "test"}
@@ -114,6 +155,7 @@ def test_every_test_image_is_asked_once_in_small_requests() -> None:
     assert len(endpoint.request_bytes) == 4  # 11 images, 3 at a time
     assert sorted(endpoint.asked) == sorted(row["image"] for row in test.values())
     assert (answers.request_bytes, answers.latency_ms) == (endpoint.request_bytes, endpoint.latency_ms)
+    assert answers.retries == [1] * 4
     assert answers.failure is None
     assert sorted(answers.scores["image_id"]) == sorted(test)
     for row in answers.scores.to_dict("records"):
@@ -124,7 +166,10 @@ def test_every_test_image_is_asked_once_in_small_requests() -> None:
 
 
 @pytest.mark.parametrize(("life", "answered_rows", "failure"), [(0, 0, "did not start"), (2, 6, "answered 500")])
-def test_failure_of_the_endpoint_is_an_answer(life: int, answered_rows: int, failure: str) -> None:
+def test_failure_of_the_endpoint_is_an_answer(
+    life: int, answered_rows: int, failure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cygnet.pipelines.serving.nodes.ROUNDS_AT_ONCE", 1)
     answers = ask_endpoint(FakeEndpoint(life), CHALLENGER, TRAINING_ROWS, SERVING)
     assert answers.failure == failure
     assert len(answers.scores) == answered_rows
@@ -132,10 +177,13 @@ def test_failure_of_the_endpoint_is_an_answer(life: int, answered_rows: int, fai
 
 
 def test_incumbent_is_scored_on_the_same_test_images() -> None:
-    scores = rescore_incumbent(FakeIncumbent("cygnet", "3"), TRAINING_ROWS)
+    incumbent = FakeIncumbent("cygnet", "3")
+    scores = rescore_incumbent(incumbent, TRAINING_ROWS, SERVING)
     expected = {row["image_id"]: len(row["image"]) / 1e6 for row in TABLE.to_pylist() if row["split"] == "test"}
     assert dict(zip(scores["image_id"], scores["anomaly_score"], strict=True)) == expected
-    assert rescore_incumbent(None, TRAINING_ROWS).empty
+    assert rescore_incumbent(None, TRAINING_ROWS, SERVING).empty
+    off = SERVING.model_copy(update={"gate": GATE.model_copy(update={"mode": "off"})})
+    assert rescore_incumbent(incumbent, TRAINING_ROWS, off).empty
 
 
 def test_report_of_a_good_challenger_passes() -> None:
@@ -143,12 +191,14 @@ def test_report_of_a_good_challenger_passes() -> None:
     report = report_of(served)
     assert report["passed"]
     assert report["model"] == {"name": "cygnet", "version": "7"}
-    assert report["requests"] == 2
+    assert (report["requests"], report["retries"]) == (2, 3)
     assert report["request_bytes"] == {"mean": 200.0, "max": 300}
     assert report["latency_ms"] == {"p50": 2.0, "p95": pytest.approx(3.8)}
     assert report["max_abs_score_difference"] == pytest.approx(5e-4, abs=1e-7)
     assert report["auroc"] == pytest.approx(15 / 16)
     assert report["champion"] is None
+    assert (report["false_alarm_frac"], report["decision"]) == (0, "promote")
+    assert report["gate"] == GATE.model_dump()
     for name, label in (("normal", NORMAL), ("abnormal", ABNORMAL)):
         scores = served.loc[served["label"] == label, "anomaly_score"]
         assert (report[name]["mean"], report[name]["max"]) == pytest.approx((scores.mean(), scores.max()))
@@ -167,7 +217,7 @@ def test_report_of_a_failed_endpoint_has_every_key(scores: pd.DataFrame) -> None
 
 
 def test_report_of_an_endpoint_that_never_answered_has_every_key() -> None:
-    answers = Answers(pd.DataFrame(), [], [], "did not start")
+    answers = Answers(pd.DataFrame(), [], [], [], "did not start")
     report = write_serving_report(CHALLENGER, answers, offline(ROWS), INCUMBENT, ROWS, SERVING)
     assert set(report) >= KEYS
     assert (report["requests"], report["request_bytes"], report["latency_ms"]) == (0, None, None)
@@ -184,9 +234,57 @@ def test_row_that_is_missing_on_either_side_fails(served: pd.DataFrame, predicti
     assert "not of the same images" in report["reasons"][0]
 
 
-def test_score_that_is_no_number_fails_in_the_report() -> None:
+def test_images_without_a_score_fail_with_what_the_model_says() -> None:
     nowhere = ROWS.assign(anomaly_score=ROWS["anomaly_score"].where(ROWS.index != 2))
-    assert not report_of(nowhere)["passed"]
+    assert report_of(nowhere)["reasons"] == ["the endpoint answered 1 of 8 images without a score"]
+    said = nowhere.assign(error=["can't be decoded" if place == 2 else None for place in range(8)])
+    assert report_of(said)["reasons"] == [
+        "the endpoint answered 1 of 8 images without a score, about image-2: can't be decoded"
+    ]
+
+
+@pytest.mark.parametrize("mode", ["enforce", "report", "off"])
+@pytest.mark.parametrize(
+    "scores", [ROWS.iloc[:0], ROWS.assign(**NULL)], ids=["no answer", "an answer without a single score"]
+)
+def test_an_endpoint_that_does_not_answer_is_refused_in_every_mode(mode: str, scores: pd.DataFrame) -> None:
+    serving = SERVING.model_copy(update={"gate": GATE.model_copy(update={"mode": mode})})
+    failure = None if len(scores) else "it fell over"
+    report = write_serving_report(CHALLENGER, answered(scores, failure), offline(ROWS), None, pd.DataFrame(), serving)
+    assert (report["passed"], report["decision"]) == (False, "refuse")
+    assert len(report["reasons"]) == 1
+
+
+def test_missed_limits_refuse_are_only_written_down_or_not_looked_at() -> None:
+    told = [report_of(ROWS, min_auroc=0.99, mode=mode) for mode in ("enforce", "report")]
+    told.append(report_of(ROWS, incumbent_scores=pd.DataFrame(), min_auroc=0.99, mode="off"))
+    assert [(r["passed"], r["decision"], len(r["reasons"])) for r in told] == [
+        (False, "refuse", 1),
+        (False, "promote", 1),
+        (None, "promote", 0),
+    ]
+    assert [r["gate"]["mode"] for r in told] == ["enforce", "report", "off"]
+    assert len({r["auroc"] for r in told}) == 1
+
+
+def test_false_alarms_are_counted_as_the_model_calls_them_and_on_normal_images_alone() -> None:
+    called = ROWS.assign(is_anomalous=[True, False, True, False, True, True, True, True])
+    report = report_of(called)
+    assert report["false_alarm_frac"] == 0.5
+    assert "serving.gate.max_false_alarm_frac" in report["reasons"][0]
+
+
+def test_the_models_own_check_of_parity_is_a_reason() -> None:
+    class Unequal(FakeChallenger):
+        stored = {"parity": {"passed": False, "reasons": ["ONNX differs by 0.2"]}}  # noqa: RUF012
+
+    class Equal(FakeChallenger):
+        stored = {"parity": {"passed": True, "reasons": []}}  # noqa: RUF012
+
+    report = report_of(ROWS, challenger=Unequal("cygnet", "7"))
+    assert report["reasons"] == ["the model failed its own check of parity: ONNX differs by 0.2"]
+    assert report["decision"] == "refuse"
+    assert report_of(ROWS, challenger=Equal("cygnet", "7"))["passed"]
 
 
 def test_rows_of_validation_are_not_compared() -> None:
@@ -221,6 +319,10 @@ def test_champion_that_does_better_on_the_same_images_stays() -> None:
         ({"max_abs_score_difference": 1.1e-3}, ["serving.gate.max_abs_score_difference"]),
         ({"auroc": 0.699}, ["serving.gate.min_auroc"]),
         ({"auroc": float("nan")}, ["serving.gate.min_auroc"]),
+        ({"normal": {"p99": 0.6}, "false_alarm_frac": 0.25}, []),
+        ({"normal": {"p99": 0.61}}, ["serving.gate.max_normal_p99"]),
+        ({"normal": {"p99": float("nan")}}, ["serving.gate.max_normal_p99"]),
+        ({"false_alarm_frac": 0.26}, ["serving.gate.max_false_alarm_frac"]),
         ({"champion": {"version": "3", "auroc": 0.915}}, []),
         ({"champion": {"version": "3", "auroc": 0.925}}, ["serving.gate.max_auroc_loss"]),
         ({"champion": {"version": "3", "auroc": 0.5}}, []),
@@ -236,26 +338,66 @@ def test_each_missed_limit_is_a_reason(figures: dict[str, Any], named: list[str]
 
 
 MODEL = {"name": CHALLENGER.name, "version": CHALLENGER.version}
+PASSED = {"model": MODEL, "passed": True, "reasons": [], "decision": "promote", "gate": {"mode": "enforce"}}
+REFUSED = {**PASSED, "passed": False, "reasons": ["too slow", "too dull"], "decision": "refuse"}
 
 
-def test_challenger_that_passed_is_promoted() -> None:
-    assert promote(CHALLENGER, {"model": MODEL, "passed": True, "reasons": []}) is CHALLENGER
+def test_challenger_that_passed_is_promoted_and_names_the_champion_before_it() -> None:
+    noted, routed, decision = decide(CHALLENGER, INCUMBENT, PASSED)
+    assert promote(decision) == CHALLENGER
+    assert routed == decision == Decision(CHALLENGER, is_promoted=True)
+    assert noted.version == CHALLENGER
+    assert noted.tags == {
+        "cygnet_gate_mode": "enforce",
+        "cygnet_gate_passed": "true",
+        "cygnet_gate_decision": "promote",
+        "cygnet_gate_reasons": "",
+        "cygnet_previous_champion": "3",
+    }
+
+
+@pytest.mark.parametrize("incumbent", [None, CHALLENGER])
+def test_a_first_or_repeated_champion_names_none_before_it(incumbent: ModelVersion | None) -> None:
+    assert "cygnet_previous_champion" not in decide(CHALLENGER, incumbent, PASSED)[0].tags
 
 
 def test_challenger_that_failed_is_refused_with_the_reasons() -> None:
+    noted, routed, decision = decide(CHALLENGER, INCUMBENT, REFUSED)
+    assert not routed.is_promoted
+    assert noted.tags["cygnet_gate_reasons"] == "too slow; too dull"
+    assert noted.tags["cygnet_gate_passed"] == "false"
+    assert "cygnet_previous_champion" not in noted.tags
     with pytest.raises(UserError, match="cygnet version 7 is not promoted: too slow; too dull"):
-        promote(CHALLENGER, {"model": MODEL, "passed": False, "reasons": ["too slow", "too dull"]})
+        promote(decision)
+
+
+def test_challenger_with_missed_limits_that_are_only_written_down_is_promoted() -> None:
+    noted, _, decision = decide(CHALLENGER, None, {**REFUSED, "decision": "promote", "gate": {"mode": "report"}})
+    assert promote(decision) == CHALLENGER
+    assert noted.tags["cygnet_gate_passed"] == "false"
+    assert noted.tags["cygnet_gate_reasons"] == "too slow; too dull"
+
+
+def test_that_nothing_was_compared_is_noted() -> None:
+    noted = decide(CHALLENGER, None, {**PASSED, "passed": None, "gate": {"mode": "off"}})[0]
+    assert (noted.tags["cygnet_gate_mode"], noted.tags["cygnet_gate_passed"]) == ("off", "null")
 
 
 @pytest.mark.parametrize("make", [lambda: FakeEndpoint(0), lambda: FakeEndpoint(1)])
-def test_failed_endpoint_ends_in_a_refusal_and_not_in_a_traceback(make: Callable[[], FakeEndpoint]) -> None:
+def test_failed_endpoint_ends_in_a_refusal_and_not_in_a_traceback(
+    make: Callable[[], FakeEndpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cygnet.pipelines.serving.nodes.ROUNDS_AT_ONCE", 1)
     answers = ask_endpoint(make(), CHALLENGER, TRAINING_ROWS, SERVING)
     report = write_serving_report(CHALLENGER, answers, offline(ROWS), None, pd.DataFrame(), SERVING)
     with pytest.raises(UserError, match="is not promoted: "):
-        promote(CHALLENGER, report)
+        promote(decide(CHALLENGER, None, report)[2])
 
 
 def test_a_version_that_the_report_is_not_about_is_not_promoted() -> None:
-    report = {"model": {"name": "m", "version": "3"}, "passed": True, "reasons": []}
-    with pytest.raises(UserError, match="the report is about version 3"):
-        promote(ModelVersion("m", "4"), report)
+    with pytest.raises(UserError, match="the report is about version 7"):
+        decide(ModelVersion("cygnet", "8"), None, PASSED)
+
+
+def test_rollback_gives_traffic_and_alias_to_the_champion_before() -> None:
+    assert roll_back(INCUMBENT) == (Decision(INCUMBENT, is_promoted=True), INCUMBENT)

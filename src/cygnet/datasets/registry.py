@@ -2,9 +2,13 @@
 
 Saving a fitted detector logs it to MLflow, registers a version and sets the alias; saving a version that is registered
 already only moves the alias: that is a promotion. Loading gives name, version and URI, in any process.
+
+What a version went through stands in its tags. A champion names the one before it there, so that rollbacks can go back
+champion by champion.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import mlflow
@@ -15,6 +19,15 @@ from mlflow.exceptions import MlflowException
 
 from cygnet.errors import UserError
 from cygnet.model.packaging import PackagedDetector, log_detector
+
+MADE_BY = {"challenger": "training", "champion": "serving"}
+"""The pipeline that lets an alias name a version."""
+
+PREVIOUS_CHAMPION = "cygnet_previous_champion"
+"""Tag of a champion: the version that was the champion before it."""
+
+LONGEST_TAG = 1000
+"""Characters of a tag's value in Unity Catalog; its keys have none of `. , - = / :`."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +42,46 @@ class ModelVersion:
         """Address by version: an alias can move while the model is being served."""
         return f"models:/{self.name}/{self.version}"
 
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What was stored with the model when it was logged; empty, if nothing was."""
+        return mlflow.models.get_model_info(self.uri).metadata or {}
+
     def predict(self, images: list[bytes], *, cropped: bool) -> pd.DataFrame:
-        """Score encoded images in this process, with the model as it is stored."""
-        model = mlflow.pyfunc.load_model(self.uri)
-        return model.predict(pd.DataFrame({"image": images}), params={"cropped": cropped})
+        """Score encoded images in this process, with the model as it is stored.
+
+        Raises:
+            UserError: The stored model can't be loaded.
+        """
+        return self._model.predict(pd.DataFrame({"image": images}), params={"cropped": cropped})
+
+    @cached_property
+    def _model(self) -> Any:
+        try:
+            return mlflow.pyfunc.load_model(self.uri)
+        except (MlflowException, OSError) as error:
+            msg = (
+                f"{self.name} version {self.version} can't be loaded, its artifacts are missing or damaged: restore "
+                f"them, or let its alias name another version. MLflow says: {' '.join(str(error).split())[:300]}"
+            )
+            raise UserError(msg) from error
+
+
+@dataclass(frozen=True)
+class VersionTags:
+    """What is to be noted at a version."""
+
+    version: ModelVersion
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a version becomes the champion, and what speaks against it."""
+
+    version: ModelVersion
+    is_promoted: bool
+    reasons: tuple[str, ...] = ()
 
 
 class RegisteredModelDataset(AbstractDataset[Any, Any]):
@@ -65,27 +114,94 @@ class RegisteredModelDataset(AbstractDataset[Any, Any]):
         Raises:
             UserError: No version has the alias, and it is not optional.
         """
-        version = self._version()
-        if version is None and not self._optional:
-            msg = f"No version of model '{self._name}' is the {self._alias}: run `kedro run --pipeline=training` first."
-            raise UserError(msg)
-        return version
+        return (_version_by_alias if self._optional else _required_version)(self._name, self._alias)
 
     def load(self) -> ModelVersion | None:
         """Give the version, or None if it is optional and not there; raises as `check` does."""
         return self.check()
 
-    def _version(self) -> ModelVersion | None:
-        try:
-            found = MlflowClient().get_model_version_by_alias(self._name, self._alias)
-        except MlflowException as error:
-            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-                return None
-            raise
-        return ModelVersion(self._name, str(found.version))
-
     def _exists(self) -> bool:
-        return self._version() is not None
+        return _version_by_alias(self._name, self._alias) is not None
 
     def _describe(self) -> dict[str, Any]:
         return {"name": self._name, "alias": self._alias}
+
+
+class PreviousVersionDataset(AbstractDataset[None, ModelVersion]):
+    """The version that was the champion before the present one."""
+
+    def __init__(self, *, name: str, alias: str, metadata: dict[str, Any] | None = None) -> None:
+        """Describe the model by its registered name, and the champion by its alias."""
+        self._name = name
+        self._alias = alias
+        self.metadata = metadata
+
+    def check(self) -> ModelVersion:
+        """Follow the champion's tag.
+
+        Raises:
+            UserError: There is no champion, none before it, or that one was deleted.
+        """
+        present = _required_version(self._name, self._alias)
+        client = MlflowClient()
+        previous = client.get_model_version(self._name, present.version).tags.get(PREVIOUS_CHAMPION)
+        if previous is None:
+            msg = f"There is no champion of '{self._name}' before version {present.version}: nothing to go back to."
+            raise UserError(msg)
+        try:
+            client.get_model_version(self._name, previous)
+        except MlflowException as error:
+            msg = f"Version {previous} of '{self._name}', the champion before version {present.version}, was deleted."
+            raise UserError(msg) from error
+        return ModelVersion(self._name, previous)
+
+    def load(self) -> ModelVersion:
+        """Give the version; raises as `check` does."""
+        return self.check()
+
+    def save(self, data: None) -> None:
+        """Refuse: a champion's tag is saved with the decision that made it one."""
+        raise NotImplementedError
+
+    def _describe(self) -> dict[str, Any]:
+        return {"name": self._name, "alias": self._alias}
+
+
+class VersionTagsDataset(AbstractDataset[VersionTags, None]):
+    """Notes at a registered version what was decided about it; write-only."""
+
+    def __init__(self, *, metadata: dict[str, Any] | None = None) -> None:
+        """Take what kedro-viz shows."""
+        self.metadata = metadata
+
+    def save(self, data: VersionTags) -> None:
+        """Set the tags, each cut to what every registry takes."""
+        client = MlflowClient()
+        for key, value in data.tags.items():
+            cut = value if len(value) <= LONGEST_TAG else f"{value[: LONGEST_TAG - 3]}..."
+            client.set_model_version_tag(data.version.name, data.version.version, key, cut)
+
+    def load(self) -> None:
+        """Refuse: tags are only written."""
+        raise NotImplementedError
+
+    def _describe(self) -> dict[str, Any]:
+        return {}
+
+
+def _version_by_alias(name: str, alias: str) -> ModelVersion | None:
+    try:
+        found = MlflowClient().get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            return None
+        raise
+    return ModelVersion(name, str(found.version))
+
+
+def _required_version(name: str, alias: str) -> ModelVersion:
+    version = _version_by_alias(name, alias)
+    if version is None:
+        msg = f"No version of model '{name}' is the {alias}: run `kedro run --pipeline={MADE_BY[alias]}` first."
+        raise UserError(msg)
+    return version

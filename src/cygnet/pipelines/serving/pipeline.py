@@ -2,11 +2,11 @@
 
 from kedro.pipeline import Pipeline, node
 
-from cygnet.pipelines.serving.nodes import ask_endpoint, promote, rescore_incumbent, write_serving_report
+from cygnet.pipelines.serving.nodes import ask_endpoint, decide, promote, rescore_incumbent, write_serving_report
 
 
 def create_pipeline() -> Pipeline:
-    """Serve, ask, compare, report, promote or raise."""
+    """Serve, ask, compare, report, decide, promote or raise."""
     return Pipeline(
         [
             node(
@@ -15,7 +15,12 @@ def create_pipeline() -> Pipeline:
                 "endpoint_answers",
                 name="ask_endpoint",
             ),
-            node(rescore_incumbent, ["incumbent", "training_set"], "incumbent_scores", name="rescore_incumbent"),
+            node(
+                rescore_incumbent,
+                ["incumbent", "training_set", "params:serving"],
+                "incumbent_scores",
+                name="rescore_incumbent",
+            ),
             node(
                 write_serving_report,
                 [
@@ -29,7 +34,13 @@ def create_pipeline() -> Pipeline:
                 "serving_report",
                 name="write_serving_report",
             ),
-            node(promote, ["challenger", "serving_report"], "champion", name="promote"),
+            node(
+                decide,
+                ["challenger", "incumbent", "serving_report"],
+                ["decision_tags", "live_endpoint", "decision"],  # saved in this order: traffic first, then the alias
+                name="decide",
+            ),
+            node(promote, "decision", "champion", name="promote"),
         ],
         tags="serving",
     )
