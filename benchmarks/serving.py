@@ -41,6 +41,7 @@ SIZE_PX = 224
 TINY = SmallViT(image_size_px=SIZE_PX, patch_size_px=16, hidden_size=192, layers=12, heads=3)
 BASE = SmallViT(image_size_px=SIZE_PX, patch_size_px=16, hidden_size=768, layers=12, heads=12)
 CLIENTS = 8
+REQUESTS = 40
 Ask = Callable[[], bytes]
 
 
@@ -85,8 +86,8 @@ def _latencies(
             )  # fmt: skip
             if vit is TINY:
                 yield compare(
-                    f"{name}: {CLIENTS} clients, {runtime}", partial(_at_once, ask_plain, 40), partial(_at_once, ask, 40),
-                    items=40, item="request", asked=3.0, repetitions=5,
+                    f"{name}, {CLIENTS} clients, {runtime}", partial(_at_once, ask_plain), partial(_at_once, ask),
+                    items=REQUESTS, item="request", asked=3.0, repetitions=5,
                 )  # fmt: skip
                 yield _overhead(name, make_runtime(detector, runtime).run, ask)
 
@@ -106,9 +107,9 @@ def _overhead(name: str, forward: Callable[[np.ndarray], object], ask: Ask) -> F
     return Figure(f"{name}: what a request costs beside the network", f"{bare:.1f} ms bare", rest, "at most 10 ms")
 
 
-def _at_once(ask: Ask, requests: int) -> None:
+def _at_once(ask: Ask) -> None:
     with ThreadPoolExecutor(CLIENTS) as clients:
-        list(clients.map(lambda _: ask(), range(requests)))
+        list(clients.map(lambda _: ask(), range(REQUESTS)))
 
 
 @contextmanager
