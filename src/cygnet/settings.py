@@ -20,10 +20,14 @@ def _package_path() -> str:
     return Path(__file__).parent.as_posix()
 
 
+_CARRIED_CONF = Path(__file__).parent / "conf"  # in a wheel: a copy without conf/local
+_IS_WHEEL = _CARRIED_CONF.is_dir()
+
+CONF_SOURCE = str(_CARRIED_CONF) if _IS_WHEEL else "conf"
 CONFIG_LOADER_CLASS = OmegaConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
-    "default_run_env": "local",
+    "default_run_env": "base" if _IS_WHEEL else "local",
     "merge_strategy": {"parameters": "soft", "globals": "soft"},
     "config_patterns": {"spark": ["spark*", "spark*/**"]},
     "custom_resolvers": {"oc.env": oc.env, "absolute": _absolute, "package_path": _package_path},
