@@ -8,6 +8,7 @@ from kedro.utils import find_kedro_project
 from omegaconf.resolvers import oc
 
 from cygnet.hooks import ReportHooks, SparkHooks, TrackingHooks, UserErrorHooks
+from cygnet.secrets import resolve_secret
 
 
 def _absolute(path: str) -> str:
@@ -30,7 +31,12 @@ CONFIG_LOADER_ARGS = {
     "default_run_env": "base" if _IS_WHEEL else "local",
     "merge_strategy": {"parameters": "soft", "globals": "soft"},
     "config_patterns": {"spark": ["spark*", "spark*/**"]},
-    "custom_resolvers": {"oc.env": oc.env, "absolute": _absolute, "package_path": _package_path},
+    "custom_resolvers": {
+        "oc.env": oc.env,
+        "absolute": _absolute,
+        "package_path": _package_path,
+        "secret": resolve_secret,
+    },
 }
 
 # Hooks run last to first: TrackingHooks closes the MLflow run before UserErrorHooks turns the error into a sentence.
