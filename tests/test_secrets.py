@@ -26,6 +26,7 @@ class Workspace(BaseHTTPRequestHandler):
     """The one path of a workspace's API that hands out secrets."""
 
     def do_GET(self) -> None:
+        """Give the one secret to whoever has the token."""
         asked = urlparse(self.path)
         wanted = parse_qs(asked.query)
         if self.headers["Authorization"] != f"Bearer {TOKEN}":
