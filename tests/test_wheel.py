@@ -1,7 +1,6 @@
 """What the wheel promises: it holds all that a run needs and nothing private, and runs without a checkout."""
 
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -9,37 +8,8 @@ from importlib.metadata import requires
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import pytest
 
 PROJECT = Path(__file__).parents[1]
-COPIED = ("src", "conf", "pyproject.toml", "setup.py", "README.md", "LICENSE")
-BUILD = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "."]
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the wheel of a copy of the project in which a user has settings and a secret of their own."""
-    copy = tmp_path_factory.mktemp("project")
-    for name in COPIED:
-        place = PROJECT / name
-        if place.is_dir():
-            shutil.copytree(place, copy / name, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
-        else:
-            shutil.copy(place, copy)
-    for private in ("credentials.yml", "parameters.yaml", "deep/globals.json"):
-        (copy / "conf" / "local" / private).parent.mkdir(parents=True, exist_ok=True)
-        (copy / "conf" / "local" / private).write_text("{}")
-    subprocess.run([*BUILD, "--wheel-dir", "dist"], cwd=copy, check=True)
-    return next((copy / "dist").glob("*.whl"))
-
-
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder in which the wheel is installed, and nothing else."""
-    folder = tmp_path_factory.mktemp("site")
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", folder, wheel]
-    subprocess.run(install, check=True)
-    return folder
 
 
 def run(code: str, installed: Path, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
