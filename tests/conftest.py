@@ -1,5 +1,7 @@
 """Fixtures for all tests: small generated data, and one Spark session for those tests that need one."""
 
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +12,10 @@ import pytest
 
 from cygnet.parameters import PIPELINE_PARAMETERS, Parameters
 from toys import base_parameters
+
+PROJECT = Path(__file__).parents[1]
+COPIED = ("src", "conf", "pyproject.toml", "setup.py", "README.md", "LICENSE")
+BUILD = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "."]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -54,3 +60,29 @@ def write_video(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the wheel of a copy of the project in which a user has settings and a secret of their own."""
+    copy = tmp_path_factory.mktemp("project")
+    for name in COPIED:
+        place = PROJECT / name
+        if place.is_dir():
+            shutil.copytree(place, copy / name, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+        else:
+            shutil.copy(place, copy)
+    for private in ("credentials.yml", "parameters.yaml", "deep/globals.json"):
+        (copy / "conf" / "local" / private).parent.mkdir(parents=True, exist_ok=True)
+        (copy / "conf" / "local" / private).write_text("{}")
+    subprocess.run([*BUILD, "--wheel-dir", "dist"], cwd=copy, check=True)
+    return next((copy / "dist").glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder in which the wheel is installed, and nothing else."""
+    folder = tmp_path_factory.mktemp("site")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", folder, wheel]
+    subprocess.run(install, check=True)
+    return folder

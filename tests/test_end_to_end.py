@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.dataset as pad
 import pyarrow.parquet as pq
+import pyspark
 import pytest
 from nbclient import NotebookClient
 
@@ -35,12 +37,14 @@ PLACES = {
 }
 
 
-def kedro_run(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def kedro_run(
+    data: Path, *arguments: str, command: tuple[str, ...] = (KEDRO, "run"), cwd: Path = PROJECT, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Run `kedro run --env test` with its own data folder and tracker."""
-    environment = {**os.environ, "CYGNET_DATA": str(data), "DO_NOT_TRACK": "1"}
+    environment = {**os.environ, "CYGNET_DATA": str(data), "DO_NOT_TRACK": "1", **variables}
     return subprocess.run(
-        [KEDRO, "run", "--env", "test", *arguments],
-        cwd=PROJECT,
+        [*command, "--env", "test", *arguments],
+        cwd=cwd,
         env=environment,
         capture_output=True,
         text=True,
@@ -308,3 +312,51 @@ def test_bad_files_and_labels_cost_only_themselves(
     assert set(failed["source"]) == {"in", "clip", "broken"}
     assert rejects.loc[rejects["image_name"] == "shot_99", "reason"].item() == "a label for an image that is not there"
     assert rejects.loc[rejects["reason"].str.contains("not in this run"), "count"].item() == 2
+
+
+def with_spark(settings: dict[str, str], folder: Path) -> str:
+    """Copy conf/ with other settings of Spark for `--env test`; give the argument that names it."""
+    shutil.copytree(PROJECT / "conf", folder / "conf")
+    (folder / "conf" / "test" / "spark.yml").write_text(json.dumps(settings))
+    return f"--conf-source={folder / 'conf'}"
+
+
+def assert_same_rows(one: Path, other: Path, tables: tuple[str, ...]) -> None:
+    for table in tables:
+        key = "image_id" if "image_id" in TABLES[table].names else "frame_id"
+        rows = [read(data, table).sort_values(key, ignore_index=True) for data in (one, other)]
+        pd.testing.assert_frame_equal(*rows, check_exact=True)
+
+
+def test_spark_connect_gives_the_same_bytes(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    pytest.importorskip("grpc", reason="Spark Connect needs the extra `dev`")
+    conf = with_spark({"spark.remote": "local[2]"}, tmp_path)
+    result = kedro_run(tmp_path / "data", conf, "--pipelines=ingestion,synthesis,augmentation")
+    assert result.returncode == 0, result.stderr
+    assert_same_rows(finished[0], tmp_path / "data", ("frames", "images", "anomalies", "training_set"))
+
+
+def test_the_wheel_on_a_cluster_gives_the_same_bytes_and_figures(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], installed: Path, tmp_path: Path
+) -> None:
+    cluster = {"spark.master": "local-cluster[2,1,2048]", "spark.executor.memory": "2g"}
+    conf = with_spark(cluster, tmp_path)  # executors are processes of their own, which find the wheel on the path alone
+    result = kedro_run(
+        tmp_path / "data",
+        conf,
+        command=(sys.executable, "-m", "cygnet"),
+        cwd=tmp_path,
+        PYTHONPATH=str(installed),
+        SPARK_HOME=str(Path(pyspark.__file__).parent),
+    )
+    assert result.returncode == 0, result.stderr
+    assert_same_rows(finished[0], tmp_path / "data", tuple(PLACES))
+    reports = [
+        json.loads((data / "08_reporting/evaluation.json").read_text()) for data in (finished[0], tmp_path / "data")
+    ]
+    for report in reports:
+        for timing in ("seconds", "images_per_second"):
+            del report["training"][timing]
+    assert reports[0] == reports[1]

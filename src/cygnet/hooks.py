@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from cygnet.datasets.table import TableDataset
 from cygnet.errors import UserError
+from cygnet.job_runs import close_job_run, join_job_run
 from cygnet.parameters import check_parameters
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,36 @@ class ReportHooks:
 
 
 class TrackingHooks(MlflowHook):
-    """kedro-mlflow's hook, with typed parameters flattened: it logs a pydantic model as one long string."""
+    """kedro-mlflow's hook, with two things of ours.
+
+    Typed parameters are flattened: it logs a pydantic model as one long string. And with `--params=job_run_id=...` the
+    run becomes a child of that job's run.
+    """
+
+    _job_run: str | None = None
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Start the run, and let it join the job's."""
+        super().before_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
+        job_run_id = (run_params.get("runtime_params") or {}).get("job_run_id")
+        self._job_run = join_job_run(str(job_run_id)) if job_run_id else None
+
+    @hook_impl
+    def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Close the run, and say in the job's that the task went well."""
+        super().after_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
+        if self._job_run:
+            close_job_run(self._job_run, failed=False)
+
+    @hook_impl
+    def on_pipeline_error(
+        self, error: Exception, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
+    ) -> None:
+        """Close the run as failed, and the job's."""
+        super().on_pipeline_error(error=error, run_params=run_params, pipeline=pipeline, catalog=catalog)
+        if self._job_run:
+            close_job_run(self._job_run, failed=True)
 
     @hook_impl
     def before_node_run(self, node: Node, catalog: DataCatalog, inputs: dict[str, Any], is_async: bool) -> None:

@@ -367,8 +367,8 @@ PIPELINE_PARAMETERS: dict[str, type[Parameters]] = {
 
 MOST_PARTITIONS = 10_000
 
-RUN_PARAMETERS = ("video", "labels", "spark_partitions")
-"""Keys of `--params` that the catalog and spark.yml read, beside those of the pipelines."""
+RUN_PARAMETERS = ("video", "labels", "spark_partitions", "job_run_id")
+"""Keys of `--params` that the catalog, spark.yml and hooks read, beside those of the pipelines."""
 
 
 def check_parameters(parameters: Mapping[str, Any], given: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from kedro.utils import find_kedro_project
 from omegaconf.resolvers import oc
 
 from cygnet.hooks import ReportHooks, SparkHooks, TrackingHooks, UserErrorHooks
+from cygnet.secrets import resolve_secret
 
 
 def _absolute(path: str) -> str:
@@ -20,13 +21,22 @@ def _package_path() -> str:
     return Path(__file__).parent.as_posix()
 
 
+_CARRIED_CONF = Path(__file__).parent / "conf"  # in a wheel: a copy without conf/local
+_IS_WHEEL = _CARRIED_CONF.is_dir()
+
+CONF_SOURCE = str(_CARRIED_CONF) if _IS_WHEEL else "conf"
 CONFIG_LOADER_CLASS = OmegaConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
-    "default_run_env": "local",
+    "default_run_env": "base" if _IS_WHEEL else "local",
     "merge_strategy": {"parameters": "soft", "globals": "soft"},
     "config_patterns": {"spark": ["spark*", "spark*/**"]},
-    "custom_resolvers": {"oc.env": oc.env, "absolute": _absolute, "package_path": _package_path},
+    "custom_resolvers": {
+        "oc.env": oc.env,
+        "absolute": _absolute,
+        "package_path": _package_path,
+        "secret": resolve_secret,
+    },
 }
 
 # Hooks run last to first: TrackingHooks closes the MLflow run before UserErrorHooks turns the error into a sentence.

@@ -42,11 +42,13 @@ def start_session(config: dict[str, Any]) -> SparkSession:
         UserError: There is no Java 17 or later, and no wheel to take one from.
     """
     settings = {name: str(value) for name, value in config.items() if value is not None}
+    on_cluster = "DATABRICKS_RUNTIME_VERSION" in os.environ
     if "spark.remote" in settings:
         settings.pop("spark.master", None)  # Spark Connect refuses to be given both
-    elif "DATABRICKS_RUNTIME_VERSION" not in os.environ:
+    elif not on_cluster:
         provide_java()
-    os.environ["PYSPARK_PYTHON"] = sys.executable  # else the workers are whatever `python3` is on the PATH
+    if not on_cluster:
+        os.environ["PYSPARK_PYTHON"] = sys.executable  # else the workers are whatever `python3` is on the PATH
     builder = SparkSession.builder
     for name, value in settings.items():
         builder = builder.config(name, value)

@@ -1,0 +1,118 @@
+"""What secrets promise: they come from the workspace by the real client, and end up nowhere."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+
+from cygnet.errors import UserError
+from cygnet.secrets import resolve_secret
+
+PROJECT = Path(__file__).parents[1]
+VALUE = "pond-and-reeds-8731"
+TOKEN = "a-token-for-tests"  # noqa: S105 - of the server below
+
+
+class Workspace(BaseHTTPRequestHandler):
+    """The one path of a workspace's API that hands out secrets."""
+
+    def do_GET(self) -> None:
+        """Give the one secret to whoever has the token."""
+        asked = urlparse(self.path)
+        wanted = parse_qs(asked.query)
+        if self.headers["Authorization"] != f"Bearer {TOKEN}":
+            self.answer(403, {"error_code": "PERMISSION_DENIED", "message": "Invalid access token."})
+        elif asked.path == "/api/2.0/secrets/get" and wanted == {"scope": ["lake"], "key": ["account"]}:
+            self.answer(200, {"key": "account", "value": base64.b64encode(VALUE.encode()).decode()})
+        else:
+            self.answer(404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Secret does not exist."})
+
+    def answer(self, status: int, content: dict[str, str]) -> None:
+        """Send JSON."""
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def workspace(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """Give the environment of one who may read the secrets of a workspace."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Workspace)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    environment = {"DATABRICKS_HOST": f"http://127.0.0.1:{server.server_port}", "DATABRICKS_TOKEN": TOKEN}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    yield environment
+    server.shutdown()
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_secret_comes_from_the_workspace() -> None:
+    assert resolve_secret("lake/account") == VALUE
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("lake", "must be named as scope/key"),
+        ("/account", "must be named"),
+        ("lake/other", "'lake/other' can't be read"),
+    ],
+)
+def test_a_secret_that_is_not_there_is_a_sentence(reference: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resolve_secret(reference)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_refused_token_is_a_sentence_without_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABRICKS_TOKEN", "refused-token")
+    with pytest.raises(UserError, match="can't be read") as refused:
+        resolve_secret("lake/account")
+    assert "refused-token" not in refused.value.message
+
+
+def test_secrets_are_named_in_credentials_alone() -> None:
+    files = [file for file in (PROJECT / "conf").rglob("*.y*ml") if not file.name.startswith("credentials")]
+    assert [file for file in files if "${secret:" in file.read_text()] == []
+
+
+def test_a_resolved_secret_ends_up_nowhere(workspace: dict[str, str], tmp_path: Path) -> None:
+    conf, data = tmp_path / "conf", tmp_path / "data"
+    shutil.copytree(PROJECT / "conf", conf)
+    (conf / "test" / "credentials.yml").write_text("lake: {account_key: '${secret:lake/account}'}\n")
+    (conf / "test" / "catalog.yml").write_text(
+        "frames:\n  type: cygnet.datasets.table.TableDataset\n  filepath: ${globals:data}/02_intermediate/frames\n"
+        "  table: frames\n  credentials: lake\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "kedro", "run", "--env=test", "--pipelines=ingestion", f"--conf-source={conf}"],
+        cwd=PROJECT,
+        env={**os.environ, **workspace, "CYGNET_DATA": str(data), "KEDRO_DISABLE_TELEMETRY": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (data / "02_intermediate" / "frames" / "_SUCCESS").exists()
+    written = [file.read_bytes() for file in data.rglob("*") if file.is_file()]
+    for secret in (VALUE, base64.b64encode(VALUE.encode()).decode(), TOKEN):
+        assert secret not in done.stdout + done.stderr
+        assert not any(secret.encode() in content for content in written)
