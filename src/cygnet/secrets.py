@@ -24,7 +24,7 @@ def resolve_secret(reference: str) -> str:
         raise UserError(msg)
     try:
         from databricks.sdk import WorkspaceClient
-        from databricks.sdk.errors import DatabricksError
+        from databricks.sdk.errors.base import DatabricksError
     except ImportError as error:
         msg = "Secrets need `pip install 'cygnet[databricks]'`."
         raise UserError(msg) from error
