@@ -334,6 +334,24 @@ class Serving(Parameters):
     gate: Gate
 
 
+class Events(Parameters):
+    """When an event begins, ends, and is worth telling: see `cygnet.model.events`."""
+
+    close_frac: Annotated[float, Field(gt=0, le=1)]
+    max_gap_s: float = Field(ge=0)
+    min_duration_s: float = Field(ge=0)
+
+
+class Scoring(Parameters):
+    """`params:scoring`: which frames are scored, where they are looked at, and what is made of the scores."""
+
+    interval_s: Annotated[float, Field(gt=0, le=3600)] | None
+    crop: Literal["square", "letterbox", "tiles"]
+    threshold: Annotated[float, Field(gt=0, le=1)] | None
+    events: Events
+    annotated_video: bool
+
+
 PIPELINE_PARAMETERS: dict[str, type[Parameters]] = {
     "ingestion": Ingestion,
     "synthesis": Synthesis,
@@ -341,6 +359,7 @@ PIPELINE_PARAMETERS: dict[str, type[Parameters]] = {
     "pretraining": Pretraining,
     "training": Training,
     "serving": Serving,
+    "scoring": Scoring,
 }
 
 MOST_PARTITIONS = 10_000
