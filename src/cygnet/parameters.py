@@ -342,11 +342,14 @@ class Events(Parameters):
     min_duration_s: float = Field(ge=0)
 
 
+Crop = Literal["square", "letterbox", "tiles"]
+
+
 class Scoring(Parameters):
     """`params:scoring`: which frames are scored, where they are looked at, and what is made of the scores."""
 
     interval_s: Annotated[float, Field(gt=0, le=3600)] | None
-    crop: Literal["square", "letterbox", "tiles"]
+    crop: Crop
     threshold: Annotated[float, Field(gt=0, le=1)] | None
     events: Events
     annotated_video: bool

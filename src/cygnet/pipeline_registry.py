@@ -1,8 +1,8 @@
-"""The pipelines by name; `kedro run` runs all of them but pretraining, in the order of the data."""
+"""The pipelines by name; `kedro run` runs all of them but pretraining and scoring, in the order of the data."""
 
 from kedro.pipeline import Pipeline
 
-from cygnet.pipelines import augmentation, ingestion, pretraining, serving, synthesis, training
+from cygnet.pipelines import augmentation, ingestion, pretraining, scoring, serving, synthesis, training
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -15,4 +15,9 @@ def register_pipelines() -> dict[str, Pipeline]:
         "serving": serving.create_pipeline(),
     }
     default = sum(pipelines.values(), start=Pipeline([]))
-    return {**pipelines, "pretraining": pretraining.create_pipeline(), "__default__": default}
+    return {
+        **pipelines,
+        "pretraining": pretraining.create_pipeline(),
+        "scoring": scoring.create_pipeline(),
+        "__default__": default,
+    }

@@ -94,7 +94,9 @@ def test_events_keep_their_rule_on_any_series(seed: int) -> None:
     for event in whole.itertuples():
         assert event.start_s - end_before_s > rule.max_gap_s + 1e-6
         end_before_s = event.end_s
-        places = ((scores["timestamp_s"] > event.start_s - 1e-6) & (scores["timestamp_s"] < event.end_s - 1e-6)).to_numpy()
+        places = (
+            (scores["timestamp_s"] > event.start_s - 1e-6) & (scores["timestamp_s"] < event.end_s - 1e-6)
+        ).to_numpy()
         frames = scores[places]
         inside |= places
         assert len(frames) == round((event.end_s - event.start_s) / spacing_s)

@@ -1,6 +1,7 @@
-"""What squares promise: the pixels that ingestion would have made, tiles that cover the frame, no padding of our own."""
+"""What squares promise: the pixels that ingestion would have made, tiles that cover the frame, no foreign padding."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -45,7 +46,7 @@ def test_tiles_cover_the_frame_and_overlap(height: int, width: int) -> None:
         seen[square.top_px : square.top_px + side, square.left_px : square.left_px + side] += 1
     assert seen.min() == 1
     starts = sorted(square.left_px + square.top_px for square in squares)
-    assert all(second - first <= side * (1 - TILE_OVERLAP_FRAC) + 8 for first, second in zip(starts, starts[1:]))
+    assert all(second - first <= side * (1 - TILE_OVERLAP_FRAC) + 8 for first, second in pairwise(starts))
 
 
 def test_a_wide_frame_takes_two_tiles_and_a_square_one() -> None:

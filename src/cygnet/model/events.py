@@ -109,11 +109,11 @@ def measure_events(events: pd.DataFrame, spans: pd.DataFrame, scores: pd.DataFra
     """
     delays_s: list[float] = []
     is_alarm = pd.Series(True, index=events.index)
-    for span in spans.itertuples():
-        meets = events["source"].eq(span.source) & (events["start_s"] < span.end_s) & (events["end_s"] > span.start_s)
+    for source, start_s, end_s in spans[SPAN_COLUMNS].to_numpy():
+        meets = (events["source"] == source) & (events["start_s"] < end_s) & (events["end_s"] > start_s)
         is_alarm &= ~meets
         if meets.any():
-            delays_s.append(max(float(events.loc[meets, "start_s"].min()) - float(span.start_s), 0.0))
+            delays_s.append(max(float(events.loc[meets, "start_s"].min() - start_s), 0.0))
     total_s = sum(
         len(times_s) * frame_spacing_s(times_s.to_numpy()) for _, times_s in scores.groupby("source")["timestamp_s"]
     )

@@ -20,7 +20,8 @@ def crop_square(image: np.ndarray, horizontal_bias: float) -> np.ndarray:
     Returns:
         A view `(S, S, 3)` with S = min(H, W).
     """
-    left, top, side = place_square(*image.shape[:2], horizontal_bias)
+    height, width = image.shape[:2]
+    left, top, side = place_square(height, width, horizontal_bias)
     return image[top : top + side, left : left + side]
 
 

@@ -7,22 +7,20 @@ and cropping it. Only the part of the frame around the square is encoded, which 
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
 
+from cygnet.parameters import Crop
 from cygnet.tables import IMAGE_SIZE_PX
 from cygnet.vision.codec import decode_image, encode_jpeg
 from cygnet.vision.crop import decoding_reduction, place_square, resize_square
-
-Crop = Literal["square", "letterbox", "tiles"]
 
 TILE_OVERLAP_FRAC = 0.2
 """Two neighbouring tiles share at least this much of their side; a frame of 16:9 or 4:3 takes two."""
 
 BLOCK_PX = 16
-"""Side of what JPEG encodes independently, with chroma at half size; one more on each side, since chroma is smoothed."""
+"""Side of what JPEG encodes independently, chroma at half size; one more on each side, since chroma is smoothed."""
 
 
 @dataclass(frozen=True)

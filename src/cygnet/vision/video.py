@@ -114,16 +114,14 @@ def expected_samples(path: Path, interval_s: float | None) -> int:
 def _every_frame(capture: cv2.VideoCapture, name: str, first_index: int) -> Iterator[Sample]:
     header_frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     count, time_s, spacing_s = 0, 0.0, 0.0
-    for index, time_s, spacing_s in _grabbed(capture):
+    for index, time_s, spacing_s in _grabbed(capture):  # noqa: B007 - the last ones are told below
         count = index + 1
         if index >= first_index:
             yield _retrieve(capture, index, time_s)
     _check_count(name, header_frames, count, time_s + spacing_s)
 
 
-def _nearest_to_ticks(
-    capture: cv2.VideoCapture, name: str, interval_s: float, first_index: int
-) -> Iterator[Sample]:
+def _nearest_to_ticks(capture: cv2.VideoCapture, name: str, interval_s: float, first_index: int) -> Iterator[Sample]:
     header_frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     tick, given = 0, first_index - 1  # the next tick to serve; the index of the last frame given
     before: Sample | None = None  # the last frame before that tick, if it may be the nearest
