@@ -26,7 +26,7 @@ from cygnet.tables import SCORES
 PART = pa.schema([field for field in SCORES if field.name != "is_anomalous"])
 """`scores` without what follows from the threshold: another threshold takes no new scoring."""
 
-PART_ROWS = 256
+PART_ROWS = 128
 MARKER = "_SUCCESS"
 
 
