@@ -156,6 +156,11 @@ def test_unknown_key_is_refused_with_the_nearest_known_one(name: str, nearest: s
         ("pretraining.twins.kinds", {"shift": 0.5}, "shift in kinds stay unseen"),
         ("pretraining.twins.kinds", {"null": 0.5}, "null in kinds stay unseen"),
         ("training", None, "'training' is None: input should be"),
+        ("scoring.interval_s", 0, "'scoring.interval_s' is 0: input should be greater than 0"),
+        ("scoring.threshold", 1.5, "'scoring.threshold' is 1.5: input should be less than or equal to 1"),
+        ("scoring.crop", "circle", "'scoring.crop' is 'circle': input should be 'square', 'letterbox' or 'tiles'"),
+        ("scoring.events.close_frac", 0, "'scoring.events.close_frac' is 0: input should be greater than 0"),
+        ("scoring.annotated_video", 3, "'scoring.annotated_video' is 3: input should be a valid boolean"),
         ("serving.batch_size", [8], "'serving.batch_size' is [8]: input should be a valid integer"),
     ],
 )

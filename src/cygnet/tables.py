@@ -107,6 +107,7 @@ BASELINES = pa.schema(
 
 SCORES = pa.schema(
     [
+        _required("frame_id", pa.string()),  # <source>/<frame index, 6 digits>
         _required("source", pa.string()),
         _required("frame_index", pa.int32()),  # as in `frames`
         _required("timestamp_s", pa.float64()),

@@ -119,7 +119,9 @@ def score_item(item: Row, scoring: FrameScoring, tasks: int) -> Iterator[Row]:
     rows: list[Row] = []
     with ThreadPoolExecutor(1, "decode") as decoder:
         for batch in _ahead(_batches(_see_frames(item, scoring, scorer, parts.next_index())), decoder):
-            rows += [{"source": item["source"], **row} for row in score_batch(batch, scorer)]
+            for row in score_batch(batch, scorer):
+                frame_id = f"{item['source']}/{row['frame_index']:06d}"
+                rows.append({"frame_id": frame_id, "source": item["source"], **row})
             if len(rows) == PART_ROWS:
                 parts.append(rows)
                 rows = []
@@ -133,7 +135,7 @@ def score_batch(batch: list[SeenFrame], scorer: Scorer) -> list[Row]:
     """Score frames; that of a frame with several squares is the highest, with its square and its map.
 
     Returns:
-        A row of `cygnet.model.score_parts.PART` per frame, without `source`.
+        A row of `cygnet.model.score_parts.PART` per frame, without `frame_id` and `source`.
     """
     logits, maps = scorer.infer([image for frame in batch for image in frame.images])
     scores = scores_of(logits, scorer.calibration).drop(columns="is_anomalous").to_dict("records")
