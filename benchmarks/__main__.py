@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.measure import SkipBenchmark
 
-NAMES = ("sampling", "cropping", "polygons", "augmentation", "training")
+NAMES = ("sampling", "cropping", "polygons", "augmentation", "scoring", "training")
 DEFAULT = NAMES[:-1]
 """Fitting a ViT-Base on a laptop takes minutes: `make bench-training` asks for it by name."""
 WIDTHS = (48, 18, 18, 8, 12, 6)

@@ -114,18 +114,6 @@ def test_scoring_writes_every_frame_of_the_sample_and_its_reports(
         assert noise not in result.stderr + result.stdout
 
 
-def test_scoring_gives_the_scores_of_predictions(
-    scored: tuple[Path, subprocess.CompletedProcess[str]],
-) -> None:
-    data, _ = scored
-    rows = read(data, "scores")
-    scores = rows.set_index("frame_id")["anomaly_score"]
-    predictions = read(data, "predictions")
-    normal = predictions[predictions["kind"] == "none"].set_index("frame_id")["anomaly_score"]
-    assert len(normal) > 0
-    assert (scores[normal.index] - normal).abs().max() < 1e-5
-
-
 def test_tables_have_the_agreed_columns_and_types(
     scored: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:

@@ -89,7 +89,7 @@ def score_frames(
     if before:
         logger.info("%s frames are scored already, by a run before this one.", f"{before:,}")
     with shown_progress("Scored", count_rows, int(items["expected_frames"].sum())):
-        _score_items(items[[not each.is_whole() for each in parts]], settings)
+        score_items(items[[not each.is_whole() for each in parts]], settings)
     seconds, now = time.monotonic() - begun_s, count_rows() - before
     rows = get_session().read.schema(spark_schema(PART)).parquet(*(str(each.folder) for each in parts))
     scores = rows.withColumn("is_anomalous", F.col("anomaly_score") >= F.lit(float(np.float32(threshold))))
@@ -234,7 +234,7 @@ def write_scoring_report(
     }
 
 
-def _score_items(items: pd.DataFrame, settings: FrameScoring) -> None:
+def score_items(items: pd.DataFrame, settings: FrameScoring) -> None:
     """Score items on Spark's workers, each as a task of its own, the first ones first."""
     if items.empty:
         return
