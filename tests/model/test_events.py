@@ -152,6 +152,14 @@ def test_recall_delay_and_false_alarms_are_those_counted_by_hand() -> None:
     assert figures["false_alarms"] == 2  # one that begins where a span ends, one in the quiet of b
     assert figures["normal_hours"] == pytest.approx((15 - 4) / 3600)
     assert figures["false_alarms_per_hour"] == pytest.approx(2 * 3600 / 11)
+    assert figures["normal_in_events_frac"] == pytest.approx((0.5 + 1.0 + 1.0 + 0.1) / 11)
+
+
+def test_one_event_over_everything_is_told_by_the_normal_time_that_it_covers() -> None:
+    spans = pd.DataFrame([("a", 1.0, 2.0), ("a", 5.0, 6.0)], columns=["source", "start_s", "end_s"])
+    event = pd.DataFrame([("a", 0.0, 10.0)], columns=["source", "start_s", "end_s"])
+    figures = measure_events(event, spans, scores_of(*[0.9] * 100))
+    assert (figures["event_recall"], figures["false_alarms"], figures["normal_in_events_frac"]) == (1.0, 0, 1.0)
 
 
 def test_figures_that_nothing_is_known_of_are_null() -> None:

@@ -104,28 +104,34 @@ def measure_events(events: pd.DataFrame, spans: pd.DataFrame, scores: pd.DataFra
     Returns:
         `spans`, `found` (spans that an event overlaps), `event_recall` (null without a span), `delay_s` (`median` and
         `max` from a found span's start to its first event, 0 if that began before; null if none is found),
-        `false_alarms` (events that overlap no span), `normal_hours`, `false_alarms_per_hour` (of what is scored and not
-        labelled abnormal; null without any).
+        `false_alarms` (events that overlap no span), `normal_hours` (what is scored and not labelled abnormal),
+        `false_alarms_per_hour` and `normal_in_events_frac` (share of the normal time that events cover: one event over
+        everything finds all and is no false alarm); both null without normal time.
     """
     delays_s: list[float] = []
-    is_alarm = pd.Series(True, index=events.index)
+    is_alarm, abnormal_in_events_s = pd.Series(True, index=events.index), 0.0
     for source, start_s, end_s in spans[SPAN_COLUMNS].to_numpy():
         meets = (events["source"] == source) & (events["start_s"] < end_s) & (events["end_s"] > start_s)
         is_alarm &= ~meets
+        met = events[meets]
+        abnormal_in_events_s += (met["end_s"].clip(upper=end_s) - met["start_s"].clip(lower=start_s)).sum()
         if meets.any():
             delays_s.append(max(float(events.loc[meets, "start_s"].min() - start_s), 0.0))
     total_s = sum(
         len(times_s) * frame_spacing_s(times_s.to_numpy()) for _, times_s in scores.groupby("source")["timestamp_s"]
     )
-    normal_hours = max(float(total_s - (spans["end_s"] - spans["start_s"]).sum()), 0.0) / 3600
+    normal_s = max(float(total_s - (spans["end_s"] - spans["start_s"]).sum()), 0.0)
+    normal_in_events_s = max(float((events["end_s"] - events["start_s"]).sum() - abnormal_in_events_s), 0.0)
+    has_normal = normal_s > TOLERANCE_S
     return {
         "spans": len(spans),
         "found": len(delays_s),
         "event_recall": len(delays_s) / len(spans) if len(spans) else None,
         "delay_s": {"median": float(np.median(delays_s)), "max": max(delays_s)} if delays_s else None,
         "false_alarms": int(is_alarm.sum()),
-        "normal_hours": normal_hours,
-        "false_alarms_per_hour": int(is_alarm.sum()) / normal_hours if normal_hours > TOLERANCE_S / 3600 else None,
+        "normal_hours": normal_s / 3600,
+        "false_alarms_per_hour": float(is_alarm.sum()) * 3600 / normal_s if has_normal else None,
+        "normal_in_events_frac": min(normal_in_events_s / normal_s, 1.0) if has_normal else None,
     }
 
 
