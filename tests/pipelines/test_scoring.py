@@ -30,7 +30,7 @@ from toys import toy_image, toy_scorer, tracked
 
 @pytest.fixture(scope="module")
 def champion(parameters: dict[str, Parameters], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelVersion]:
-    """Give a registered version whose threshold parts the frames of `write_video`."""
+    """Give a registered version of a detector that was never fitted."""
     scorer = toy_scorer(parameters["training"])
     with tracked(tmp_path_factory.mktemp("mlflow")):
         dataset = RegisteredModelDataset(name="toy", alias="champion")
