@@ -43,7 +43,7 @@ bench-training: install  ## measure the speed ratios of fitting a ViT-Base, some
 	$(BIN)/python -m benchmarks training
 
 bench-serving: install  ## measure the endpoint against a plain server, some minutes
-	$(BIN)/python -m benchmarks serving
+	$(BIN)/python -m benchmarks serving scoring
 
 viz: install  ## browse the pipelines in kedro-viz
 	$(BIN)/kedro viz run --include-hooks $(ARGS)

@@ -34,6 +34,7 @@ PLACES = {
     "training_set": "05_model_input/training_set",
     "predictions": "07_model_output/predictions",
     "baselines": "07_model_output/baselines",
+    "scores": "07_model_output/scores",
 }
 
 
@@ -84,10 +85,43 @@ def test_the_log_has_no_noise(finished: tuple[Path, subprocess.CompletedProcess[
         assert noise not in result.stderr + result.stdout
 
 
-def test_tables_have_the_agreed_columns_and_types(
+@pytest.fixture(scope="module")
+def scored(
     finished: tuple[Path, subprocess.CompletedProcess[str]],
-) -> None:
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """Give the data folder after the champion has scored the sample, with some frames labelled, and what it printed."""
     data, _ = finished
+    labels = data / "labels.csv"
+    rows = [f"swan_{index:06d},abnormal,1," for index in range(20, 41, 5)]
+    labels.write_text("\n".join(["image_name,label,confidence,notes", *rows]))
+    result = kedro_run(data, "--pipeline=scoring", f"--params=labels={labels}")
+    assert result.returncode == 0, result.stderr
+    return data, result
+
+
+def test_scoring_writes_every_frame_of_the_sample_and_its_reports(
+    scored: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    data, result = scored
+    rows = pd.read_csv(data / "07_model_output/scores.csv")
+    assert list(rows.columns) == ["source", "frame_index", "timestamp_s", "anomaly_score", "is_anomalous"]
+    assert rows["frame_index"].tolist() == list(range(80))
+    events = pd.read_csv(data / "07_model_output/events.csv")
+    assert list(events.columns) == ["source", "start_s", "end_s", "peak_score", "peak_frame_index"]
+    report = json.loads((data / "08_reporting/scoring_report.json").read_text())
+    assert (report["frames"], report["failed_frames"]) == (80, {})
+    assert report["labels"]["spans"] == 1
+    assert cv2.VideoCapture(str(data / "08_reporting/scoring/swan.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 80
+    assert (data / "08_reporting/scoring/swan_timeline.png").stat().st_size > 0
+    assert str(data / "08_reporting/scoring_report.json") in result.stderr
+    for noise in ("Traceback", "Warning", "WARN", "log4j", "it/s]"):
+        assert noise not in result.stderr + result.stdout
+
+
+def test_tables_have_the_agreed_columns_and_types(
+    scored: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    data, _ = scored
     for name, schema in TABLES.items():
         stored = pq.read_schema(next((data / PLACES[name]).glob("*.parquet")))
         assert [(field.name, field.type) for field in stored] == [(field.name, field.type) for field in schema]

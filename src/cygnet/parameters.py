@@ -356,6 +356,27 @@ class Serving(Parameters):
     gate: Gate
 
 
+class Events(Parameters):
+    """When an event begins, ends, and is worth telling: see `cygnet.model.events`."""
+
+    close_frac: Annotated[float, Field(gt=0, le=1)]
+    max_gap_s: float = Field(ge=0)
+    min_duration_s: float = Field(ge=0)
+
+
+Crop = Literal["square", "letterbox", "tiles"]
+
+
+class Scoring(Parameters):
+    """`params:scoring`: which frames are scored, where they are looked at, and what is made of the scores."""
+
+    interval_s: Annotated[float, Field(gt=0, le=3600)] | None
+    crop: Crop
+    threshold: Annotated[float, Field(gt=0, le=1)] | None
+    events: Events
+    annotated_video: bool
+
+
 PIPELINE_PARAMETERS: dict[str, type[Parameters]] = {
     "ingestion": Ingestion,
     "synthesis": Synthesis,
@@ -363,6 +384,7 @@ PIPELINE_PARAMETERS: dict[str, type[Parameters]] = {
     "pretraining": Pretraining,
     "training": Training,
     "serving": Serving,
+    "scoring": Scoring,
 }
 
 MOST_PARTITIONS = 10_000

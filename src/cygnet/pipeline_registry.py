@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
-from cygnet.pipelines import augmentation, ingestion, pretraining, rollback, serving, synthesis, training
+from cygnet.pipelines import augmentation, ingestion, pretraining, rollback, scoring, serving, synthesis, training
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -15,5 +15,9 @@ def register_pipelines() -> dict[str, Pipeline]:
         "serving": serving.create_pipeline(),
     }
     default = sum(pipelines.values(), start=Pipeline([]))
-    apart = {"pretraining": pretraining.create_pipeline(), "rollback": rollback.create_pipeline()}
+    apart = {
+        "pretraining": pretraining.create_pipeline(),
+        "rollback": rollback.create_pipeline(),
+        "scoring": scoring.create_pipeline(),
+    }
     return {**pipelines, **apart, "__default__": default}

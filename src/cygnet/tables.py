@@ -105,6 +105,27 @@ BASELINES = pa.schema(
     ]
 )
 
+SCORES = pa.schema(
+    [
+        _required("frame_id", pa.string()),  # <source>/<frame index, 6 digits>
+        _required("source", pa.string()),
+        _required("frame_index", pa.int32()),  # as in `frames`
+        _required("timestamp_s", pa.float64()),
+        _required("width", pa.int32()),  # pixels; 0 where nothing decoded
+        _required("height", pa.int32()),
+        pa.field("logit_abnormal", pa.float32()),  # already divided by the temperature; null where nothing decoded
+        pa.field("logit_normal", pa.float32()),
+        pa.field("anomaly_score", pa.float32()),  # softmax(logits)[ABNORMAL], 0-1; the highest of a frame's squares
+        pa.field("is_anomalous", pa.bool_()),  # anomaly_score >= threshold
+        # the square that has this score, in the frame's pixels; that of a letterbox reaches beyond the frame
+        pa.field("square_left_px", pa.int32()),
+        pa.field("square_top_px", pa.int32()),
+        pa.field("square_side_px", pa.int32()),
+        _image("anomaly_map", "image/png", nullable=True),  # of that square, as in `predictions`
+        pa.field("reason", pa.string()),  # why there is no score; null where there is one
+    ]
+)
+
 TABLES = {
     "frames": FRAMES,
     "images": IMAGES,
@@ -112,6 +133,7 @@ TABLES = {
     "training_set": TRAINING_SET,
     "predictions": PREDICTIONS,
     "baselines": BASELINES,
+    "scores": SCORES,
 }
 
 WRITTEN_BY = {
@@ -121,5 +143,6 @@ WRITTEN_BY = {
     "training_set": "augmentation",
     "predictions": "training",
     "baselines": "training",
+    "scores": "scoring",
 }
 """Table to the pipeline that writes it: what an error message tells the user to run."""

@@ -146,3 +146,23 @@ def test_anomaly_maps_show_image_heat_and_outline(scene: Callable[..., np.ndarra
     assert not changed[:100].any()
     assert (panels[5] != image).any()
     assert colours(figure) > 1000
+
+
+def test_timeline_shows_score_events_labels_and_threshold() -> None:
+    times_s = np.arange(50) / 10
+    scores = pd.DataFrame({"timestamp_s": times_s, "anomaly_score": np.linspace(0, 1, 50, dtype=np.float32)})
+    spans = pd.DataFrame({"start_s": [3.0, 4.5], "end_s": [3.5, 5.0]})
+    axis = figures.draw_timeline("swan", scores, spans, spans.iloc[:1], 0.6).axes[0]
+    assert axis.lines[0].get_ydata() == pytest.approx(scores["anomaly_score"])
+    labels = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert labels == ["anomaly score", "threshold 0.600", "event (2)", "labelled abnormal (1)"]
+
+
+def test_a_long_timeline_keeps_its_highest_scores() -> None:
+    count = 5 * figures.TIMELINE_POINTS
+    scores = pd.DataFrame({"timestamp_s": np.arange(count) / 25, "anomaly_score": np.zeros(count, np.float32)})
+    scores.loc[7777, "anomaly_score"] = 0.9
+    nothing = pd.DataFrame({"start_s": [], "end_s": []})
+    line = figures.draw_timeline("swan", scores, nothing, nothing, 0.5).axes[0].lines[0]
+    assert len(line.get_xdata()) <= figures.TIMELINE_POINTS
+    assert max(line.get_ydata()) == np.float32(0.9)

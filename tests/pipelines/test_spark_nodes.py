@@ -9,33 +9,14 @@ import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-import cygnet
 from cygnet.errors import UserError
 from cygnet.parameters import SEEN_KINDS, Parameters
 from cygnet.pipelines.augmentation.nodes import make_training_set
 from cygnet.pipelines.ingestion.nodes import list_rejects, make_images, match_labels, read_frames, split_sources
 from cygnet.pipelines.synthesis.nodes import _with_donor, draw_anomalies
-from cygnet.spark import flat_map_rows, spark_schema, start_session
+from cygnet.spark import flat_map_rows, spark_schema
 from cygnet.tables import IMAGES, TRAINING_SET
 from cygnet.vision.codec import decode_image, decode_mask, encode_jpeg
-
-LOG4J = Path(cygnet.__file__).parent / "log4j2.properties"
-
-
-@pytest.fixture(scope="module")
-def spark() -> Iterator[SparkSession]:
-    session = start_session(
-        {
-            "spark.master": "local[2]",
-            "spark.ui.enabled": "false",
-            "spark.driver.bindAddress": "127.0.0.1",
-            "spark.driver.host": "127.0.0.1",
-            "spark.sql.shuffle.partitions": "2",
-            "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={LOG4J}",
-        }
-    )
-    yield session
-    session.stop()
 
 
 @pytest.fixture

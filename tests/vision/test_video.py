@@ -11,7 +11,7 @@ import pytest
 
 from cygnet.tables import FRAMES
 from cygnet.vision.codec import decode_image, encode_png
-from cygnet.vision.video import read_rows, sample_video
+from cygnet.vision.video import expected_samples, read_rows, read_samples, sample_video
 
 WRITE_VIDEO = Callable[..., Path]
 
@@ -254,6 +254,39 @@ def test_corrupt_image_of_a_folder_is_one_row_with_a_reason(content: bytes | Non
         path.write_bytes(content)
     (row,) = read_rows(source(path, "image", index=3), 0.5, 95)
     assert_is_rejected(row, index=3, reason="broken.png: ")
+
+
+def test_without_an_interval_every_frame_is_given(sample_fake: Callable[..., list[int]]) -> None:
+    capture = FakeCapture(np.cumsum(np.random.default_rng(0).uniform(0.001, 0.2, 40)), 25.0)
+    assert sample_fake(capture, None) == list(range(40)) == capture.retrieved
+
+
+@pytest.mark.parametrize("interval_s", [None, 0.01, 0.1, 0.25, 0.37, 2.0])
+def test_reading_that_goes_on_gives_what_was_not_given_before(
+    interval_s: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times_s = np.cumsum(np.random.default_rng(1).uniform(0.08, 0.12, 60))
+
+    def read(first_index: int) -> tuple[list[tuple[int, float, str | None]], list[int]]:
+        capture = FakeCapture(times_s, 10.0, header_frames=70)
+        monkeypatch.setattr(cv2, "VideoCapture", lambda *_: capture)
+        samples = read_samples(source(Path("fake.mp4")), interval_s, first_index)
+        return [(sample.index, sample.timestamp_s, sample.reason) for sample in samples], capture.retrieved
+
+    whole, _ = read(0)
+    for place in range(len(whole)):
+        first_index = whole[place][0] + 1
+        rest, retrieved = read(first_index)
+        assert rest == whole[place + 1 :]
+        assert all(index >= first_index for index in retrieved)
+
+
+@pytest.mark.parametrize(("interval_s", "expected"), [(None, 30), (0.5, 6), (0.01, 30)])
+def test_number_of_samples_is_expected_from_the_header(
+    interval_s: float | None, expected: int, write_video: WRITE_VIDEO
+) -> None:
+    assert expected_samples(write_video(), interval_s) == expected
+    assert expected_samples(Path("missing.mp4"), interval_s) == 0
 
 
 def assert_is_rejected(row: dict[str, Any], index: int, reason: str) -> None:

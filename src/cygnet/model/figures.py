@@ -13,9 +13,11 @@ from sklearn.metrics import average_precision_score, confusion_matrix, precision
 
 from cygnet.model.evaluate import auroc, calibration_bins
 from cygnet.tables import ABNORMAL, KIND_NULL, LABELS, NORMAL
+from cygnet.vision.annotate import outlined
 
 NORMAL_COLOUR, ABNORMAL_COLOUR, THRESHOLD_COLOUR = "#2f6f9f", "#d9642c", "#444444"
-OUTLINE_BGR = (44, 100, 255)
+TIMELINE_POINTS = 4000
+"""More are not told apart in the figure: of a longer series each stretch shows its highest score."""
 CELL_PX = 256
 BASELINE_MARKERS = {"majority": "|", "pixel_statistics": "s", "median_mad": "^", "nearest_neighbour": "D"}
 ANOMALY_COLUMNS = 3
@@ -38,17 +40,9 @@ def draw_contact_sheet(cells: list[tuple[str, np.ndarray, np.ndarray | None]], c
     for axis in axes:
         axis.set_axis_off()
     for axis, (title, image, mask) in zip(axes, cells, strict=False):
-        axis.imshow(_outlined(image, mask)[:, :, ::-1])
+        axis.imshow((image if mask is None else outlined(image, mask))[:, :, ::-1])
         axis.set_title(title, fontsize=8, color=ABNORMAL_COLOUR if mask is not None else NORMAL_COLOUR, pad=3)
     return figure
-
-
-def _outlined(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    if mask is None:
-        return image
-    grown = cv2.dilate(mask, np.ones((5, 5), np.uint8))  # the outline runs beside the anomaly, not over it
-    contours, _ = cv2.findContours(grown, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(image.copy(), contours, -1, OUTLINE_BGR, 2)
 
 
 def draw_pretraining_curve(history: pd.DataFrame, larger_from: float, larger_px: int) -> Figure:
@@ -194,7 +188,7 @@ def draw_anomaly_maps(false_alarms: list[MapCell], misses: list[MapCell]) -> Fig
     for side, (cells, colour) in enumerate(((false_alarms, NORMAL_COLOUR), (misses, ABNORMAL_COLOUR))):
         for row, (title, image, anomaly_map, mask) in enumerate(cells):
             panels = axes[row, ANOMALY_COLUMNS * side :][:ANOMALY_COLUMNS]
-            shown = (image, _heated(image, anomaly_map), _outlined(image, mask))
+            shown = (image, _heated(image, anomaly_map), image if mask is None else outlined(image, mask))
             for axis, panel in zip(panels, shown, strict=True):
                 axis.imshow(panel[:, :, ::-1])
             panels[0].set_title(title, fontsize=8, color=colour, pad=3, loc="left")
@@ -242,6 +236,38 @@ def draw_training_curves(history: pd.DataFrame) -> Figure:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_title("Fitting", loc="left")
     _finish(axis)
+    return figure
+
+
+def draw_timeline(
+    source: str, scores: pd.DataFrame, events: pd.DataFrame, labelled_spans: pd.DataFrame, threshold: float
+) -> Figure:
+    """Show the score of a source over time, its events shaded, and above them what is labelled abnormal.
+
+    Args:
+        source: Its name.
+        scores: `timestamp_s`, `anomaly_score` of its frames in time order.
+        events: `start_s`, `end_s` of its events.
+        labelled_spans: `start_s`, `end_s` of what is labelled abnormal in it.
+        threshold: Score from which a frame is anomalous, 0-1.
+    """
+    figure = Figure(figsize=(10, 3), layout="constrained")
+    axis = figure.subplots()
+    stretch = np.arange(len(scores)) // max(-(-len(scores) // TIMELINE_POINTS), 1)
+    points = scores.groupby(stretch).agg({"timestamp_s": "first", "anomaly_score": "max"})
+    axis.plot(points["timestamp_s"], points["anomaly_score"], color=NORMAL_COLOUR, linewidth=1, label="anomaly score")
+    axis.axhline(threshold, color=THRESHOLD_COLOUR, linestyle="--", linewidth=1, label=f"threshold {threshold:.3f}")
+    for place, (start_s, end_s) in enumerate(events[["start_s", "end_s"]].to_numpy()):
+        label = f"event ({len(events)})" if place == 0 else None
+        axis.axvspan(start_s, end_s, color=ABNORMAL_COLOUR, alpha=0.3, linewidth=0, label=label)
+    for place, (start_s, end_s) in enumerate(labelled_spans[["start_s", "end_s"]].to_numpy()):
+        label = f"labelled abnormal ({len(labelled_spans)})" if place == 0 else None
+        axis.plot([start_s, end_s], [1.03, 1.03], color=THRESHOLD_COLOUR, linewidth=5, label=label)
+    axis.set(xlabel="seconds", ylabel="anomaly score", ylim=(0, 1.06))
+    axis.margins(x=0.01)
+    axis.set_title(source, loc="left")
+    _finish(axis)
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure
 
 

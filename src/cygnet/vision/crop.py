@@ -21,10 +21,14 @@ def crop_square(image: np.ndarray, horizontal_bias: float) -> np.ndarray:
         A view `(S, S, 3)` with S = min(H, W).
     """
     height, width = image.shape[:2]
-    side = min(height, width)
-    top = (height - side) // 2
-    left = round((width - side) * horizontal_bias)
+    left, top, side = place_square(height, width, horizontal_bias)
     return image[top : top + side, left : left + side]
+
+
+def place_square(height: int, width: int, horizontal_bias: float) -> tuple[int, int, int]:
+    """Place the square that `crop_square` cuts: left, top and side in pixels."""
+    side = min(height, width)
+    return round((width - side) * horizontal_bias), (height - side) // 2, side
 
 
 def frame_to_image(encoded: bytes, horizontal_bias: float) -> np.ndarray:
@@ -43,14 +47,19 @@ def frame_to_image(encoded: bytes, horizontal_bias: float) -> np.ndarray:
     Raises:
         ValueError: The bytes are no image.
     """
-    size_px = jpeg_size_px(encoded)
-    square = crop_square(decode_image(encoded, _reduction(size_px)), horizontal_bias)
+    reduction = decoding_reduction(jpeg_size_px(encoded))
+    return resize_square(crop_square(decode_image(encoded, reduction), horizontal_bias))
+
+
+def resize_square(square: np.ndarray) -> np.ndarray:
+    """Resize `(S, S, 3)` uint8 to `(256, 256, 3)`."""
     shrinks = square.shape[0] > IMAGE_SIZE_PX
     return cv2.resize(
         square, (IMAGE_SIZE_PX, IMAGE_SIZE_PX), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     )
 
 
-def _reduction(size_px: tuple[int, int] | None) -> int:
+def decoding_reduction(size_px: tuple[int, int] | None) -> int:
+    """Tell at which fraction of its size a JPEG is decoded: 1, 2, 4 or 8; 1 where its size is unknown."""
     side = min(size_px) if size_px else 0
     return max((factor for factor in (2, 4, 8) if side // factor >= 2 * IMAGE_SIZE_PX), default=1)

@@ -26,11 +26,12 @@ TICK_TOLERANCE_S = 1e-4
 
 @dataclass(frozen=True)
 class Sample:
-    """One decoded frame: place among the decoded frames, seconds since the first, `(H, W, 3)` uint8 BGR or None."""
+    """One frame: place among the decoded frames, seconds since the first, `(H, W, 3)` uint8 BGR, or why it is None."""
 
     index: int
     timestamp_s: float
     image: np.ndarray | None
+    reason: str | None = None
 
 
 class ShortVideoError(ValueError):
@@ -46,30 +47,44 @@ def read_rows(source: dict[str, Any], interval_s: float, jpeg_quality: int) -> I
     """Turn one row of the table of sources into rows of `frames`.
 
     Args:
-        source: `source` (name), `path`, `media` (`video` or `image`), `file_index` (an image's place in its folder).
-        interval_s: Seconds between two samples of a video, and between two images of a folder.
+        source: See `read_samples`.
+        interval_s: See `read_samples`.
         jpeg_quality: 0-100, of the stored frames.
 
     Yields:
         Rows of `cygnet.tables.FRAMES`; for what did not decode, a row with `reason` and without `image`.
     """
-    name = source["source"]
+    for sample in read_samples(source, interval_s):
+        yield _row(source["source"], sample, jpeg_quality)
+
+
+def read_samples(source: dict[str, Any], interval_s: float | None, first_index: int = 0) -> Iterator[Sample]:
+    """Read one row of the table of sources. What does not decode is a sample as well, with its reason.
+
+    Args:
+        source: `path`, `media` (`video` or `image`), `file_index` (an image's place in its folder).
+        interval_s: Seconds between two samples of a video, or None for every frame; seconds between two images of a
+            folder, which are all read.
+        first_index: Where to go on in a video that was read as far as the frame before this one: frames before it are
+            decoded, not converted to pixels, and not given.
+    """
+    path = Path(source["path"])
     if source["media"] == "image":
-        index, path = source["file_index"], Path(source["path"])
-        yield _image_row(name, index, index * interval_s, path, jpeg_quality)
+        yield _read_image(path, source["file_index"], source["file_index"] * (interval_s or 0.0))
         return
     try:
-        for sample in sample_video(Path(source["path"]), interval_s):
-            yield _video_row(name, sample, jpeg_quality)
+        yield from sample_video(path, interval_s, first_index)
     except ShortVideoError as error:
-        yield _row(name, error.index, error.timestamp_s, reason=str(error))
+        if error.index >= first_index:
+            yield Sample(error.index, error.timestamp_s, None, str(error))
 
 
-def sample_video(path: Path, interval_s: float) -> Iterator[Sample]:
-    """Decode the frames nearest to the ticks 0, `interval_s`, 2 `interval_s`, ... after the first frame.
+def sample_video(path: Path, interval_s: float | None, first_index: int = 0) -> Iterator[Sample]:
+    """Decode every frame, or the frames nearest to the ticks 0, `interval_s`, 2 `interval_s`, ... after the first one.
 
     Each frame is given once, also when it is the nearest to several ticks. The nearest is exact as long as the spacing
-    of the frames varies by less than a quarter from one to the next.
+    of the frames varies by less than a quarter from one to the next. Which frames are given does not depend on
+    `first_index`, except that those before it are not: see `read_samples`.
 
     Raises:
         ShortVideoError: After the last good frame, when the header promised more; or when nothing decodes at all.
@@ -78,14 +93,37 @@ def sample_video(path: Path, interval_s: float) -> Iterator[Sample]:
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "fflags;discardcorrupt")
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
-        yield from _nearest_to_ticks(capture, path.name, interval_s)
+        if interval_s is None:
+            yield from _every_frame(capture, path.name, first_index)
+        else:
+            yield from _nearest_to_ticks(capture, path.name, interval_s, first_index)
     finally:
         capture.release()
 
 
-def _nearest_to_ticks(capture: cv2.VideoCapture, name: str, interval_s: float) -> Iterator[Sample]:
+def expected_samples(path: Path, interval_s: float | None) -> int:
+    """Tell about how many samples a video will give, by its header: for a display of progress, and nothing else."""
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    frames, frames_per_s = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+    capture.release()
+    if frames <= 0 or frames_per_s <= 0:
+        return 0
+    return round(min(frames, frames / frames_per_s / interval_s if interval_s else frames))
+
+
+def _every_frame(capture: cv2.VideoCapture, name: str, first_index: int) -> Iterator[Sample]:
     header_frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    tick, given = 0, -1  # the next tick to serve; the index of the last frame given
+    count, time_s, spacing_s = 0, 0.0, 0.0
+    for index, time_s, spacing_s in _grabbed(capture):  # noqa: B007 - the last ones are told below
+        count = index + 1
+        if index >= first_index:
+            yield _retrieve(capture, index, time_s)
+    _check_count(name, header_frames, count, time_s + spacing_s)
+
+
+def _nearest_to_ticks(capture: cv2.VideoCapture, name: str, interval_s: float, first_index: int) -> Iterator[Sample]:
+    header_frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    tick, given = 0, first_index - 1  # the next tick to serve; the index of the last frame given
     before: Sample | None = None  # the last frame before that tick, if it may be the nearest
     count, time_s, spacing_s = 0, 0.0, interval_s
     for index, time_s, spacing_s in _grabbed(capture):
@@ -95,20 +133,24 @@ def _nearest_to_ticks(capture: cv2.VideoCapture, name: str, interval_s: float) -
             if before and tick_s - before.timestamp_s <= time_s - tick_s + TICK_TOLERANCE_S:  # a tie: the earlier
                 nearest = before
             else:
-                nearest = sample = sample or _retrieve(capture, index, time_s)
+                nearest = sample = sample or _retrieve(capture, index, time_s, wanted=index >= first_index)
             if nearest.index > given:
                 yield nearest
                 given = nearest.index
         is_close = tick * interval_s - time_s <= 0.75 * spacing_s
-        before = (sample or _retrieve(capture, index, time_s)) if is_close else None
+        before = (sample or _retrieve(capture, index, time_s, wanted=index >= first_index)) if is_close else None
     if before and before.index > given and tick * interval_s - time_s <= 0.5 * spacing_s:
         yield before
+    _check_count(name, header_frames, count, time_s + spacing_s)
+
+
+def _check_count(name: str, header_frames: int, count: int, next_s: float) -> None:
     if count == 0:
         msg = f"{name}: nothing in it decodes as video"
         raise ShortVideoError(msg, 0, 0.0)
     if count < header_frames:
         msg = f"{name}: the header claims {header_frames} frames, {count} decode"
-        raise ShortVideoError(msg, count, time_s + spacing_s)
+        raise ShortVideoError(msg, count, next_s)
 
 
 def _grabbed(capture: cv2.VideoCapture) -> Iterator[tuple[int, float, float]]:
@@ -128,41 +170,27 @@ def _grabbed(capture: cv2.VideoCapture) -> Iterator[tuple[int, float, float]]:
         index += 1
 
 
-def _retrieve(capture: cv2.VideoCapture, index: int, time_s: float) -> Sample:
-    decoded, image = capture.retrieve()
-    return Sample(index, time_s, image if decoded else None)
+def _retrieve(capture: cv2.VideoCapture, index: int, time_s: float, *, wanted: bool = True) -> Sample:
+    decoded, image = capture.retrieve() if wanted else (True, None)
+    return Sample(index, time_s, image) if decoded else Sample(index, time_s, None, "the frame does not decode")
 
 
-def _video_row(name: str, sample: Sample, jpeg_quality: int) -> dict[str, Any]:
-    if sample.image is None:
-        return _row(name, sample.index, sample.timestamp_s, reason="the frame does not decode")
-    return _row(name, sample.index, sample.timestamp_s, image=sample.image, jpeg_quality=jpeg_quality)
-
-
-def _image_row(name: str, index: int, timestamp_s: float, path: Path, jpeg_quality: int) -> dict[str, Any]:
+def _read_image(path: Path, index: int, timestamp_s: float) -> Sample:
     try:
-        return _row(name, index, timestamp_s, image=decode_image(path.read_bytes()), jpeg_quality=jpeg_quality)
+        return Sample(index, timestamp_s, decode_image(path.read_bytes()))
     except (OSError, ValueError) as error:
-        return _row(name, index, timestamp_s, reason=f"{path.name}: {error}")
+        return Sample(index, timestamp_s, None, f"{path.name}: {error}")
 
 
-def _row(
-    name: str,
-    index: int,
-    timestamp_s: float,
-    *,
-    image: np.ndarray | None = None,
-    jpeg_quality: int = 0,
-    reason: str | None = None,
-) -> dict[str, Any]:
-    height, width = image.shape[:2] if image is not None else (0, 0)
+def _row(name: str, sample: Sample, jpeg_quality: int) -> dict[str, Any]:
+    height, width = sample.image.shape[:2] if sample.image is not None else (0, 0)
     return {
-        "frame_id": f"{name}/{index:06d}",
+        "frame_id": f"{name}/{sample.index:06d}",
         "source": name,
-        "frame_index": index,
-        "timestamp_s": timestamp_s,
+        "frame_index": sample.index,
+        "timestamp_s": sample.timestamp_s,
         "width": width,
         "height": height,
-        "image": encode_jpeg(image, jpeg_quality) if image is not None else None,
-        "reason": reason,
+        "image": encode_jpeg(sample.image, jpeg_quality) if sample.image is not None else None,
+        "reason": sample.reason,
     }

@@ -1,0 +1,78 @@
+"""Wiring of scoring."""
+
+from kedro.pipeline import Pipeline, node
+
+from cygnet.pipelines.ingestion.nodes import match_labels
+from cygnet.pipelines.scoring.nodes import (
+    annotate_videos,
+    draw_timelines,
+    find_labelled_spans,
+    find_scored_events,
+    list_scores,
+    score_frames,
+    write_scoring_report,
+)
+
+
+def create_pipeline() -> Pipeline:
+    """Score every frame, find the events, hold them against the labels, and show it all."""
+    return Pipeline(
+        [
+            node(
+                match_labels,
+                ["videos", "labels"],
+                ["scored_sources", "scored_labels", "scored_label_rejects"],
+                name="match_scored_labels",
+            ),
+            node(
+                score_frames,
+                [
+                    "scored_sources",
+                    "champion",
+                    "score_parts",
+                    "params:scoring",
+                    "params:ingestion",
+                    "params:augmentation",
+                ],
+                ["scores", "scoring_run"],
+                name="score_frames",
+            ),
+            node(list_scores, "scores", "scores_csv", name="list_scores"),
+            node(find_scored_events, ["scores_csv", "scoring_run", "params:scoring"], "events", name="find_events"),
+            node(
+                find_labelled_spans,
+                ["scores_csv", "scored_labels", "scored_label_rejects", "params:scoring", "params:ingestion"],
+                ["labelled_spans", "unused_labels"],
+                name="find_labelled_spans",
+            ),
+            node(
+                draw_timelines,
+                ["scores_csv", "events", "labelled_spans", "scoring_run"],
+                "timelines",
+                name="draw_timelines",
+            ),
+            node(
+                write_scoring_report,
+                [
+                    "scores",
+                    "scores_csv",
+                    "events",
+                    "labelled_spans",
+                    "scored_labels",
+                    "unused_labels",
+                    "champion",
+                    "scoring_run",
+                    "params:scoring",
+                ],
+                "scoring_report",
+                name="write_scoring_report",
+            ),
+            node(
+                annotate_videos,
+                ["scored_sources", "scores", "scores_csv", "scoring_run", "params:scoring"],
+                "annotated_videos",
+                name="annotate_videos",
+            ),
+        ],
+        tags="scoring",
+    )

@@ -1,0 +1,100 @@
+"""Which squares of a frame are looked at, each as ingestion would have stored and read it.
+
+The detector was fitted on images that went through JPEG as part of a whole frame, at a fraction of its size where that
+is large, and it tells one lossy generation from none (see `cygnet.vision.codec`). So a square of a frame that comes
+straight from a video takes the same way: its pixels are, to the last bit, those of encoding the whole frame, decoding
+and cropping it. Only the part of the frame around the square is encoded, which JPEG's independent blocks allow.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from cygnet.parameters import Crop
+from cygnet.tables import IMAGE_SIZE_PX
+from cygnet.vision.codec import decode_image, encode_jpeg
+from cygnet.vision.crop import decoding_reduction, place_square, resize_square
+
+TILE_OVERLAP_FRAC = 0.2
+"""Two neighbouring tiles share at least this much of their side; a frame of 16:9 or 4:3 takes two."""
+
+BLOCK_PX = 16
+"""Side of what JPEG encodes independently, chroma at half size; one more on each side, since chroma is smoothed."""
+
+
+@dataclass(frozen=True)
+class Square:
+    """A square over a frame, in the frame's pixels; that of a letterbox reaches beyond the frame."""
+
+    left_px: int
+    top_px: int
+    side_px: int
+
+
+def squares_of(crop: Crop, height: int, width: int, horizontal_bias: float) -> list[Square]:
+    """Place the squares of one frame.
+
+    Args:
+        crop: `square`: the model's own; `letterbox`: one around the whole frame; `tiles`: as many as cover the frame
+            with an overlap, each as large as the frame allows.
+        height: Of the frame, in pixels.
+        width: Of the frame, in pixels.
+        horizontal_bias: Of `square`, see `cygnet.vision.crop.crop_square`.
+    """
+    reduction = decoding_reduction((width, height))
+    # placed in the frame as it is decoded, as ingestion does
+    reduced_height, reduced_width = -(-height // reduction), -(-width // reduction)
+    if crop == "letterbox":
+        side = max(reduced_height, reduced_width)
+        places = [((reduced_width - side) // 2, (reduced_height - side) // 2, side)]
+    elif crop == "square":
+        places = [place_square(reduced_height, reduced_width, horizontal_bias)]
+    else:
+        side, length = sorted((reduced_height, reduced_width))
+        count = int(np.ceil((length / side - TILE_OVERLAP_FRAC) / (1 - TILE_OVERLAP_FRAC)))
+        starts = np.linspace(0, length - side, max(count, 1)).round().astype(int).tolist()
+        places = [(start, 0, side) if reduced_width > reduced_height else (0, start, side) for start in starts]
+    return [Square(left * reduction, top * reduction, side * reduction) for left, top, side in places]
+
+
+def cut_square(frame: np.ndarray, square: Square, frame_jpeg_quality: int) -> np.ndarray:
+    """Give a square of a frame as ingestion makes it of the stored frame.
+
+    What a letterbox has beyond the frame is the frame reflected at its border, as in the training images: they were
+    never padded with black or grey.
+
+    Args:
+        frame: `(H, W, 3)` uint8 BGR.
+        square: One of `squares_of` for this frame.
+        frame_jpeg_quality: 0-100, of the stored frames.
+
+    Returns:
+        `(256, 256, 3)` uint8 BGR.
+    """
+    height, width = frame.shape[:2]
+    reduction = decoding_reduction((width, height))
+    left, right = _around(square.left_px, square.side_px, width)
+    top, bottom = _around(square.top_px, square.side_px, height)
+    part = decode_image(encode_jpeg(frame[top:bottom, left:right], frame_jpeg_quality), reduction)
+    if square.left_px < 0 or square.top_px < 0:
+        return _letterbox(part)
+    left, top, side = ((each // reduction) for each in (square.left_px - left, square.top_px - top, square.side_px))
+    return resize_square(part[top : top + side, left : left + side])
+
+
+def _around(start: int, side: int, length: int) -> tuple[int, int]:
+    """Bound the blocks that hold a stretch of the frame, and one block on either side."""
+    first = start // BLOCK_PX - 1
+    last = -(-(start + side) // BLOCK_PX) + 1
+    return max(first * BLOCK_PX, 0), min(last * BLOCK_PX, length)
+
+
+def _letterbox(frame: np.ndarray) -> np.ndarray:
+    height, width = frame.shape[:2]
+    scale = IMAGE_SIZE_PX / max(height, width)
+    size_px = max(round(width * scale), 1), max(round(height * scale), 1)
+    scaled = cv2.resize(frame, size_px, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    left, top = (IMAGE_SIZE_PX - size_px[0]) // 2, (IMAGE_SIZE_PX - size_px[1]) // 2
+    right, bottom = IMAGE_SIZE_PX - size_px[0] - left, IMAGE_SIZE_PX - size_px[1] - top
+    return cv2.copyMakeBorder(scaled, top, bottom, left, right, cv2.BORDER_REFLECT_101)
