@@ -49,7 +49,9 @@ def test_graph_of_every_backbone_answers_as_torch_at_every_batch_size(architectu
         torch.nn.init.normal_(head.weight)
     graph, plain = make_runtime(detector, "onnx"), make_runtime(detector, "torch")
     for count in (1, 5):
-        for one, other in zip(graph.run(some_images(size_px, count)), plain.run(some_images(size_px, count)), strict=True):
+        for one, other in zip(
+            graph.run(some_images(size_px, count)), plain.run(some_images(size_px, count)), strict=True
+        ):
             assert one.shape == other.shape
             assert one.dtype == other.dtype == np.float32
             np.testing.assert_allclose(one, other, rtol=0, atol=2e-5)

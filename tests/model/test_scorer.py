@@ -48,9 +48,7 @@ def runtime_scorer(request: pytest.FixtureRequest, parameters: dict[str, Paramet
     return toy_scorer(parameters["training"], runtime=request.param)
 
 
-def test_saved_scorer_gives_identical_scores(
-    runtime_scorer: Scorer, images: list[np.ndarray], tmp_path: Path
-) -> None:
+def test_saved_scorer_gives_identical_scores(runtime_scorer: Scorer, images: list[np.ndarray], tmp_path: Path) -> None:
     runtime_scorer.save(tmp_path / "detector")
     loaded = Scorer.load(tmp_path / "detector")
     for one, other in zip(loaded.infer(images), runtime_scorer.infer(images), strict=True):
@@ -83,7 +81,9 @@ def test_saved_folder_has_no_pickle(runtime_scorer: Scorer, tmp_path: Path) -> N
     assert {path.name for path in tmp_path.iterdir()} == {"detector.json", "preprocessor_config.json", *network}
 
 
-def test_graph_carries_preprocessing_temperature_and_threshold(parameters: dict[str, Parameters], tmp_path: Path) -> None:
+def test_graph_carries_preprocessing_temperature_and_threshold(
+    parameters: dict[str, Parameters], tmp_path: Path
+) -> None:
     import onnxruntime
 
     toy_scorer(parameters["training"], runtime="onnx", threshold=0.25).save(tmp_path)

@@ -8,7 +8,6 @@ It needs no calibration images, and what it does to the scores is measured on th
 """
 
 import copy
-import io
 import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,21 +37,21 @@ def export_graph(detector: Detector) -> bytes:
     """Write a detector as an ONNX graph, normalisation included: see `OnnxRuntime` for inputs and outputs."""
     size_px = detector.preprocessing.size_px
     images = torch.zeros((1, size_px, size_px, 3), dtype=torch.uint8)
-    copied, file = copy.deepcopy(detector).cpu().eval(), io.BytesIO()
-    with warnings.catch_warnings(), torch.inference_mode():
+    copied = copy.deepcopy(detector).cpu().eval()
+    with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # that the exporter is the older one, and what tracing holds constant
         _fix_positions(copied, images)
         torch.onnx.export(
             copied,
             (images,),
-            file,
+            Path(folder, "graph.onnx"),
             dynamo=False,
             opset_version=OPSET,
             input_names=["images"],
             output_names=OUTPUTS,
             dynamic_axes={name: {0: "batch"} for name in ("images", *OUTPUTS)},
         )
-    return file.getvalue()
+        return Path(folder, "graph.onnx").read_bytes()
 
 
 def _fix_positions(detector: Detector, images: torch.Tensor) -> None:

@@ -25,6 +25,7 @@ NO_REQUEST = (
     f"The body must be a JSON object with one of {', '.join(FORMATS)} that has images in a column '{COLUMN}', and at "
     f"most a 'params' beside it."
 )
+NO_PARQUET = f"The body is no Parquet with a binary column '{COLUMN}'."
 
 
 class RequestError(MlflowException):
@@ -132,13 +133,11 @@ def _read_parquet(body: bytes, limits: Limits) -> list[Any]:
             raise RequestError(msg)
         chunks = file.read(columns=[COLUMN])[COLUMN].chunks
     except (pa.ArrowException, OSError, KeyError) as error:
-        msg = f"The body is no Parquet with a column '{COLUMN}'."
-        raise RequestError(msg) from error
+        raise RequestError(NO_PARQUET) from error
     cells: list[Any] = []
     for chunk in chunks:
         if not isinstance(chunk, pa.DictionaryArray):
-            msg = f"The column '{COLUMN}' is {chunk.type}: it must be binary."
-            raise RequestError(msg)
+            raise RequestError(NO_PARQUET)
         values = chunk.dictionary.to_pylist()
         cells += [None if place is None else values[place] for place in chunk.indices.to_pylist()]
     return cells

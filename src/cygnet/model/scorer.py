@@ -66,9 +66,7 @@ class Runtime(Protocol):
 class Scorer:
     """Scores images with a fitted detector."""
 
-    def __init__(
-        self, runtime: Runtime, calibration: Calibration, crop_horizontal_bias: float, limits: Limits
-    ) -> None:
+    def __init__(self, runtime: Runtime, calibration: Calibration, crop_horizontal_bias: float, limits: Limits) -> None:
         self.runtime = runtime
         self.calibration = calibration
         self.crop_horizontal_bias = crop_horizontal_bias
@@ -119,7 +117,7 @@ class Scorer:
         while batch := list(islice(resized, self.runtime.batch_size)):
             image_logits, patch_logits = self.runtime.run(np.stack(batch))  # (B, S, S, 3)
             logits.append(image_logits)
-            maps.append(softmax_abnormal(patch_logits, np.float32(0)))
+            maps.append(softmax_abnormal(patch_logits, np.zeros_like(patch_logits)))
         return np.concatenate(logits), np.concatenate(maps) if maps else np.empty((0, 0, 0), np.float32)
 
     def draw_heatmap(self, encoded: bytes, anomaly_map: np.ndarray, *, cropped: bool) -> bytes:

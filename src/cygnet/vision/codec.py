@@ -28,7 +28,8 @@ def encode_png(image: np.ndarray) -> bytes:
 def decode_image(encoded: bytes, reduction: int = 1) -> np.ndarray:
     """Decode JPEG, PNG, WebP, BMP or TIFF, grey or colour, upright by its EXIF tag.
 
-    Of 16 bits the upper 8 are kept. Alpha is dropped, not blended: cameras give none, and the pixels under it are there.
+    Of 16 bits the upper 8 are kept. Alpha is dropped, not blended: what lies under it are pixels too, and no camera
+    gives any.
 
     Args:
         encoded: The file's bytes.
