@@ -73,7 +73,7 @@ def test_the_run_writes_every_report_and_says_where(
     data, result = finished
     names = ["evaluation.json", "serving_report.json", "rejects.csv", "contact_sheet.png", "score_histogram.png"]
     names += ["roc.png", "precision_recall.png", "reliability.png", "confusion.png", "auroc_by_kind.png"]
-    names += ["training_curves.png", "anomaly_maps.png"]
+    names += ["training_curves.png", "anomaly_maps.png", "parity.json"]
     for name in names:
         assert (data / "08_reporting" / name).stat().st_size > 0
         assert str(data / "08_reporting" / name) in result.stderr

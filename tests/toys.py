@@ -1,5 +1,6 @@
 """Small stand-ins for what the pipelines make: a detector, rows of `training_set`, and an MLflow store."""
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +16,15 @@ from omegaconf import OmegaConf
 
 from cygnet.model.backbone import initial_vit, load_detector
 from cygnet.model.detector import Detector
+from cygnet.model.export import make_runtime
 from cygnet.model.preprocessing import Preprocessing
-from cygnet.model.scorer import Calibration, Scorer
-from cygnet.parameters import SmallViT, Training
+from cygnet.model.scorer import Calibration, Limits, Scorer
+from cygnet.parameters import RuntimeName, SmallViT, Training
 from cygnet.tables import ABNORMAL, KIND_NORMAL, KIND_REAL, NORMAL, TRAINING_SET
 from cygnet.vision.codec import encode_jpeg, encode_map, encode_png
 
 CONF_BASE = Path(__file__).parents[1] / "conf" / "base"
+LIMITS = Limits(request_rows=50, request_bytes=2_000_000, image_bytes=1_000_000, image_px=4_000_000)
 SMALL_VIT = SmallViT(image_size_px=32, patch_size_px=16, hidden_size=32, layers=1, heads=2)
 
 
@@ -46,14 +49,25 @@ def toy_detector(small_vit: SmallViT) -> Detector:
     return detector
 
 
-def toy_scorer(training: Training, temperature: float = 1.7, threshold: float = 0.5) -> Scorer:
+def toy_scorer(
+    training: Training,
+    temperature: float = 1.7,
+    threshold: float = 0.5,
+    runtime: RuntimeName = "torch",
+    **limits: int,
+) -> Scorer:
     """A scorer that was never fitted; its heads are drawn so that scores differ from image to image."""
     detector = load_detector(toy_training(training))
     for head in (detector.classifier, detector.patch_head):
         torch.nn.init.normal_(head.weight)
     with torch.no_grad():  # a grey image scores 0.5
         detector.classifier.bias -= detector(torch.full((1, 32, 32, 3), 128, dtype=torch.uint8))[0][0]
-    return Scorer(detector, Calibration(temperature, threshold), crop_horizontal_bias=0.4)
+    return Scorer(
+        make_runtime(detector, runtime),
+        Calibration(temperature, threshold),
+        crop_horizontal_bias=0.4,
+        limits=dataclasses.replace(LIMITS, **limits),
+    )
 
 
 def toy_image(label: int, seed: int = 0, size_px: int = 64) -> np.ndarray:

@@ -348,9 +348,33 @@ class Client(Parameters):
     in_flight: int = Field(ge=1, le=64)
 
 
-class Serving(Parameters):
-    """`params:serving`: how the endpoint is asked, and the gate."""
+RuntimeName = Literal["torch", "torch_bf16", "onnx", "onnx_int8"]
 
+
+class RequestLimits(Parameters):
+    """What the served model takes at most."""
+
+    request_rows: int = Field(ge=1, le=10_000)
+    request_bytes: int = Field(ge=1000, le=1_000_000_000)
+    image_bytes: int = Field(ge=1000, le=1_000_000_000)
+    image_px: int = Field(ge=1000, le=80_000_000)
+
+
+class Parity(Parameters):
+    """How far the scores of `runtime` may be from those of torch in float32, on `test`."""
+
+    max_abs_score_difference: float = Field(gt=0, le=1)
+    max_mean_abs_score_difference: float = Field(gt=0, le=1)
+    min_decisions_agree_frac: Fraction
+    max_auroc_loss: Fraction
+
+
+class Serving(Parameters):
+    """`params:serving`: what runs the served model and what it takes, how the endpoint is asked, and the gate."""
+
+    runtime: RuntimeName
+    limits: RequestLimits
+    parity: Parity
     batch_size: int = Field(ge=1, le=100)
     client: Client
     gate: Gate

@@ -48,6 +48,7 @@ class Session:
     client: EndpointClient
     images: pd.DataFrame
     frame: pd.DataFrame
+    no_image: pd.DataFrame
     status_of_no_request: int
     is_served_after_block: bool
     was_served_by_parent: bool
@@ -76,7 +77,8 @@ def session(store: Path, model: ModelVersion) -> Session:
             with ENDPOINT.serve(model, SETTINGS) as client:
                 images = client.score(IMAGES, cropped=True, batch_size=2)
                 frame = client.score([FRAME], cropped=False, batch_size=2)
-                no_request = requests.post(f"{client.url}/invocations", json={"hello": 1}, timeout=30)
+                no_image = client.score([b"no image"], cropped=True, batch_size=2)
+                no_request = requests.post(f"{client.url}/invocations", json=[], timeout=30)
             is_served_after_block = is_listening_after_s(3, client.url)
             url = parent.stdout.readline().strip()
             was_served_by_parent = is_listening(url)
@@ -87,6 +89,7 @@ def session(store: Path, model: ModelVersion) -> Session:
         client,
         images,
         frame,
+        no_image,
         no_request.status_code,
         is_served_after_block,
         was_served_by_parent,
@@ -124,7 +127,8 @@ def test_every_request_is_measured(session: Session) -> None:
     assert all(0 < latency_ms < 30_000 for latency_ms in session.client.latency_ms)
 
 
-def test_what_is_no_request_is_refused_with_its_status(session: Session) -> None:
+def test_what_is_no_image_has_no_score_and_what_is_no_request_is_refused(session: Session) -> None:
+    assert session.no_image.isna().all(axis=None)
     assert session.status_of_no_request == 400
 
 

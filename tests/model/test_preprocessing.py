@@ -22,12 +22,13 @@ def test_saved_file_is_read_by_hugging_face(tmp_path: Path) -> None:
         "image_std": [0.229, 0.224, 0.225],
         "size": {"height": 32, "width": 32},
     }
+    assert Preprocessing.load(tmp_path) == IMAGENET
 
 
 @pytest.mark.parametrize(("size_px", "interpolation"), [(256, cv2.INTER_AREA), (20, cv2.INTER_CUBIC)])
 def test_batch_equals_the_plain_computation(scene: Callable[..., np.ndarray], size_px: int, interpolation: int) -> None:
     images = [scene(seed, size_px) for seed in (1, 2, 3)]
-    batch = IMAGENET.normalise(IMAGENET.resize_batch(images))
+    batch = IMAGENET.normalise(torch.from_numpy(np.stack([IMAGENET.resize(image) for image in images])))
     assert batch.dtype == torch.float32
     assert batch.shape == (3, 3, 32, 32)
     for image, pixels in zip(images, batch.numpy(), strict=True):
@@ -39,7 +40,7 @@ def test_batch_equals_the_plain_computation(scene: Callable[..., np.ndarray], si
 def test_blue_of_opencv_becomes_the_last_channel() -> None:
     blue = np.zeros((32, 32, 3), np.uint8)
     blue[:, :, 0] = 255
-    pixels = Preprocessing(32).normalise(Preprocessing(32).resize_batch([blue]))[0]
+    pixels = Preprocessing(32).normalise(torch.from_numpy(Preprocessing(32).resize(blue)[None]))[0]
     assert [channel.unique().tolist() for channel in pixels] == [[-1.0], [-1.0], [1.0]]
 
 

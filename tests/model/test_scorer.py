@@ -1,6 +1,10 @@
-"""What the scorer promises: the same scores wherever it runs, calibrated, without a pickle."""
+"""What the scorer promises: the same scores wherever it runs, in every runtime, calibrated, without a pickle."""
 
 import dataclasses
+import json
+import subprocess
+import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +15,24 @@ import pytest
 import torch
 
 from cygnet.model.scorer import Calibration, Scorer, scores_of, softmax_abnormal
-from cygnet.vision.codec import encode_jpeg, encode_png
+from cygnet.parameters import Parameters
+from cygnet.vision.codec import decode_image, encode_jpeg, encode_png
 from cygnet.vision.crop import frame_to_image
+from toys import LIMITS, toy_scorer
 
+RUNTIMES = ["torch", "torch_bf16", "onnx", "onnx_int8"]
+MOST_DIFFERENCE = {"torch": 0, "onnx": 1e-5, "torch_bf16": 0.02, "onnx_int8": 0.05}
+WITHOUT_TORCH = """
+import json, sys
+from pathlib import Path
+
+for name in ("torch", "transformers", "onnx", "safetensors", "pydantic", "click", "mlflow", "sklearn", "scipy"):
+    sys.modules[name] = None
+from cygnet.model.scorer import Scorer
+
+scorer = Scorer.load(Path(sys.argv[1]))
+print(json.dumps(scorer.score([scorer.decode(Path(sys.argv[2]).read_bytes(), cropped=True)])["anomaly_score"].tolist()))
+"""
 COLUMNS = ["logit_abnormal", "logit_normal", "anomaly_score", "is_anomalous"]
 
 
@@ -23,23 +42,68 @@ def images(scene: Callable[..., np.ndarray]) -> list[np.ndarray]:
     return [scene(seed) for seed in range(40)]
 
 
-def test_saved_scorer_gives_identical_scores(scorer: Scorer, images: list[np.ndarray], tmp_path: Path) -> None:
-    scorer.save(tmp_path / "detector")
+@pytest.fixture(scope="session", params=RUNTIMES)
+def runtime_scorer(request: pytest.FixtureRequest, parameters: dict[str, Parameters]) -> Scorer:
+    """Give the scorer in each runtime."""
+    return toy_scorer(parameters["training"], runtime=request.param)
+
+
+def test_saved_scorer_gives_identical_scores(runtime_scorer: Scorer, images: list[np.ndarray], tmp_path: Path) -> None:
+    runtime_scorer.save(tmp_path / "detector")
     loaded = Scorer.load(tmp_path / "detector")
-    pd.testing.assert_frame_equal(loaded.score(images), scorer.score(images), check_exact=True)
-    assert loaded.calibration == scorer.calibration
-    assert loaded.detector.preprocessing == scorer.detector.preprocessing
-    assert loaded.crop_horizontal_bias == scorer.crop_horizontal_bias
+    for one, other in zip(loaded.infer(images), runtime_scorer.infer(images), strict=True):
+        assert np.array_equal(one, other)
+    assert loaded.runtime.name == runtime_scorer.runtime.name
+    for name in ("calibration", "crop_horizontal_bias", "limits"):
+        assert getattr(loaded, name) == getattr(runtime_scorer, name)
+    assert loaded.runtime.preprocessing == runtime_scorer.runtime.preprocessing
 
 
-def test_saved_folder_has_no_pickle(scorer: Scorer, tmp_path: Path) -> None:
-    scorer.save(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "config.json",
-        "detector.json",
-        "model.safetensors",
-        "preprocessor_config.json",
-    }
+def test_every_runtime_scores_as_torch(scorer: Scorer, runtime_scorer: Scorer, images: list[np.ndarray]) -> None:
+    expected, answered = (one.score(images)["anomaly_score"] for one in (scorer, runtime_scorer))
+    difference = (expected - answered).abs().max()
+    assert difference <= MOST_DIFFERENCE[runtime_scorer.runtime.name]
+    assert (difference > 1e-5) == (runtime_scorer.runtime.name in {"torch_bf16", "onnx_int8"})  # it does run in less
+    maps = [one.infer(images)[1] for one in (scorer, runtime_scorer)]
+    np.testing.assert_allclose(*maps, rtol=0, atol=max(0.1 * (difference > 1e-5), 1e-5))
+
+
+def test_no_score_depends_on_the_images_beside_it(runtime_scorer: Scorer, images: list[np.ndarray]) -> None:
+    beside = [*images[:3], np.full((256, 256, 3), 255, np.uint8), np.zeros((256, 256, 3), np.uint8)]
+    together, alone = runtime_scorer.infer(beside)[0], runtime_scorer.infer(images[:1])[0]
+    np.testing.assert_allclose(together[0], alone[0], rtol=0, atol=1e-5)
+
+
+def test_saved_folder_has_no_pickle(runtime_scorer: Scorer, tmp_path: Path) -> None:
+    runtime_scorer.save(tmp_path)
+    hugging_face = {"config.json", "model.safetensors"}
+    network = hugging_face if runtime_scorer.runtime.name.startswith("torch") else {"detector.onnx"}
+    assert {path.name for path in tmp_path.iterdir()} == {"detector.json", "preprocessor_config.json", *network}
+
+
+def test_graph_carries_preprocessing_temperature_and_threshold(
+    parameters: dict[str, Parameters], tmp_path: Path
+) -> None:
+    import onnxruntime
+
+    toy_scorer(parameters["training"], runtime="onnx", threshold=0.25).save(tmp_path)
+    carried = onnxruntime.InferenceSession(tmp_path / "detector.onnx").get_modelmeta().custom_metadata_map
+    assert json.loads(carried["preprocessing"]) == json.loads((tmp_path / "preprocessor_config.json").read_text())
+    calibration = json.loads(carried["calibration"])
+    assert (calibration["temperature"], calibration["threshold"]) == (1.7, 0.25)
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "onnx_int8"])
+def test_onnx_scores_where_neither_torch_nor_mlflow_is(
+    runtime: str, parameters: dict[str, Parameters], scene: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
+    scorer = toy_scorer(parameters["training"], runtime=runtime)
+    scorer.save(tmp_path / "detector")
+    (tmp_path / "image.png").write_bytes(encode_png(scene(1)))
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path / "detector"), str(tmp_path / "image.png")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == pytest.approx(scorer.score([scene(1)])["anomaly_score"].tolist(), abs=1e-6)
 
 
 def test_patches_have_probabilities_of_their_own(scorer: Scorer, images: list[np.ndarray]) -> None:
@@ -59,7 +123,8 @@ def test_answer_has_four_columns_of_the_agreed_types(scorer: Scorer, images: lis
 
 def test_logits_are_divided_by_the_temperature(scorer: Scorer, images: list[np.ndarray]) -> None:
     with torch.inference_mode():
-        raw = scorer.detector(scorer.detector.preprocessing.resize_batch(images[:8]))[0].numpy()
+        resized = np.stack([scorer.runtime.preprocessing.resize(image) for image in images[:8]])
+        raw = scorer.runtime.detector(torch.from_numpy(resized))[0].numpy()
     answered = scorer.score(images[:8])[["logit_abnormal", "logit_normal"]].to_numpy()
     np.testing.assert_allclose(answered, raw / 1.7, rtol=0, atol=1e-6)
 
@@ -79,9 +144,10 @@ def test_batch_scores_as_one_by_one(scorer: Scorer, images: list[np.ndarray]) ->
 def test_threshold_itself_is_anomalous(scorer: Scorer, images: list[np.ndarray]) -> None:
     scores = np.sort(scorer.score(images)["anomaly_score"])
     stricter = Scorer(
-        scorer.detector,
+        scorer.runtime,
         dataclasses.replace(scorer.calibration, threshold=float(scores[20])),
         scorer.crop_horizontal_bias,
+        scorer.limits,
     )
     assert stricter.score(images)["is_anomalous"].sum() == 20
 
@@ -111,6 +177,71 @@ def test_bytes_that_are_no_image_are_refused(scorer: Scorer, cropped: bool) -> N
     for encoded in (b"", b"no image", b"\xff\xd8\xff\xe0"):
         with pytest.raises(ValueError, match="no image"):
             scorer.decode(encoded, cropped=cropped)
+
+
+def bomb(width_px: int, height_px: int) -> bytes:
+    """A PNG whose header promises many pixels that nobody has packed."""
+    encoded = bytearray(encode_png(np.zeros((8, 8, 3), np.uint8)))
+    encoded[16:24] = width_px.to_bytes(4, "big") + height_px.to_bytes(4, "big")
+    encoded[29:33] = zlib.crc32(encoded[12:29]).to_bytes(4, "big")
+    return bytes(encoded)
+
+
+@pytest.mark.parametrize("cropped", [True, False])
+@pytest.mark.parametrize(
+    ("encoded", "reason"),
+    [
+        (bomb(2001, 2000), "2001 x 2000 pixels, at most 4000000"),
+        (bomb(60_000, 60_000), "3600000000 pixels"),
+        (encode_png(np.zeros((8, 8), np.uint8)) + bytes(LIMITS.image_bytes), "bytes, at most 1000000"),
+    ],
+    ids=["pixels", "very-many-pixels", "bytes"],
+)
+def test_what_is_above_the_limits_is_not_decoded(
+    scorer: Scorer, encoded: bytes, reason: str, cropped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(*_: object) -> np.ndarray:
+        pytest.fail("decoded")
+
+    monkeypatch.setattr(cv2, "imdecode", decode)
+    with pytest.raises(ValueError, match=reason):
+        scorer.decode(encoded, cropped=cropped)
+
+
+def test_what_is_just_within_the_limits_is_decoded(scorer: Scorer) -> None:
+    assert scorer.decode(encode_png(np.zeros((2000, 2000, 3), np.uint8)), cropped=True).shape == (2000, 2000, 3)
+
+
+def test_images_of_an_iterator_are_taken_a_batch_at_a_time(scorer: Scorer, images: list[np.ndarray]) -> None:
+    waiting, most_waiting = [], []
+
+    def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        most_waiting.append(len(waiting))
+        waiting.clear()
+        return np.zeros((len(batch), 2), np.float32), np.zeros((len(batch), 2, 2), np.float32)
+
+    counting = dataclasses.make_dataclass("Counting", ["preprocessing", "run", "batch_size"])
+    runtime = counting(scorer.runtime.preprocessing, run, 16)
+    taking = Scorer(runtime, scorer.calibration, scorer.crop_horizontal_bias, scorer.limits)
+    taking.infer(image for image in images if waiting.append(image) is None)
+    assert most_waiting == [16, 16, 8]
+
+
+@pytest.mark.parametrize("size_px", [(300, 200), (64, 64), (50, 120)])
+def test_heatmap_of_a_cropped_image_is_as_large_as_the_image(scorer: Scorer, size_px: tuple[int, int]) -> None:
+    anomaly_map = np.array([[0, 0], [0, 1]], np.float32)
+    image = encode_png(np.zeros((*size_px[::-1], 3), np.uint8))
+    heatmap = decode_image(scorer.draw_heatmap(image, anomaly_map, cropped=True))[:, :, 0]
+    assert heatmap.shape == size_px[::-1]
+    assert (heatmap[0, 0], heatmap[-1, -1]) == (0, 255)
+
+
+def test_heatmap_of_a_frame_lies_where_the_crop_lies(scorer: Scorer) -> None:
+    frame = encode_png(np.zeros((100, 300, 3), np.uint8))
+    heatmap = decode_image(scorer.draw_heatmap(frame, np.ones((2, 2), np.float32), cropped=False))[:, :, 0]
+    expected = np.zeros((100, 300), np.uint8)
+    expected[:, 80:180] = 255  # 0.4 of the margin of 200
+    assert np.array_equal(heatmap, expected)
 
 
 def test_scores_of_extreme_logits_are_finite() -> None:

@@ -13,8 +13,14 @@ from cygnet.model.calibrate import in_first_half, negative_log_likelihood
 from cygnet.model.checkpoints import Checkpoints
 from cygnet.model.fitted import Fitted
 from cygnet.model.scorer import Scorer
-from cygnet.parameters import Parameters, Training
-from cygnet.pipelines.training.nodes import calibrate_detector, fit_detector, score_held_out_rows
+from cygnet.parameters import Parameters, RuntimeName, Serving, Training
+from cygnet.pipelines.training.nodes import (
+    calibrate_detector,
+    check_parity,
+    fit_detector,
+    package_detector,
+    score_held_out_rows,
+)
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL, PREDICTIONS, TRAINING_SET
 from cygnet.vision.codec import decode_image
 from toys import toy_row, toy_rows, toy_scorer, toy_training
@@ -30,6 +36,13 @@ def training(parameters: dict[str, Parameters]) -> Training:
 def scorer(training: Training) -> Scorer:
     """Give a scorer that was never fitted."""
     return toy_scorer(training)
+
+
+def serving_by(parameters: dict[str, Parameters], runtime: RuntimeName, **parity: float) -> Serving:
+    """The project's parameters with another runtime."""
+    serving = parameters["serving"]
+    changed = {"runtime": runtime, "parity": serving.parity.model_copy(update=parity)}
+    return serving.model_copy(update=changed)
 
 
 def with_controls(rows: pa.Table, *splits: str) -> pad.Dataset:
@@ -54,9 +67,9 @@ def test_calibration_is_that_of_validation_without_controls(
     scorer: Scorer, training: Training, parameters: dict[str, Parameters]
 ) -> None:
     rows = toy_rows(per_class=6)
-    fitted = Fitted(scorer.detector, pd.DataFrame(), 0, 1.0)
+    fitted = Fitted(scorer.runtime.detector, pd.DataFrame(), 0, 1.0)
     plain, mixed = (
-        calibrate_detector(fitted, table, training, parameters["ingestion"])
+        calibrate_detector(fitted, table, training, parameters["ingestion"], serving_by(parameters, "torch"))
         for table in (pad.dataset(rows), with_controls(rows, "validation"))
     )
     assert mixed.calibration == plain.calibration
@@ -72,6 +85,39 @@ def test_calibration_is_that_of_validation_without_controls(
         for temperature in (plain.calibration.temperature, 0.5, 1.0, 2.0, 5.0)
     ]
     assert nlls[0] <= min(nlls) + 1e-4
+
+
+@pytest.mark.parametrize("runtime", ["torch", "torch_bf16", "onnx", "onnx_int8"])
+def test_chosen_runtime_is_calibrated_predicts_and_is_held_against_torch(
+    runtime: RuntimeName, scorer: Scorer, training: Training, parameters: dict[str, Parameters]
+) -> None:
+    rows, serving = with_controls(toy_rows(per_class=6), "test"), serving_by(parameters, runtime)
+    fitted = Fitted(scorer.runtime.detector, pd.DataFrame(), 0, 1.0)
+    served = calibrate_detector(fitted, rows, training, parameters["ingestion"], serving)
+    assert served.runtime.name == runtime
+    assert vars(served.limits) == serving.limits.model_dump()
+    predictions = score_held_out_rows(served, rows)
+    (row,) = (row for row in rows.to_table().to_pylist() if row["image_id"] == "test/1/0")
+    (predicted,) = (row for row in predictions.to_pylist() if row["image_id"] == "test/1/0")
+    expected = served.score([decode_image(row["image"])]).iloc[0]
+    assert predicted["anomaly_score"] == pytest.approx(expected["anomaly_score"], abs=1e-6)
+    parity = check_parity(fitted, served, pad.dataset(predictions), rows, training, serving)
+    assert (parity["runtime"], parity["rows"]) == (runtime, 13)
+    if runtime in {"torch", "onnx"}:
+        assert parity["passed"]
+        assert parity["max_abs_score_difference"] < 1e-4
+    else:
+        assert parity["max_abs_score_difference"] > 1e-5
+        strict = serving_by(parameters, runtime, max_mean_abs_score_difference=1e-9)
+        again = check_parity(fitted, served, pad.dataset(predictions), rows, training, strict)
+        assert "serving.parity.max_mean_abs_score_difference" in again["reasons"][0]
+
+
+def test_package_tells_runtime_and_parity(scorer: Scorer, training: Training) -> None:
+    parity = {"passed": False, "reasons": ["too far"]}
+    package = package_detector(scorer, {"auroc": 0.9}, parity, pad.dataset(toy_rows(per_class=1)), training)
+    assert package.metadata["parity"] == parity
+    assert package.metadata["runtime"] == "torch"
 
 
 @pytest.mark.parametrize("label", [NORMAL, ABNORMAL])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cygnet.vision.codec import decode_image, decode_mask, encode_jpeg, encode_png, jpeg_size_px
+from cygnet.vision.codec import decode_image, decode_mask, encode_jpeg, encode_png, image_size_px, jpeg_size_px
 
 SCENE = Callable[..., np.ndarray]
 FORMATS = [".jpg", ".png", ".webp", ".bmp", ".tiff"]
@@ -129,3 +129,20 @@ def test_grey_jpeg_header_tells_the_real_size() -> None:
 )
 def test_what_has_no_jpeg_header_has_no_size(encoded: bytes) -> None:
     assert jpeg_size_px(encoded) is None
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_header_of_every_format_tells_the_size_though_the_pixels_are_missing(suffix: str) -> None:
+    encoded = encode(suffix, np.random.default_rng(0).integers(0, 255, (30, 50, 3)).astype(np.uint8))
+    assert image_size_px(encoded) == (50, 30)
+    if suffix not in {".tiff", ".webp"}:  # one has its directory at the end, the other is looked at as a whole
+        assert image_size_px(encoded[: len(encoded) // 2]) == (50, 30)
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [b"", b"garbage", b"\x89PNG\r\n\x1a\n", b"BM" + bytes(60), b"II*\x00" + b"\xff" * 60, b"RIFF", b"GIF89a" * 9],
+)
+def test_what_has_no_header_of_these_formats_is_a_value_error(encoded: bytes) -> None:
+    with pytest.raises(ValueError, match="no image of the formats JPEG, PNG, WEBP, BMP, TIFF"):
+        image_size_px(encoded)

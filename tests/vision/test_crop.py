@@ -8,7 +8,7 @@ import pytest
 
 from cygnet.vision import crop
 from cygnet.vision.codec import decode_image, encode_jpeg, encode_png
-from cygnet.vision.crop import crop_square, frame_to_image
+from cygnet.vision.crop import crop_square, frame_to_image, map_to_frame
 
 SCENE = Callable[..., np.ndarray]
 
@@ -84,3 +84,13 @@ def test_large_jpeg_is_reduced_while_two_pixels_are_left_for_one(
 def test_bytes_that_are_no_image_are_a_value_error() -> None:
     with pytest.raises(ValueError, match="no image"):
         frame_to_image(b"no image", 0.4)
+
+
+@pytest.mark.parametrize("size_px", [(120, 40), (40, 120), (64, 64)])
+def test_map_lies_where_the_square_was_cut(size_px: tuple[int, int]) -> None:
+    width_px, height_px = size_px
+    placed = map_to_frame(np.ones((3, 3), np.float32), height_px, width_px, 0.3)
+    assert placed.shape == (height_px, width_px)
+    square = crop_square(placed, 0.3)
+    assert (square == 1).all()
+    assert placed.sum() == square.size

@@ -1,4 +1,4 @@
 """The detector: backbone, data, fit, calibration, evaluation, and the scorer that is served.
 
-Nothing here imports Kedro or Spark. `scorer`, `preprocessing` and `served` travel inside the served model.
+Nothing here imports Kedro or Spark. What travels inside the served model is listed in `packaging`.
 """

@@ -196,7 +196,8 @@ class NearestNeighbour:
 
         detector = self.detector
         patches = detector.patches_per_side**2
-        resized = detector.preprocessing.resize_batch(images).to(detector.classifier.weight.device)  # (B, S, S, 3)
+        resized = torch.from_numpy(np.stack([detector.preprocessing.resize(image) for image in images]))
+        resized = resized.to(detector.classifier.weight.device)  # (B, S, S, 3)
         features = {}
         with torch.inference_mode(), torch.autocast(resized.device.type, torch.bfloat16, enabled=has_bf16()):
             tokens, done = detector.run_blocks(resized, 0), 0  # (B, T, D)

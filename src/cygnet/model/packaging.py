@@ -1,6 +1,7 @@
 """The scorer as an MLflow model: signature, requirements, code and weights; no pickle, no Spark, no Kedro.
 
-The model carries the few modules of Cygnet that scoring needs, so that an endpoint needs no Cygnet wheel.
+The model carries the few modules of Cygnet that scoring needs, so that an endpoint needs no Cygnet wheel; which ones,
+and which packages, follows from its runtime.
 """
 
 import shutil
@@ -18,28 +19,28 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 import cygnet
 from cygnet.model.scorer import Scorer
 
-SERVED_MODULES = (
+MODULES = (
     "__init__.py",
     "tables.py",
     "vision/__init__.py",
     "vision/codec.py",
     "vision/crop.py",
     "model/__init__.py",
-    "model/detector.py",
     "model/preprocessing.py",
+    "model/request.py",
     "model/scorer.py",
+    "model/threads.py",
 )
+REQUIREMENTS = ("mlflow", "numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow")
 
-REQUIREMENTS = (
-    "mlflow",
-    "numpy",
-    "opencv-python-headless",
-    "pandas",
-    "pyarrow",
-    "safetensors",
-    "torch",
-    "transformers",
-)
+RUNTIME_MODULES = {
+    "torch": ("model/detector.py", "model/torch_runtime.py"),
+    "onnx": ("model/onnx_runtime.py",),
+}
+RUNTIME_REQUIREMENTS = {
+    "torch": ("safetensors", "torch", "transformers"),
+    "onnx": ("onnxruntime",),
+}
 
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec("binary", "image")]),
@@ -49,9 +50,19 @@ SIGNATURE = ModelSignature(
             ColSpec("float", "logit_normal"),
             ColSpec("float", "anomaly_score"),
             ColSpec("boolean", "is_anomalous"),
+            ColSpec("binary", "heatmap", required=False),
+            ColSpec("double", "threshold"),
+            ColSpec("string", "model_version"),
+            ColSpec("string", "error"),
         ]
     ),
-    params=ParamSchema([ParamSpec("cropped", "boolean", False)]),
+    params=ParamSchema(
+        [
+            ParamSpec("cropped", "boolean", False),
+            ParamSpec("threshold", "double", None),
+            ParamSpec("heatmap", "boolean", False),
+        ]
+    ),
 )
 
 
@@ -71,9 +82,10 @@ def log_detector(detector: PackagedDetector, registered_model_name: str) -> str:
         The registered version.
     """
     package = Path(cygnet.__file__).parent
+    library = detector.scorer.runtime.name.partition("_")[0]  # torch_bf16 is torch
     with TemporaryDirectory() as folder:
         code = Path(folder, "cygnet")
-        for name in SERVED_MODULES:
+        for name in MODULES + RUNTIME_MODULES[library]:
             (code / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(package / name, code / name)
         detector.scorer.save(Path(folder, "detector"))
@@ -84,7 +96,9 @@ def log_detector(detector: PackagedDetector, registered_model_name: str) -> str:
             code_paths=[str(code)],
             signature=SIGNATURE,
             input_example=pd.DataFrame({"image": [detector.input_example]}),
-            pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS],
+            pip_requirements=[
+                f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS + RUNTIME_REQUIREMENTS[library]
+            ],
             metadata=detector.metadata,
             registered_model_name=registered_model_name,
         )

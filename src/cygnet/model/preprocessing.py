@@ -8,10 +8,9 @@ stay quick.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import cv2
 import numpy as np
@@ -44,17 +43,20 @@ class Preprocessing:
         std = torch.tensor(self.std, device=images.device)
         return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
 
-    def resize_batch(self, images: Sequence[np.ndarray]) -> "torch.Tensor":
-        """Resize `(H, W, 3)` uint8 BGR images to `(B, S, S, 3)` uint8 RGB."""
-        import torch
-
-        return torch.from_numpy(np.stack([self.resize(image) for image in images]))
-
-    def save(self, folder: Path) -> None:
-        """Write the numbers as Hugging Face's image processors do."""
-        config = {
+    def config(self) -> dict[str, Any]:
+        """Name the numbers as Hugging Face's image processors do."""
+        return {
             "image_mean": list(self.mean),
             "image_std": list(self.std),
             "size": {"height": self.size_px, "width": self.size_px},
         }
-        (folder / FILE_NAME).write_text(json.dumps(config, indent=1))
+
+    def save(self, folder: Path) -> None:
+        """Write the numbers as Hugging Face's image processors do."""
+        (folder / FILE_NAME).write_text(json.dumps(self.config(), indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        config = json.loads((folder / FILE_NAME).read_text())
+        return cls(config["size"]["height"], tuple(config["image_mean"]), tuple(config["image_std"]))

@@ -1,28 +1,28 @@
 """The scorer: the one class that turns images into anomaly scores, in `predictions` and behind the endpoint.
 
-A folder holds it: `config.json` and `model.safetensors` (Hugging Face), `preprocessor_config.json`, and `detector.json`
-with the temperature, the threshold and the crop. Nothing in it is a pickle.
+A folder holds it: what its runtime needs (`detector.onnx`, or `config.json` and `model.safetensors` as Hugging Face
+writes them), `preprocessor_config.json`, and `detector.json` with everything else. Nothing in it is a pickle, and
+loading it imports only what its runtime needs.
 
 Logits leave it already divided by the calibration temperature, so that softmax gives the score to everybody.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
+import cv2
 import numpy as np
 import pandas as pd
 
+from cygnet.model.preprocessing import Preprocessing
 from cygnet.tables import ABNORMAL, NORMAL
-from cygnet.vision.codec import decode_image
-from cygnet.vision.crop import frame_to_image
+from cygnet.vision.codec import decode_image, encode_png, image_size_px
+from cygnet.vision.crop import frame_to_image, map_to_frame
 
-if TYPE_CHECKING:
-    from cygnet.model.detector import Detector
-
-BATCH_SIZE = 32
 SETTINGS = "detector.json"
 
 
@@ -39,23 +39,60 @@ class Calibration:
     target_fpr: float | None = None
 
 
-class Scorer:
-    """Scores images with a fitted detector. Runs in float32: bfloat16 is for fitting only."""
+@dataclass(frozen=True)
+class Limits:
+    """What is taken at most: rows and bytes of a request, bytes and pixels of an encoded image."""
 
-    def __init__(self, detector: "Detector", calibration: Calibration, crop_horizontal_bias: float) -> None:
-        self.detector = detector.eval()
+    request_rows: int
+    request_bytes: int
+    image_bytes: int
+    image_px: int
+
+
+class Runtime(Protocol):
+    """What runs the network, and the preprocessing that the network was fitted with."""
+
+    name: str  # as in serving.runtime
+    batch_size: int  # images that are run at once
+    preprocessing: Preprocessing
+
+    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Take `(B, S, S, 3)` uint8 RGB; give logits `(B, 2)` and patch logits `(B, G, G)`, float32."""
+
+    def save(self, folder: Path, settings: dict[str, Any]) -> None:
+        """Write the network and its preprocessing; a single-file format carries the scorer's settings too."""
+
+
+class Scorer:
+    """Scores images with a fitted detector."""
+
+    def __init__(self, runtime: Runtime, calibration: Calibration, crop_horizontal_bias: float, limits: Limits) -> None:
+        self.runtime = runtime
         self.calibration = calibration
         self.crop_horizontal_bias = crop_horizontal_bias
+        self.limits = limits
 
     def decode(self, encoded: bytes, *, cropped: bool) -> np.ndarray:
         """Decode a whole frame (cropped and resized here) or an image that is cropped already.
 
+        Args:
+            encoded: JPEG, PNG, WebP, BMP or TIFF; see `cygnet.vision.codec.decode_image`.
+            cropped: What it is.
+
         Raises:
-            ValueError: The bytes are no image.
+            ValueError: The bytes are no image of these formats, or more bytes or pixels than the limits allow. The
+                pixels are counted before any is decoded.
         """
+        if len(encoded) > self.limits.image_bytes:
+            msg = f"the image has {len(encoded)} bytes, at most {self.limits.image_bytes} are taken"
+            raise ValueError(msg)
+        width_px, height_px = image_size_px(encoded)
+        if width_px * height_px > self.limits.image_px:
+            msg = f"the image has {width_px} x {height_px} pixels, at most {self.limits.image_px} are taken"
+            raise ValueError(msg)
         return decode_image(encoded) if cropped else frame_to_image(encoded, self.crop_horizontal_bias)
 
-    def score(self, images: Sequence[np.ndarray]) -> pd.DataFrame:
+    def score(self, images: Iterable[np.ndarray]) -> pd.DataFrame:
         """Score cropped images.
 
         Args:
@@ -66,8 +103,8 @@ class Scorer:
         """
         return scores_of(self.infer(images)[0], self.calibration)
 
-    def infer(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Run the detector.
+    def infer(self, images: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Run the detector; of the images that an iterator gives, a batch is kept at a time.
 
         Args:
             images: `(H, H, 3)` uint8 BGR each.
@@ -75,34 +112,61 @@ class Scorer:
         Returns:
             Logits `(N, 2)` float32, not calibrated, and each patch's probability to be abnormal, `(N, G, G)` float32.
         """
-        import torch
+        resized = map(self.runtime.preprocessing.resize, images)
+        logits, maps = [np.empty((0, 2), np.float32)], []
+        while batch := list(islice(resized, self.runtime.batch_size)):
+            image_logits, patch_logits = self.runtime.run(np.stack(batch))  # (B, S, S, 3)
+            logits.append(image_logits)
+            maps.append(softmax_abnormal(patch_logits, np.zeros_like(patch_logits)))
+        return np.concatenate(logits), np.concatenate(maps) if maps else np.empty((0, 0, 0), np.float32)
 
-        logits, maps = [], []
-        with torch.inference_mode():
-            for start in range(0, len(images), BATCH_SIZE):
-                batch = self.detector.preprocessing.resize_batch(images[start : start + BATCH_SIZE])  # (B, S, S, 3)
-                image_logits, patch_logits = self.detector(batch.to(self.detector.classifier.weight.device))
-                logits.append(image_logits.cpu().numpy())
-                maps.append(patch_logits.sigmoid().cpu().numpy())
-        if not images:
-            return np.empty((0, 2), np.float32), np.empty((0, 0, 0), np.float32)
-        return np.concatenate(logits), np.concatenate(maps)
+    def draw_heatmap(self, encoded: bytes, anomaly_map: np.ndarray, *, cropped: bool) -> bytes:
+        """Scale the map of an image, as `infer` gives it, to the image as it was sent, upright.
+
+        Args:
+            encoded: What `decode` has taken.
+            anomaly_map: `(G, G)` float32, 0-1.
+            cropped: As for `decode`. Of a whole frame, what the square leaves out is 0.
+
+        Returns:
+            A grey PNG: 255 is 1.
+        """
+        height_px, width_px = decode_image(encoded).shape[:2]
+        if cropped:
+            scaled = cv2.resize(anomaly_map, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
+        else:
+            scaled = map_to_frame(anomaly_map, height_px, width_px, self.crop_horizontal_bias)
+        return encode_png(np.rint(scaled * 255).astype(np.uint8))
 
     def save(self, folder: Path) -> None:
         """Write the scorer into an empty or missing folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.detector.save(folder)
-        settings = {**asdict(self.calibration), "crop_horizontal_bias": self.crop_horizontal_bias}
+        settings = {
+            "runtime": self.runtime.name,
+            "calibration": asdict(self.calibration),
+            "crop_horizontal_bias": self.crop_horizontal_bias,
+            "limits": asdict(self.limits),
+        }
+        self.runtime.save(folder, settings)
         (folder / SETTINGS).write_text(json.dumps(settings, indent=1))
 
     @classmethod
     def load(cls, folder: Path) -> "Scorer":
         """Read what `save` wrote."""
-        from cygnet.model.detector import Detector
-
         settings = json.loads((folder / SETTINGS).read_text())
-        crop_horizontal_bias = settings.pop("crop_horizontal_bias")
-        return cls(Detector.load(folder), Calibration(**settings), crop_horizontal_bias)
+        runtime = _load_runtime(settings["runtime"], folder)
+        calibration, limits = Calibration(**settings["calibration"]), Limits(**settings["limits"])
+        return cls(runtime, calibration, settings["crop_horizontal_bias"], limits)
+
+
+def _load_runtime(name: str, folder: Path) -> Runtime:
+    if name.startswith("onnx"):
+        from cygnet.model.onnx_runtime import OnnxRuntime
+
+        return OnnxRuntime.load(folder, name)
+    from cygnet.model.torch_runtime import TorchRuntime
+
+    return TorchRuntime.load(folder, name)
 
 
 def scores_of(logits: np.ndarray, calibration: Calibration) -> pd.DataFrame:
@@ -120,6 +184,6 @@ def scores_of(logits: np.ndarray, calibration: Calibration) -> pd.DataFrame:
 
 
 def softmax_abnormal(logit_abnormal: np.ndarray, logit_normal: np.ndarray) -> np.ndarray:
-    """Softmax over the two logits, `(N,)` each: the probability of ABNORMAL, float32, 0-1."""
+    """Softmax over two logits, of any one shape: the probability of ABNORMAL, float32, 0-1."""
     margin = np.asarray(logit_normal, np.float64) - np.asarray(logit_abnormal, np.float64)
     return (1 / (1 + np.exp(np.clip(margin, -700, 700)))).astype(np.float32)

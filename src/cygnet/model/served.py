@@ -1,21 +1,38 @@
 """The model as MLflow serves it: models-from-code, so this file is its code and `Scorer`'s folder its weights.
 
-A request has a column `image`: the bytes of a JPEG, PNG, WebP, BMP or TIFF (base64 in JSON). The parameter `cropped`
-says what they are: `false`, the default, a whole frame, which is cropped and resized as ingestion does; `true`, an
-image of the scene that is cropped already. The answer has a row per image: `logit_abnormal`, `logit_normal`
-(calibrated), `anomaly_score`, `is_anomalous`.
+A request has a column `image`: the bytes of a JPEG, PNG, WebP, BMP or TIFF (base64 in JSON), and may have parameters:
+
+- `cropped`: false, the default, if they are whole frames, which are cropped and resized as ingestion does; true for
+  images of the scene that are cropped already.
+- `threshold`: a score from 0 to 1 to use in place of the model's own.
+- `heatmap`: true for a column more, `heatmap`: a grey PNG of each image's size as it was sent, upright, in which 255
+  is a patch that is surely abnormal. Of a whole frame, what was not looked at is 0.
+
+The answer has a row per image: `logit_abnormal`, `logit_normal` (calibrated), `anomaly_score`, `is_anomalous`,
+`threshold`, `model_version`, `error`. An image that can't be decoded has an `error` and nulls for scores.
+
+`model_version` is the number in the registry where the model was fetched by `models:/name/...`, because MLflow leaves a
+note of it beside the model then. A model does not know under which number it was registered; fetched in another way,
+it tells its MLflow id (`m-...`), which leads to its run and to the version.
 """
 
+import dataclasses
+import io
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from mlflow.exceptions import MlflowException
-from mlflow.models import set_model
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.models import Model, set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from mlflow.utils.yaml_utils import read_yaml
 
-from cygnet.model.scorer import Scorer
+from cygnet.model.request import COLUMN, RequestError, encoded_image, read_body
+from cygnet.model.scorer import Limits, Scorer, scores_of
+
+REGISTERED = "registered_model_meta"
 
 
 class ServedDetector(PythonModel):
@@ -23,7 +40,11 @@ class ServedDetector(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the scorer once, before the first request."""
-        self.scorer = Scorer.load(Path(context.artifacts["detector"]))
+        folder = Path(context.artifacts["detector"])
+        self.scorer = Scorer.load(folder)
+        self.version = read_version(folder.parents[1])
+        if "mlflow.pyfunc.scoring_server.app" in sys.modules:  # this process is a server, of this model alone
+            read_bodies_within(self.scorer.limits)
 
     def predict(
         self,
@@ -34,15 +55,66 @@ class ServedDetector(PythonModel):
         """Score every image of a request.
 
         Raises:
-            MlflowException: An image is not decodable: answered with status 400.
+            RequestError: It has too many rows, or a threshold that is no score: answered with status 400.
         """
-        cropped = bool((params or {}).get("cropped", False))
-        try:
-            images = [self.scorer.decode(encoded, cropped=cropped) for encoded in model_input["image"].fillna(b"")]
-        except ValueError as error:
-            msg = f"An image of the request can't be decoded: {error}"
-            raise MlflowException(msg, error_code=INVALID_PARAMETER_VALUE) from error
-        return self.scorer.score(images)
+        cells, most = model_input[COLUMN].tolist(), self.scorer.limits.request_rows
+        if len(cells) > most:
+            msg = f"The request has {len(cells)} images, at most {most} are taken: send fewer at once."
+            raise RequestError(msg)
+        params = params or {}
+        cropped, threshold = bool(params.get("cropped")), params.get("threshold")
+        if threshold is None:
+            threshold = self.scorer.calibration.threshold
+        elif not 0 <= threshold <= 1:
+            msg = f"The parameter threshold is {threshold}: it must be from 0 to 1, or null for the model's own."
+            raise RequestError(msg)
+
+        errors: list[str | None] = [None] * len(cells)
+        logits, maps = self.scorer.infer(self._decode(cells, errors, cropped=cropped))
+        scored = [place for place, error in enumerate(errors) if error is None]
+        scores = scores_of(logits, dataclasses.replace(self.scorer.calibration, threshold=threshold))
+        if bool(params.get("heatmap")):
+            scores["heatmap"] = [
+                self.scorer.draw_heatmap(encoded_image(cells[place]), anomaly_map, cropped=cropped)
+                for place, anomaly_map in zip(scored, maps, strict=True)
+            ]
+        if len(scored) < len(cells):  # float32 has no null, only NaN, which is no JSON
+            scores = scores.astype(object).set_axis(scored).reindex(range(len(cells))).replace({np.nan: None})
+        return scores.assign(threshold=threshold, model_version=self.version, error=pd.Series(errors, dtype=object))
+
+    def _decode(self, cells: list[Any], errors: list[str | None], *, cropped: bool) -> Iterator[np.ndarray]:
+        """Decode one image after the other, so that large ones are not in memory together; note what fails."""
+        for place, cell in enumerate(cells):
+            try:
+                yield self.scorer.decode(encoded_image(cell), cropped=cropped)
+            except ValueError as error:
+                errors[place] = f"The image can't be used: {error}."
+
+
+def read_version(folder: Path) -> str:
+    """Read which version the model in a folder is: see this module's docstring."""
+    if (folder / REGISTERED).exists():
+        return str(read_yaml(folder, REGISTERED)["model_version"])
+    return str(Model.load(folder).model_id)
+
+
+def read_bodies_within(limits: Limits) -> None:
+    """Let MLflow's scoring server in this process read bodies by `read_body`, which says why."""
+    from mlflow.pyfunc import scoring_server
+
+    def invocations(
+        data: bytes,
+        content_type: str | None,
+        model: Any,
+        input_schema: Any,  # noqa: ARG001 - what is read fits the signature
+    ) -> scoring_server.InvocationsResponse:
+        cells, params = read_body(data, content_type, limits)
+        answer = model.predict(pd.DataFrame({COLUMN: pd.Series(cells, dtype=object)}), params=params)
+        result = io.StringIO()
+        scoring_server.predictions_to_json(answer, result)
+        return scoring_server.InvocationsResponse(result.getvalue(), 200, "application/json")
+
+    scoring_server.invocations = invocations
 
 
 set_model(ServedDetector())

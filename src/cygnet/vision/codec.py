@@ -1,11 +1,17 @@
-"""Images to bytes and back, by OpenCV.
+"""Images to bytes and back, by OpenCV; Pillow reads the size of what is not trusted, without decoding it.
 
 One place, because the number and kind of lossy encodings must not differ between the classes: one JPEG generation more
 is enough to tell them apart with AUROC 0.987 (measured on the swan).
 """
 
+import io
+
 import cv2
 import numpy as np
+from PIL import Image
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+"""What a request may hold; OpenCV knows more formats, and older decoders are for nobody to reach from outside."""
 
 
 def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
@@ -21,6 +27,9 @@ def encode_png(image: np.ndarray) -> bytes:
 
 def decode_image(encoded: bytes, reduction: int = 1) -> np.ndarray:
     """Decode JPEG, PNG, WebP, BMP or TIFF, grey or colour, upright by its EXIF tag.
+
+    Of 16 bits the upper 8 are kept. Alpha is dropped, not blended: what lies under it are pixels too, and no camera
+    gives any.
 
     Args:
         encoded: The file's bytes.
@@ -68,8 +77,26 @@ def _decode(encoded: bytes, flags: int) -> np.ndarray:
     return image
 
 
+def image_size_px(encoded: bytes) -> tuple[int, int]:
+    """Read `(width, height)` as stored from the header of one of `FORMATS`, without decoding.
+
+    Raises:
+        ValueError: The bytes have no such header, or one with more than Pillow's 179 million pixels.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+            return image.size
+    except Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from error
+    except Exception as error:  # a broken header makes Pillow's readers raise whatever comes first
+        msg = f"{len(encoded)} bytes that are no image of the formats {', '.join(FORMATS)}"
+        raise ValueError(msg) from error
+
+
 def jpeg_size_px(encoded: bytes) -> tuple[int, int] | None:
     """Read width and height from a JPEG's frame header (ITU T.81, B.2.2), without decoding.
+
+    Unlike `image_size_px` it refuses nothing: ingestion takes whatever OpenCV decodes.
 
     Returns:
         `(width, height)` as stored, before any EXIF rotation; None for other formats and broken headers.

@@ -14,11 +14,11 @@ def crop_square(image: np.ndarray, horizontal_bias: float) -> np.ndarray:
     """Cut the largest square: vertically centred, horizontally at `horizontal_bias` of the free margin.
 
     Args:
-        image: `(H, W, 3)` uint8.
+        image: `(H, W, 3)` or `(H, W)`.
         horizontal_bias: 0 = flush left, 0.5 = centred, 1 = flush right.
 
     Returns:
-        A view `(S, S, 3)` with S = min(H, W).
+        A view `(S, S, 3)` or `(S, S)`, with S = min(H, W).
     """
     height, width = image.shape[:2]
     left, top, side = place_square(height, width, horizontal_bias)
@@ -57,6 +57,21 @@ def resize_square(square: np.ndarray) -> np.ndarray:
     return cv2.resize(
         square, (IMAGE_SIZE_PX, IMAGE_SIZE_PX), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     )
+
+
+def map_to_frame(anomaly_map: np.ndarray, height_px: int, width_px: int, horizontal_bias: float) -> np.ndarray:
+    """Put a map of a frame's square where `crop_square` cut that; `(H, W)`, 0 beside it.
+
+    Args:
+        anomaly_map: `(G, G)` float32.
+        height_px: H, of the frame.
+        width_px: W, of the frame.
+        horizontal_bias: See `crop_square`.
+    """
+    frame_map = np.zeros((height_px, width_px), np.float32)
+    square = crop_square(frame_map, horizontal_bias)
+    square[:] = cv2.resize(anomaly_map, square.shape, interpolation=cv2.INTER_LINEAR)
+    return frame_map
 
 
 def decoding_reduction(size_px: tuple[int, int] | None) -> int:

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from cygnet.model.checkpoints import Checkpoints
 from cygnet.model.fitted import Fitted
 from cygnet.model.packaging import PackagedDetector
-from cygnet.model.scorer import Calibration, Scorer, scores_of
-from cygnet.parameters import Ingestion, Training
+from cygnet.model.scorer import Calibration, Limits, Scorer, scores_of
+from cygnet.parameters import Ingestion, Serving, Training
 from cygnet.tables import ABNORMAL, BASELINES, KIND_NORMAL, KIND_NULL, NORMAL, PREDICTIONS
 from cygnet.vision.codec import decode_image, decode_map, decode_mask, encode_map
 
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 SHEET_CELLS_PER_CLASS = 12
 MAPS_PER_CLASS = 5
 HELD_OUT = ["validation", "test"]
+PLAIN = Calibration(1.0, 0.5)
 
 
 def list_training_rows(training_set: pad.Dataset) -> pd.DataFrame:
@@ -86,21 +87,24 @@ def fit_detector(training_set: pad.Dataset, training: Training, checkpoints: Che
         return fit(detector, train, validation, training, checkpoints, Path(folder))
 
 
-def calibrate_detector(fitted: Fitted, training_set: pad.Dataset, training: Training, ingestion: Ingestion) -> Scorer:
-    """Find temperature and threshold on `validation`, and make the scorer that will be served.
+def calibrate_detector(
+    fitted: Fitted, training_set: pad.Dataset, training: Training, ingestion: Ingestion, serving: Serving
+) -> Scorer:
+    """Make the scorer that will be served, with temperature and threshold found on `validation` in its own runtime.
 
     Args:
         fitted: The fitted detector.
         training_set: The table.
         training: `threshold`, the rule.
         ingestion: `crop_horizontal_bias`, which the scorer applies to whole frames.
+        serving: `runtime` and `limits`.
     """
-    from cygnet.model.calibrate import calibrate
+    from cygnet.model.export import make_runtime
 
-    plain = Scorer(fitted.detector, Calibration(1.0, 0.5), ingestion.crop_horizontal_bias)
-    calibration = calibrate(_score_rows(plain, training_set, ["validation"]), training.threshold)
-    logger.info("Temperature %.3f, threshold %.4f.", calibration.temperature, calibration.threshold)
-    return Scorer(fitted.detector, calibration, ingestion.crop_horizontal_bias)
+    limits = Limits(**serving.limits.model_dump())
+    runtime = make_runtime(fitted.detector, serving.runtime)
+    plain = Scorer(runtime, PLAIN, ingestion.crop_horizontal_bias, limits)
+    return _calibrated(plain, training_set, training)
 
 
 def score_held_out_rows(scorer: Scorer, training_set: pad.Dataset) -> pa.Table:
@@ -111,6 +115,41 @@ def score_held_out_rows(scorer: Scorer, training_set: pad.Dataset) -> pa.Table:
     """
     rows = _score_rows(scorer, training_set, HELD_OUT)
     return pa.Table.from_pandas(rows, schema=PREDICTIONS, preserve_index=False)
+
+
+def check_parity(
+    fitted: Fitted,
+    scorer: Scorer,
+    predictions: pad.Dataset,
+    training_set: pad.Dataset,
+    training: Training,
+    serving: Serving,
+) -> dict[str, Any]:
+    """Score `test` with torch in float32, and compare with what the served runtime said in `predictions`.
+
+    Returns:
+        The content of `parity.json`; see `cygnet.model.parity`.
+    """
+    from cygnet.model.export import make_runtime
+    from cygnet.model.parity import FLOAT32, compare_runtimes
+
+    is_float32 = serving.runtime in FLOAT32
+    calibration, bias = scorer.calibration if is_float32 else PLAIN, scorer.crop_horizontal_bias
+    of_torch = Scorer(make_runtime(fitted.detector, "torch"), calibration, bias, scorer.limits)
+    if not is_float32:
+        of_torch = _calibrated(of_torch, training_set, training)
+    columns = ["image_id", "anomaly_score", "is_anomalous"]
+    served = predictions.to_table(columns=columns, filter=pad.field("split") == "test").to_pandas()
+    parity = compare_runtimes(_score_rows(of_torch, training_set, ["test"]), served, serving.runtime, serving.parity)
+    logger.info(
+        "%s against torch: scores of %d images differ by %.2g at most.",
+        serving.runtime,
+        parity["rows"],
+        parity["max_abs_score_difference"],
+    )
+    for reason in parity["reasons"]:
+        logger.warning("The model will not be promoted: %s.", reason)
+    return parity
 
 
 def score_baselines(
@@ -247,7 +286,11 @@ def draw_anomaly_maps(predictions: pad.Dataset, training_set: pad.Dataset) -> Fi
 
 
 def package_detector(
-    scorer: Scorer, evaluation: dict[str, Any], training_set: pad.Dataset, training: Training
+    scorer: Scorer,
+    evaluation: dict[str, Any],
+    parity: dict[str, Any],
+    training_set: pad.Dataset,
+    training: Training,
 ) -> PackagedDetector:
     """Put together what the registry stores: the scorer, an example request, and what the model is."""
     example = training_set.head(1, columns=["image"], filter=pad.field("split") == "test")["image"][0].as_py()
@@ -258,8 +301,21 @@ def package_detector(
         "temperature": scorer.calibration.temperature,
         "threshold": scorer.calibration.threshold,
         "auroc_test": evaluation["auroc"],
+        "runtime": scorer.runtime.name,
+        "parity": parity,
     }
     return PackagedDetector(scorer, example, metadata)
+
+
+def _calibrated(scorer: Scorer, training_set: pad.Dataset, training: Training) -> Scorer:
+    """Find temperature and threshold for a scorer that has `PLAIN` ones."""
+    from cygnet.model.calibrate import calibrate
+
+    calibration = calibrate(_score_rows(scorer, training_set, ["validation"]), training.threshold)
+    logger.info(
+        "%s: temperature %.3f, threshold %.4f.", scorer.runtime.name, calibration.temperature, calibration.threshold
+    )
+    return Scorer(scorer.runtime, calibration, scorer.crop_horizontal_bias, scorer.limits)
 
 
 def _score_rows(scorer: Scorer, training_set: pad.Dataset, splits: list[str]) -> pd.DataFrame:

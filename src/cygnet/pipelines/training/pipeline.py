@@ -4,6 +4,7 @@ from kedro.pipeline import Pipeline, node
 
 from cygnet.pipelines.training.nodes import (
     calibrate_detector,
+    check_parity,
     draw_anomaly_maps,
     draw_figures,
     draw_training_images,
@@ -18,7 +19,7 @@ from cygnet.pipelines.training.nodes import (
 
 
 def create_pipeline() -> Pipeline:
-    """Fit, calibrate, score, evaluate, draw, register."""
+    """Fit, calibrate, score, compare runtimes, evaluate, draw, register."""
     return Pipeline(
         [
             node(list_training_rows, "training_set", "training_rows", name="list_training_rows"),
@@ -26,11 +27,17 @@ def create_pipeline() -> Pipeline:
             node(fit_detector, ["training_set", "params:training", "fitting_state"], "fitted", name="fit_detector"),
             node(
                 calibrate_detector,
-                ["fitted", "training_set", "params:training", "params:ingestion"],
+                ["fitted", "training_set", "params:training", "params:ingestion", "params:serving"],
                 "scorer",
                 name="calibrate_detector",
             ),
             node(score_held_out_rows, ["scorer", "training_set"], "predictions", name="score_held_out_rows"),
+            node(
+                check_parity,
+                ["fitted", "scorer", "predictions", "training_set", "params:training", "params:serving"],
+                "parity",
+                name="check_parity",
+            ),
             node(
                 score_baselines,
                 ["training_set", "train_frames", "params:training"],
@@ -69,7 +76,7 @@ def create_pipeline() -> Pipeline:
             node(draw_anomaly_maps, ["predictions", "training_set"], "anomaly_maps_figure", name="draw_anomaly_maps"),
             node(
                 package_detector,
-                ["scorer", "evaluation", "training_set", "params:training"],
+                ["scorer", "evaluation", "parity", "training_set", "params:training"],
                 "challenger",
                 name="package_detector",
             ),
