@@ -18,14 +18,15 @@ import pandas as pd
 
 from benchmarks.inputs import full_hd_frames
 from benchmarks.measure import Result, compare
-from benchmarks.session import spark
+from benchmarks.session import parameters_of, spark
 from cygnet.model.backbone import initial_vit
 from cygnet.model.detector import Detector
+from cygnet.model.export import make_runtime
 from cygnet.model.frame_scores import FrameScoring, list_items
 from cygnet.model.preprocessing import Preprocessing
 from cygnet.model.score_parts import ScoreParts
-from cygnet.model.scorer import Calibration, Scorer
-from cygnet.parameters import SmallViT
+from cygnet.model.scorer import Calibration, Limits, Scorer
+from cygnet.parameters import Serving, SmallViT
 from cygnet.pipelines.scoring.nodes import score_items
 
 TINY = SmallViT(image_size_px=224, patch_size_px=16, hidden_size=192, layers=12, heads=3)
@@ -35,7 +36,9 @@ FRAMES = 300
 def run(frames: int = FRAMES, vit: SmallViT = TINY, repetitions: int = 3) -> Result:
     """Measure a video of so many frames."""
     spark()
-    scorer = Scorer(Detector(initial_vit(vit), Preprocessing(vit.image_size_px)), Calibration(1.0, 0.5), 0.4)
+    serving = Serving.model_validate(parameters_of("serving"))
+    runtime = make_runtime(Detector(initial_vit(vit), Preprocessing(vit.image_size_px)), serving.runtime)
+    scorer = Scorer(runtime, Calibration(1.0, 0.5), 0.4, Limits(**serving.limits.model_dump()))
     images = [cv2.resize(frame, (256, 256)) for frame in full_hd_frames()]
     images = [images[place % len(images)] for place in range(frames)]
     with tempfile.TemporaryDirectory() as folder:

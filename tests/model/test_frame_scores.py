@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from cygnet.model import frame_scores
 from cygnet.model.frame_scores import FrameScoring, SeenFrame, bound_threads, list_items, score_batch, score_item
 from cygnet.model.score_parts import PART, ScoreParts
 from cygnet.model.scorer import Scorer
+from cygnet.model.threads import core_count
 from cygnet.parameters import Parameters
 from cygnet.pipelines.ingestion.nodes import _crop_row
 from cygnet.vision.codec import decode_image, decode_map, encode_jpeg, encode_png
@@ -219,9 +219,10 @@ def test_the_whole_frame_can_be_looked_at(crop: str, write_video: WRITE_VIDEO, s
 
 def test_threads_are_shared_among_the_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frame_scores.cv2, "getNumberOfCPUs", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as Spark does; and put back after the test
     for tasks, threads in ((1, 8), (3, 2), (8, 1), (100, 1)):
         bound_threads(tasks)
-        assert torch.get_num_threads() == threads
+        assert core_count() == threads
 
 
 def test_what_other_settings_left_is_removed(tmp_path: Path) -> None:

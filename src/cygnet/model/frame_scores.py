@@ -172,12 +172,9 @@ def see_frame(sample: Sample, scoring: FrameScoring, horizontal_bias: float) -> 
 
 
 def bound_threads(tasks: int) -> None:
-    """Give the detector of this process its share of the cores, as if all tasks ran on this machine."""
-    import torch
-
+    """Give a detector that is loaded after this its share of the cores, as if all tasks ran on this machine."""
     threads = max(cv2.getNumberOfCPUs() // tasks, 1)  # of this process: affinity and container limits count
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # Spark has set it to 1
-    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # Spark has set it to 1; `cygnet.model.threads` goes by it
 
 
 @lru_cache(maxsize=1)
