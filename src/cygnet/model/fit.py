@@ -118,8 +118,10 @@ class _Rows(Dataset[Batch]):
         return images, labels, coverage
 
     def _draw_twins(self, place: int, twins: Twins) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Draw twins of one row; half of them are moved: others stay where the scene has its place."""
         image = cv2.cvtColor(self.examples.images[place].numpy(), cv2.COLOR_RGB2BGR)
-        return make_twins(generator(self.seed, "twins", self.epoch, place), image, 0.0, twins, moved=False)
+        rng = generator(self.seed, "twins", self.epoch, place)
+        return make_twins(rng, image, 0.0, twins, moved=rng.random() < 0.5)
 
 
 class _FromBlock(torch.nn.Module):
