@@ -22,7 +22,6 @@ import mlflow
 import numpy as np
 import torch
 import urllib3
-from cygnet.model.export import make_runtime
 
 from benchmarks.inputs import ROOT, full_hd_frames
 from benchmarks.measure import Figure, Result, compare
@@ -31,6 +30,7 @@ from cygnet.datasets.endpoint import LocalEndpoint
 from cygnet.datasets.registry import ModelVersion
 from cygnet.model.backbone import initial_vit
 from cygnet.model.detector import Detector
+from cygnet.model.export import make_runtime
 from cygnet.model.packaging import PackagedDetector, log_detector
 from cygnet.model.preprocessing import Preprocessing
 from cygnet.model.scorer import Calibration, Limits, Scorer

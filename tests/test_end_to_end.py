@@ -387,7 +387,7 @@ def test_the_wheel_on_a_cluster_gives_the_same_bytes_and_figures(
         SPARK_HOME=str(Path(pyspark.__file__).parent),
     )
     assert result.returncode == 0, result.stderr
-    assert_same_rows(finished[0], tmp_path / "data", tuple(PLACES))
+    assert_same_rows(finished[0], tmp_path / "data", tuple(name for name in PLACES if name != "scores"))
     reports = [
         json.loads((data / "08_reporting/evaluation.json").read_text()) for data in (finished[0], tmp_path / "data")
     ]
