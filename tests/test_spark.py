@@ -35,6 +35,16 @@ def test_java_runs_through_the_wrapper_also_when_asked_twice_and_in_a_child_proc
     assert "version" in answer.stderr
 
 
+def test_a_child_of_another_installation_does_not_take_its_parents_wrapper_for_java(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CYGNET_JAVA", "/usr/bin/own-java")
+    monkeypatch.setenv("JAVA_HOME", "/another/installation/cygnet/java")
+    spark.provide_java()
+    assert os.environ["CYGNET_JAVA"] == "/usr/bin/own-java"
+    assert Path(os.environ["JAVA_HOME"]) == WRAPPER
+
+
 def test_without_java_the_wheel_brings_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spark.shutil, "which", lambda name: None)
     spark.provide_java()

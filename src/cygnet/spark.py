@@ -135,9 +135,10 @@ def provide_java() -> None:
         UserError: Neither is there.
     """
     wrapper = Path(__file__).parent / "java"
-    home = os.environ.get("JAVA_HOME")
-    if home and Path(home) == wrapper:  # set by this function before, here or in the parent process
+    if os.environ.get("CYGNET_JAVA"):  # found before, here or in a parent process, which may be another installation
+        os.environ["JAVA_HOME"] = str(wrapper)
         return
+    home = os.environ.get("JAVA_HOME")
     java = str(Path(home, "bin", "java")) if home else shutil.which("java")
     version = java_version(java) if java else None
     if version is None or version < OLDEST_JAVA:
