@@ -121,14 +121,15 @@ def test_endpoint_answers_as_the_scorer(session: Session, detector: PackagedDete
 
 
 def test_every_request_is_measured(session: Session) -> None:
-    assert len(session.client.request_bytes) == len(session.client.latency_ms) == 3
+    assert len(session.client.request_bytes) == len(session.client.latency_ms) == 4
     encoded_bytes = sum(4 * -(-len(image) // 3) for image in IMAGES[:2])
     assert encoded_bytes < session.client.request_bytes[0] < encoded_bytes + 300
     assert all(0 < latency_ms < 30_000 for latency_ms in session.client.latency_ms)
 
 
 def test_what_is_no_image_has_no_score_and_what_is_no_request_is_refused(session: Session) -> None:
-    assert session.no_image.isna().all(axis=None)
+    assert session.no_image[SCORE_COLUMNS].isna().all(axis=None)
+    assert "can't be used" in session.no_image["error"][0]
     assert session.status_of_no_request == 400
 
 

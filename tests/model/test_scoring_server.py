@@ -17,11 +17,12 @@ from cygnet.datasets.endpoint import LocalEndpoint
 from cygnet.datasets.registry import ModelVersion
 from cygnet.model.packaging import PackagedDetector, log_detector
 from cygnet.model.scorer import Scorer
-from cygnet.parameters import Parameters
+from cygnet.parameters import Client, Parameters
 from cygnet.tables import NORMAL
 from cygnet.vision.codec import encode_jpeg, encode_png
 from toys import LIMITS, toy_image, toy_scorer, tracked
 
+SETTINGS = Client(timeout_s=30, retries=0, backoff_s=0, max_request_bytes=15_000_000, in_flight=1)
 IMAGE = encode_jpeg(toy_image(NORMAL, 1, 256), 90)
 TEXT = base64.b64encode(IMAGE).decode()
 GOOD = json.dumps({"dataframe_split": {"columns": ["image"], "data": [[TEXT]]}, "params": {"cropped": True}}).encode()
@@ -39,7 +40,7 @@ def url(scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     """Serve the model by MLflow's scoring server; give its address. A start costs 10 s."""
     with tracked(tmp_path_factory.getbasetemp() / "mlflow"):
         version = log_detector(PackagedDetector(scorer, IMAGE, {}), "scoring-server")
-        with LocalEndpoint(120, 30).serve(ModelVersion("scoring-server", version)) as client:
+        with LocalEndpoint(120).serve(ModelVersion("scoring-server", version), SETTINGS) as client:
             yield f"{client.url}/invocations"
 
 
