@@ -173,7 +173,9 @@ class Workspace:
             return Reply(403, {"error_code": "PERMISSION_DENIED", "message": refused})
         if path == "/api/2.0/secrets/get":
             query = dict(part.split("=") for part in request.path.partition("?")[2].split("&"))
-            value = self.secrets[query["scope"], query["key"]]
+            value = self.secrets.get((query["scope"], query["key"]))
+            if value is None:
+                return Reply(404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Secret does not exist."})
             return Reply(200, {"key": query["key"], "value": base64.b64encode(value.encode()).decode()})
         if match := re.fullmatch(r"/serving-endpoints/([\w-]+)(?:/served-models/([\w-]+))?/invocations", path):
             return self._invoke(request, *match.groups())

@@ -1,64 +1,32 @@
 """What secrets promise: they come from the workspace by the real client, and end up nowhere."""
 
 import base64
-import json
 import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, urlparse
 
 import pytest
 
 from cygnet.errors import UserError
 from cygnet.secrets import resolve_secret
+from stub_server import Workspace
 
 PROJECT = Path(__file__).parents[1]
 VALUE = "pond-and-reeds-8731"
-TOKEN = "a-token-for-tests"  # noqa: S105 - of the server below
-
-
-class Workspace(BaseHTTPRequestHandler):
-    """The one path of a workspace's API that hands out secrets."""
-
-    def do_GET(self) -> None:
-        """Give the one secret to whoever has the token."""
-        asked = urlparse(self.path)
-        wanted = parse_qs(asked.query)
-        if self.headers["Authorization"] != f"Bearer {TOKEN}":
-            self.answer(403, {"error_code": "PERMISSION_DENIED", "message": "Invalid access token."})
-        elif asked.path == "/api/2.0/secrets/get" and wanted == {"scope": ["lake"], "key": ["account"]}:
-            self.answer(200, {"key": "account", "value": base64.b64encode(VALUE.encode()).decode()})
-        else:
-            self.answer(404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Secret does not exist."})
-
-    def answer(self, status: int, content: dict[str, str]) -> None:
-        """Send JSON."""
-        body = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture
 def workspace(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """Give the environment of one who may read the secrets of a workspace."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Workspace)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    environment = {"DATABRICKS_HOST": f"http://127.0.0.1:{server.server_port}", "DATABRICKS_TOKEN": TOKEN}
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    yield environment
-    server.shutdown()
+    with Workspace().open() as opened:
+        opened.secrets["lake", "account"] = VALUE
+        environment = {"DATABRICKS_HOST": opened.url, "DATABRICKS_TOKEN": opened.token}
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        yield environment
 
 
 @pytest.mark.usefixtures("workspace")
@@ -113,6 +81,6 @@ def test_a_resolved_secret_ends_up_nowhere(workspace: dict[str, str], tmp_path: 
     assert done.returncode == 0, done.stderr
     assert (data / "02_intermediate" / "frames" / "_SUCCESS").exists()
     written = [file.read_bytes() for file in data.rglob("*") if file.is_file()]
-    for secret in (VALUE, base64.b64encode(VALUE.encode()).decode(), TOKEN):
+    for secret in (VALUE, base64.b64encode(VALUE.encode()).decode(), workspace["DATABRICKS_TOKEN"]):
         assert secret not in done.stdout + done.stderr
         assert not any(secret.encode() in content for content in written)

@@ -4,8 +4,6 @@ Scopes can be backed by Azure Key Vault. Kedro never logs credentials and hands 
 a secret would end up among the parameters or tags of a run, so there the resolver must not be used (a test looks).
 """
 
-import base64
-
 from cygnet.errors import UserError
 
 
@@ -24,13 +22,16 @@ def resolve_secret(reference: str) -> str:
         raise UserError(msg)
     try:
         from databricks.sdk import WorkspaceClient
+        from databricks.sdk.errors import PermissionDenied, Unauthenticated
         from databricks.sdk.errors.base import DatabricksError
     except ImportError as error:
         msg = "Secrets need `pip install 'cygnet[databricks]'`."
         raise UserError(msg) from error
     try:
-        found = WorkspaceClient().secrets.get_secret(scope, key)
+        return WorkspaceClient().dbutils.secrets.get(scope, key)
+    except (PermissionDenied, Unauthenticated):  # whose text may repeat what was sent
+        msg = f"The secret '{reference}' can't be read: the workspace refused the credentials, or they may not read it."
+        raise UserError(msg) from None
     except (DatabricksError, ValueError) as error:
         msg = f"The secret '{reference}' can't be read: {str(error).splitlines()[0]}"
         raise UserError(msg) from error
-    return base64.b64decode(found.value or "").decode()
