@@ -155,8 +155,7 @@ class Scorer:
         """Read what `save` wrote."""
         settings = json.loads((folder / SETTINGS).read_text())
         runtime = _load_runtime(settings["runtime"], folder)
-        calibration, limits = Calibration(**settings["calibration"]), Limits(**settings["limits"])
-        return cls(runtime, calibration, settings["crop_horizontal_bias"], limits)
+        return cls(runtime, read_calibration(folder), settings["crop_horizontal_bias"], Limits(**settings["limits"]))
 
 
 def _load_runtime(name: str, folder: Path) -> Runtime:
@@ -167,6 +166,11 @@ def _load_runtime(name: str, folder: Path) -> Runtime:
     from cygnet.model.torch_runtime import TorchRuntime
 
     return TorchRuntime.load(folder, name)
+
+
+def read_calibration(folder: Path) -> Calibration:
+    """Read the calibration of a scorer that was saved, without loading its network."""
+    return Calibration(**json.loads((folder / SETTINGS).read_text())["calibration"])
 
 
 def scores_of(logits: np.ndarray, calibration: Calibration) -> pd.DataFrame:

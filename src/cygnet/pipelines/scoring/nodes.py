@@ -18,7 +18,7 @@ from cygnet.errors import UserError
 from cygnet.model.events import find_events, frame_spacing_s, label_spans, measure_events
 from cygnet.model.frame_scores import SCORED_ITEMS, FrameScoring, list_items, score_item
 from cygnet.model.score_parts import PART, ScoreParts
-from cygnet.model.scorer import Scorer
+from cygnet.model.scorer import read_calibration
 from cygnet.parameters import Augmentation, Ingestion, Scoring
 from cygnet.pipelines.scoring.progress import shown_progress
 from cygnet.spark import flat_map_rows, get_session, spark_schema
@@ -68,7 +68,7 @@ def score_frames(
         The table `scores`, and how the run went.
     """
     scorer_folder = score_parts.add_scorer(champion.uri)
-    threshold = scoring.threshold or Scorer.load(scorer_folder).calibration.threshold
+    threshold = scoring.threshold or read_calibration(scorer_folder).threshold
     settings = FrameScoring(
         parts_folder=str(score_parts.folder),
         scorer_folder=str(scorer_folder),
