@@ -64,7 +64,7 @@ def run() -> list[Result]:
 def _examples(count: int) -> Examples:
     images = torch.randint(0, 256, (count, SIZE_PX, SIZE_PX, 3), dtype=torch.uint8)
     side = SIZE_PX // BASE.patch_size_px
-    return Examples(images, torch.arange(count) % 2, torch.zeros(count, side, side), fingerprint=str(count))
+    return Examples(images, torch.arange(count) % 2, torch.zeros(count, side, side), str(count), Preprocessing(SIZE_PX))
 
 
 class _NotWritten(Checkpoints):

@@ -263,6 +263,7 @@ class Pretraining(Parameters):
     patch_loss_weight: float = Field(ge=0, le=100)
     small_size_px: int = Field(ge=32, le=1024)
     small_size_frac: Fraction
+    oversampling: int = Field(ge=1, le=4)
     curriculum_images: int = Field(ge=0)
     easy_frac: Fraction
     textures: list[Texture] = Field(min_length=1)

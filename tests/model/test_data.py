@@ -51,8 +51,10 @@ def test_examples_are_the_split_in_the_order_of_its_keys(tmp_path: Path) -> None
     rows = sorted(toy_rows(per_class=3).to_pylist(), key=lambda row: row["image_id"])
     rows = [row for row in rows if row["split"] == "validation"]
     images = np.stack([PREPROCESSING.resize(decode_image(row["image"])) for row in rows])
-    assert examples.images.dtype == torch.uint8
-    assert np.array_equal(examples.images.numpy(), images)
+    taken, labels, _ = examples.take(torch.arange(len(rows)))
+    assert taken.dtype == examples.images.dtype == torch.uint8
+    assert np.array_equal(taken.numpy(), images)
+    assert torch.equal(labels, examples.labels)
     assert examples.labels.tolist() == [row["label"] for row in rows] == [ABNORMAL] * 3 + [NORMAL] * 3
 
 

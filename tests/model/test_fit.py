@@ -17,12 +17,14 @@ from cygnet.model.data import Examples, batch_of_twins
 from cygnet.model.detector import Detector
 from cygnet.model.fit import _Rows, class_weights, fit
 from cygnet.model.fitted import Fitted
+from cygnet.model.preprocessing import Preprocessing
 from cygnet.parameters import Parameters, SmallViT, Training, Twins
 from cygnet.tables import ABNORMAL, NORMAL
 from cygnet.vision.rng import generator
 from cygnet.vision.twins import make_twins
 from toys import toy_image
 
+PREPROCESSING = Preprocessing(32)
 TWO_BLOCKS = SmallViT(image_size_px=32, patch_size_px=16, hidden_size=32, layers=2, heads=2)
 
 
@@ -41,9 +43,12 @@ def bright_and_dark(per_class: int, first_seed: int = 0, *, swapped: bool = Fals
     images = [toy_image(label, first_seed + place, 32) for place, label in enumerate(labels)]
     coverage = [torch.full((2, 2), float("nan") if label == ABNORMAL else 0.0) for label in labels]
     named = torch.tensor(labels)
-    pixels = torch.from_numpy(np.stack([image[..., ::-1] for image in images]))
     return Examples(
-        pixels, 1 - named if swapped else named, torch.stack(coverage), f"{per_class} {first_seed} {swapped}"
+        torch.from_numpy(np.stack(images)),
+        1 - named if swapped else named,
+        torch.stack(coverage),
+        f"{per_class} {first_seed} {swapped}",
+        PREPROCESSING,
     )
 
 
@@ -58,7 +63,8 @@ def spotted(per_class: int, twins: Twins) -> Examples:
     """Dark images, and their twins with anomalies."""
     images = [toy_image(NORMAL, 500 + place, 32) for place in range(per_class)]
     drawn = [make_twins(generator(place), image, 0.0, twins) for place, image in enumerate(images)]
-    return Examples(*batch_of_twins([pair for pair in drawn if pair], 2), fingerprint="spotted")
+    images, labels, coverage = batch_of_twins([pair for pair in drawn if pair], PREPROCESSING, 2)
+    return Examples(images.flip(3), labels, coverage, "spotted", PREPROCESSING)
 
 
 @pytest.fixture
@@ -77,7 +83,7 @@ def run(training: Training, tmp_path: Path) -> Callable[..., Fitted]:
 def probabilities(fitted: Fitted, examples: Examples) -> np.ndarray:
     """Softmax in float32 of the kept detector, `(N, 2)`."""
     with torch.inference_mode():
-        logits, _ = fitted.detector.eval()(examples.images)
+        logits, _ = fitted.detector.eval()(examples.take(torch.arange(len(examples.labels)))[0])
     return torch.softmax(logits.double(), dim=1).numpy()
 
 
@@ -128,7 +134,7 @@ def test_epoch_0_is_the_checkpoint_as_it_came(run: Callable[..., Fitted]) -> Non
 def test_validation_nll_weighs_the_classes_alike(training: Training, tmp_path: Path) -> None:
     both = bright_and_dark(8, 100)
     few = torch.cat([torch.arange(0, 16, 2), torch.tensor([1, 3])])  # 8 abnormal, 2 normal
-    lopsided = Examples(*both.take(few), fingerprint="lopsided")
+    lopsided = Examples(both.images[few], both.labels[few], both.coverage[few], "lopsided", PREPROCESSING)
     detector = load_detector(training)
     detector.classifier.bias.data = torch.tensor([1.0, -1.0])  # right about most, wrong about the few
     history = fit(
@@ -161,7 +167,7 @@ def test_normal_rows_come_as_twins_drawn_afresh_in_every_epoch(twins: Twins) -> 
         rows.epoch = epoch
         images, labels, coverage = rows.__getitems__([0, 1, 3])  # abnormal, normal, normal
         assert labels.tolist() == [ABNORMAL, NORMAL, ABNORMAL, NORMAL, ABNORMAL]
-        assert torch.equal(images[0], examples.images[0])
+        assert torch.equal(images[0], examples.images[0].flip(2))
         assert (coverage[[1, 3]] == 0).all()
         assert (coverage[[2, 4]].amax(dim=(1, 2)) > 0).all()
         assert all(not torch.equal(images[place], images[place + 1]) for place in (1, 3))
@@ -176,7 +182,7 @@ def test_a_row_on_which_no_anomaly_shows_comes_as_it_is(twins: Twins) -> None:
     unchanging = twins.model_copy(update={"kinds": {"blur": 1.0}})
     images, labels, coverage = _Rows(examples, unchanging, seed=1).__getitems__([1])
     assert (labels.tolist(), coverage.abs().sum()) == ([NORMAL], 0)
-    assert torch.equal(images, examples.images[1:2])
+    assert torch.equal(images, examples.images[1:2].flip(3))
 
 
 def test_twins_are_counted_among_the_images(twins: Twins, run: Callable[..., Fitted]) -> None:

@@ -13,6 +13,7 @@ from cygnet.model import held_out
 from cygnet.model.detector import Detector
 from cygnet.model.held_out import MEASURED_KINDS, as_shipped, held_out_pairs, measure, swan_pairs
 from cygnet.parameters import SEEN_KINDS, Pretraining, SmallViT
+from cygnet.tables import IMAGE_SIZE_PX
 from toys import toy_detector
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -42,7 +43,7 @@ def test_scenes_are_made_of_the_held_out_textures_alone(settings: Pretraining, m
     textures = []
 
     def draw(rng: object, size_px: int, ease: float, _twins: object, names: list[str]) -> tuple[np.ndarray, ...]:
-        assert (size_px, ease) == (64, 0)
+        assert (size_px, ease) == (IMAGE_SIZE_PX, 0)
         textures.extend(names)
         return ()
 
@@ -68,13 +69,14 @@ def test_figures_are_those_of_the_logits(detector: Detector, settings: Pretraini
     pairs = list(held_out_pairs(settings))
     measured = measure(detector, iter(pairs))
     seen = [twins for kind, twins in pairs if kind in SEEN_KINDS]
-    images = np.stack([image[..., ::-1] for normal, abnormal, _ in seen for image in (normal, abnormal)])
+    resize = detector.preprocessing.resize
+    images = np.stack([resize(image) for normal, abnormal, _ in seen for image in (normal, abnormal)])
     with torch.inference_mode():
-        logits, patch_logits = (part.double().numpy() for part in detector(torch.from_numpy(images.copy())))
+        logits, patch_logits = (part.double().numpy() for part in detector(torch.from_numpy(images)))
     is_abnormal = np.tile([0, 1], len(seen))
     scores = np.exp(logits[:, 0]) / np.exp(logits).sum(axis=1)
     masks = np.stack([mask if twin else 0 * mask for _, _, mask in seen for twin in (0, 1)]) / 255
-    coverage = masks.reshape(-1, 4, 16, 4, 16).mean(axis=(2, 4))
+    coverage = masks.reshape(-1, 4, 64, 4, 64).mean(axis=(2, 4))
     known = (coverage == 0) | (coverage >= 0.1)
     assert measured["pairs"] == len(seen)
     assert measured["auroc"] == pytest.approx(roc_auc_score(is_abnormal, scores))

@@ -144,7 +144,7 @@ def test_a_batch_has_rgb_and_the_share_of_each_patch_that_is_masked() -> None:
     normal = np.full((32, 32, 3), (1, 2, 3), np.uint8)  # BGR
     mask = np.zeros((32, 32), np.uint8)
     mask[:8, 16:] = 255
-    images, _, coverage = batch_of_twins([(normal, normal, mask)], 2)
+    images, _, coverage = batch_of_twins([(normal, normal, mask)], Preprocessing(32), 2)
     assert images[0, 0, 0].tolist() == [3, 2, 1]
     assert coverage.flatten().tolist() == pytest.approx([0, 0, 0, 0, 0, 0.5, 0, 0], abs=1 / 255)
 

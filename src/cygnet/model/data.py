@@ -30,16 +30,24 @@ Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class Examples:
-    """One split's images, labels and masks, in the order of their `image_id`s."""
+    """One split's images, labels and masks, in the order of their `image_id`s.
 
-    images: torch.Tensor  # (N, S, S, 3) uint8 RGB, memory-mapped; or tokens (N, T, D) float16 of frozen blocks
+    Images are kept as large as they are stored: anomalies are drawn on them as on those of the test split, and only
+    then they are made as small as the model takes them.
+    """
+
+    images: torch.Tensor  # (N, H, H, 3) uint8 BGR, memory-mapped; or tokens (N, T, D) float16 of frozen blocks
     labels: torch.Tensor  # (N,) int64
     coverage: torch.Tensor  # (N, G, G) float32: share of each patch that the mask covers, 0-1; NaN where unknown
     fingerprint: str  # of all rows
+    preprocessing: Preprocessing | None  # the model's; None: they are tokens
 
     def take(self, places: torch.Tensor) -> Batch:
-        """Fetch some rows."""
-        return self.images[places], self.labels[places], self.coverage[places]
+        """Fetch some rows, as the model takes them."""
+        images = self.images[places]
+        if self.preprocessing:
+            images = torch.from_numpy(np.stack([self.preprocessing.resize(image) for image in images.numpy()]))
+        return images, self.labels[places], self.coverage[places]
 
 
 def mapped_tensor(path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -50,7 +58,7 @@ def mapped_tensor(path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> tor
 def load_examples(
     training_set: pad.Dataset, split: str, preprocessing: Preprocessing, patches_per_side: int, folder: Path
 ) -> Examples:
-    """Decode and resize one split, without the control kind `null`.
+    """Decode one split, without the control kind `null`.
 
     The order follows from the keys, so that it does not depend on how Spark happened to partition the table.
 
@@ -68,20 +76,22 @@ def load_examples(
     check_classes(keys, split)
     keys = keys[keys["kind"] != KIND_NULL].reset_index(drop=True)
     place_of = {image_id: place for place, image_id in enumerate(keys["image_id"])}
-    size_px = preprocessing.size_px
-    images = mapped_tensor(folder / f"{split}.images", (len(keys), size_px, size_px, 3), torch.uint8)
+    images = torch.empty(0)
     coverage = torch.empty((len(keys), patches_per_side, patches_per_side))
     digests = [b""] * len(keys)
     for rows in iterate_rows(training_set, [split], with_masks=True):
         for image_id, label, image, mask in rows[["image_id", "label", "image", "mask"]].to_numpy():
             place = place_of.get(image_id)
             if place is not None:
-                images[place] = torch.from_numpy(preprocessing.resize(decode_image(image)))
+                decoded = decode_image(image)
+                if not len(images):
+                    images = mapped_tensor(folder / f"{split}.images", (len(keys), *decoded.shape), torch.uint8)
+                images[place] = torch.from_numpy(decoded)
                 coverage[place] = torch.from_numpy(_coverage(mask, label, patches_per_side))
                 digests[place] = hashlib.blake2b(image + (mask or b""), digest_size=16).digest()
     labels = torch.from_numpy(keys["label"].to_numpy(np.int64))
     fingerprint = hashlib.blake2b(labels.numpy().tobytes() + b"".join(digests), digest_size=16).hexdigest()
-    return Examples(images, labels, coverage, fingerprint)
+    return Examples(images, labels, coverage, fingerprint, preprocessing)
 
 
 def mask_coverage(mask: np.ndarray, patches_per_side: int) -> np.ndarray:
@@ -90,12 +100,14 @@ def mask_coverage(mask: np.ndarray, patches_per_side: int) -> np.ndarray:
     return shrunk.astype(np.float32) / 255
 
 
-def batch_of_twins(twins: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], patches_per_side: int) -> Batch:
+def batch_of_twins(
+    twins: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], preprocessing: Preprocessing, patches_per_side: int
+) -> Batch:
     """Put twins, as `cygnet.vision.twins` makes them, into one batch: a normal image, its twin, the next, ..."""
     images, labels, coverage = [], [], []
     for normal, abnormal, mask in twins:
         share = mask_coverage(mask, patches_per_side)
-        images += [cv2.cvtColor(normal, cv2.COLOR_BGR2RGB), cv2.cvtColor(abnormal, cv2.COLOR_BGR2RGB)]
+        images += [preprocessing.resize(normal), preprocessing.resize(abnormal)]
         labels += [NORMAL, ABNORMAL]
         coverage += [np.zeros_like(share), share]
     return torch.from_numpy(np.stack(images)), torch.tensor(labels), torch.from_numpy(np.stack(coverage))

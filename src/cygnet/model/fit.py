@@ -23,7 +23,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -111,17 +110,16 @@ class _Rows(Dataset[Batch]):
                 plain.append(place)
             else:
                 drawn.append(pair)
-        parts = [self.examples.take(torch.as_tensor(plain, dtype=torch.long))]
+        parts = [self.examples.take(torch.as_tensor(plain))] if plain else []
         if drawn:
-            parts.append(batch_of_twins(drawn, self.examples.coverage.shape[-1]))
+            parts.append(batch_of_twins(drawn, self.examples.preprocessing, self.examples.coverage.shape[-1]))
         images, labels, coverage = (torch.cat(part) for part in zip(*parts, strict=True))
         return images, labels, coverage
 
     def _draw_twins(self, place: int, twins: Twins) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """Draw twins of one row; half of them are moved: others stay where the scene has its place."""
-        image = cv2.cvtColor(self.examples.images[place].numpy(), cv2.COLOR_RGB2BGR)
         rng = generator(self.seed, "twins", self.epoch, place)
-        return make_twins(rng, image, 0.0, twins, moved=rng.random() < 0.5)
+        return make_twins(rng, self.examples.images[place].numpy(), 0.0, twins, moved=rng.random() < 0.5)
 
 
 class _FromBlock(torch.nn.Module):
@@ -267,7 +265,7 @@ class _Fit:
         parts = []
         for places in torch.arange(len(labels)).split(at_once):
             with accelerator.autocast():
-                logits, _ = net(self.validation.images[places].to(accelerator.device))
+                logits, _ = net(self.validation.take(places)[0].to(accelerator.device))
             parts.append(logits.float().cpu())
         logits = torch.cat(parts)
         nll = float(cross_entropy(logits, labels, weight=class_weights(labels)))
@@ -291,11 +289,11 @@ class _Fit:
         tokens = torch.empty(0)
         for places in torch.arange(len(examples.labels)).split(self.training.batch_size):
             with accelerator.autocast():
-                made = self.detector.run_blocks(examples.images[places].to(accelerator.device), self.frozen)
+                made = self.detector.run_blocks(examples.take(places)[0].to(accelerator.device), self.frozen)
             if not len(tokens):
                 tokens = mapped_tensor(path, (len(examples.labels), *made.shape[1:]), torch.float16)
             tokens[places] = made.cpu().half()
-        return replace(examples, images=tokens)
+        return replace(examples, images=tokens, preprocessing=None)
 
 
 def freeze(detector: Detector, training: Training) -> int:

@@ -9,7 +9,6 @@ import copy
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -19,8 +18,8 @@ from cygnet.model.calibrate import negative_log_likelihood
 from cygnet.model.data import batch_of_twins
 from cygnet.model.optimisation import is_known
 from cygnet.parameters import SEEN_KINDS, Pretraining, Twins
-from cygnet.tables import ABNORMAL, NORMAL
-from cygnet.vision.crop import crop_square
+from cygnet.tables import ABNORMAL, IMAGE_SIZE_PX, NORMAL
+from cygnet.vision.crop import crop_square, resize_square
 from cygnet.vision.kinds import KINDS
 from cygnet.vision.rng import generator
 from cygnet.vision.swan import draw_frame
@@ -44,15 +43,13 @@ def held_out_pairs(pretraining: Pretraining) -> Iterator[Pair]:
     for number in range(pretraining.held_out_images // 2):
         kind = MEASURED_KINDS[number % len(MEASURED_KINDS)]
         rng, settings = generator(pretraining.seed, "held out", number), _only(kind, pretraining.twins)
-        yield kind, draw_twins(rng, pretraining.vit.image_size_px, 0.0, settings, pretraining.held_out_textures)
+        yield kind, draw_twins(rng, IMAGE_SIZE_PX, 0.0, settings, pretraining.held_out_textures)
 
 
 def swan_pairs(pretraining: Pretraining, crop_horizontal_bias: float) -> Iterator[Pair]:
     """Make twins of frames spread over the sample video, with every kind once; one that does not show is left out."""
-    size_px = pretraining.vit.image_size_px
     for time_s in np.linspace(0, SWAN_DURATION_S, pretraining.swan_frames, endpoint=False).tolist():
-        square = crop_square(draw_frame(time_s, **SWAN), crop_horizontal_bias)
-        scene = cv2.resize(square, (size_px, size_px), interpolation=cv2.INTER_AREA)
+        scene = resize_square(crop_square(draw_frame(time_s, **SWAN), crop_horizontal_bias))
         for kind in MEASURED_KINDS:
             rng = generator(pretraining.seed, "swan", round(1000 * time_s), kind)
             twins = make_twins(rng, scene, 0.0, _only(kind, pretraining.twins))
@@ -85,7 +82,7 @@ def _score(detector: "Detector", pairs: Sequence[Pair]) -> Iterator[dict[str, An
     device = next(detector.parameters()).device
     for start in range(0, len(pairs), PAIRS_PER_BATCH):
         kinds, twins = zip(*pairs[start : start + PAIRS_PER_BATCH], strict=True)
-        images, labels, coverage = batch_of_twins(twins, detector.patches_per_side)
+        images, labels, coverage = batch_of_twins(twins, detector.preprocessing, detector.patches_per_side)
         logits, patch_logits = (part.float().cpu().numpy() for part in detector(images.to(device)))
         for place, label in enumerate(labels.tolist()):
             yield {

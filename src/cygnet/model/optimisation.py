@@ -54,7 +54,7 @@ def make_optimizers(
             group["params"].append(parameter)
     muon = [group for (is_muon, *_), group in groups.items() if is_muon]
     adamw = [group for (is_muon, *_), group in groups.items() if not is_muon]
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(adamw, betas=BETAS)]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(adamw, betas=BETAS, fused=True)]  # on CPU 4x quicker
     if muon:
         optimizers.append(torch.optim.Muon(muon, adjust_lr_fn="match_rms_adamw"))
     return optimizers

@@ -29,6 +29,7 @@ from cygnet.model.optimisation import (
     patch_loss,
     set_learning_rate,
 )
+from cygnet.model.preprocessing import Preprocessing
 from cygnet.model.pretrained import Pretrained
 from cygnet.parameters import Pretraining
 from cygnet.vision.rng import generator
@@ -62,8 +63,8 @@ class TwinBatches(Dataset[Batch]):
             rng = generator(settings.seed, "scene", pair)
             curriculum = 1 - 2 * pair / settings.curriculum_images if settings.curriculum_images else 0.0
             ease = max(curriculum, EASY if rng.random() < settings.easy_frac else 0.0, 0.0)
-            drawn.append(draw_twins(rng, size_px, ease, settings.twins, settings.textures))
-        return batch_of_twins(drawn, size_px // settings.vit.patch_size_px)
+            drawn.append(draw_twins(rng, settings.oversampling * size_px, ease, settings.twins, settings.textures))
+        return batch_of_twins(drawn, Preprocessing(size_px), size_px // settings.vit.patch_size_px)
 
 
 def _start_worker(_number: int) -> None:
