@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from inspect import signature
 from pathlib import Path
+from traceback import format_exc
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -25,6 +26,7 @@ import pyarrow.dataset as pad
 import pyarrow.parquet as pq
 import pytest
 from azure.storage.blob._shared.policies_async import AsyncStorageRetryPolicy
+from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, DatasetError
 from kedro_datasets.matplotlib import MatplotlibDataset
 from matplotlib.figure import Figure
@@ -45,6 +47,7 @@ from cygnet.model.data import load_examples, read_keys
 from cygnet.model.frame_scores import FrameScoring, list_items, score_item
 from cygnet.model.preprocessing import Preprocessing
 from cygnet.places import CREDENTIALS, check_place, explain, put_folder
+from cygnet.settings import CONFIG_LOADER_ARGS
 from cygnet.tables import FRAMES, IMAGES, PREDICTIONS
 from cygnet.vision.annotate import Clip
 from cygnet.vision.codec import encode_png
@@ -536,9 +539,39 @@ def test_the_form_of_a_path_that_kedro_misreads_is_refused_with_the_right_one(wh
     assert "write abfss:// for abfs://" in sentence(everything(path)[what])
 
 
+def test_a_sentence_of_a_worker_is_found_in_the_traceback_that_the_driver_gets() -> None:
+    try:
+        raise UserError(f"{HERE}: ADLS refused the credentials.")
+    except UserError:
+        told = (
+            f"An exception was thrown from the Python worker. Please see the stack trace below.\n{format_exc()}\n\tat"
+        )
+    with pytest.raises(UserError, match=rf"^{HERE}: ADLS refused the credentials\.$"):
+        UserErrorHooks().on_pipeline_error(error=RuntimeError(told))
+
+
 def test_other_errors_are_not_explained() -> None:
     for error in (FileNotFoundError("x"), ValueError("y"), ImportError("z")):
         assert explain(error) is None
+
+
+def test_every_entry_of_the_catalog_for_databricks_follows_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = []
+    for data in (f"{BY_ACCOUNT}/cygnet", "/Volumes/main/cygnet/data"):
+        monkeypatch.setenv("CYGNET_DATA", data)
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", KEY)
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", ACCOUNT)
+        config = OmegaConfigLoader(str(PROJECT / "conf"), "databricks", **CONFIG_LOADER_ARGS)["catalog"]
+        catalog = DataCatalog.from_config({name: entry for name, entry in config.items() if "{" not in name})
+        datasets = {name: catalog.get(name) for name in catalog}
+        datasets["roc_figure"] = DataCatalog.from_config(config).get("roc_figure")
+        found = {
+            name: [vars(each).get(key) for key in ("_filepath", "_path", "_source")] for name, each in datasets.items()
+        }
+        places.append({name: [str(path).removeprefix(data) for path in paths if path] for name, paths in found.items()})
+        assert all(str(path).startswith(f"{data}/") for paths in found.values() for path in paths if path)
+    assert places[0] == places[1]
+    assert sum(map(len, places[0].values())) > 20
 
 
 # ---- whole runs -----------------------------------------------------------------------------------------------------
