@@ -543,9 +543,7 @@ def test_a_sentence_of_a_worker_is_found_in_the_traceback_that_the_driver_gets()
     try:
         raise UserError(f"{HERE}: ADLS refused the credentials.")
     except UserError:
-        told = (
-            f"An exception was thrown from the Python worker. Please see the stack trace below.\n{format_exc()}\n\tat"
-        )
+        told = f"An exception was thrown from the Python worker:\n{format_exc()}\n\tat org.apache.spark"
     with pytest.raises(UserError, match=rf"^{HERE}: ADLS refused the credentials\.$"):
         UserErrorHooks().on_pipeline_error(error=RuntimeError(told))
 
@@ -566,10 +564,11 @@ def test_every_entry_of_the_catalog_for_databricks_follows_the_variable(monkeypa
         datasets = {name: catalog.get(name) for name in catalog}
         datasets["roc_figure"] = DataCatalog.from_config(config).get("roc_figure")
         found = {
-            name: [vars(each).get(key) for key in ("_filepath", "_path", "_source")] for name, each in datasets.items()
+            name: [str(path) for key, path in vars(dataset).items() if key in {"_filepath", "_path", "_source"}]
+            for name, dataset in datasets.items()
         }
-        places.append({name: [str(path).removeprefix(data) for path in paths if path] for name, paths in found.items()})
-        assert all(str(path).startswith(f"{data}/") for paths in found.values() for path in paths if path)
+        assert all(path.startswith(f"{data}/") for paths in found.values() for path in paths)
+        places.append({name: [path.removeprefix(data) for path in paths] for name, paths in found.items()})
     assert places[0] == places[1]
     assert sum(map(len, places[0].values())) > 20
 
@@ -617,21 +616,29 @@ def secrets_in(tmp_path: Path, result: subprocess.CompletedProcess[str]) -> list
     return [place for place, content in written.items() if KEY.encode() in content]
 
 
-def test_ingestion_reads_videos_and_labels_by_the_credentials_of_the_environment_alone(
-    lake: fsspec.AbstractFileSystem, port: int, write_video: WRITE_VIDEO, tmp_path: Path
+def test_ingestion_reads_videos_and_labels_and_one_that_was_cut_off_makes_no_table(
+    proxy: Proxy, write_video: WRITE_VIDEO, tmp_path: Path
 ) -> None:
-    for name in ("swan.mp4", "goose.mp4"):
-        lake.pipe_file(f"lake/videos/{name}", write_video(name, 100).read_bytes())
+    lake = fsspec.filesystem("abfs")
+    for name in ("swan.avi", "goose.avi"):
+        lake.pipe_file(f"lake/videos/{name}", write_video(name, 100, codec="MJPG").read_bytes())
     lake.pipe_file("lake/labels.csv", b"image_name,label,confidence,notes\nswan_000003,abnormal,1,\n")
-    data, run = tmp_path / "data", f"--params=video={BY_ACCOUNT}/videos/*.mp4,labels={HERE}/labels.csv"
-    done = kedro_run(tmp_path, "--pipelines=ingestion", run, data=str(data), to=connection_string(port))
+    data, run = tmp_path / "data", f"--params=video={BY_ACCOUNT}/videos/*.avi,labels={HERE}/labels.csv"
+    proxy.most_down = 30_000
+    cut = kedro_run(tmp_path, "--pipelines=ingestion", run, data=str(data), to=connection_string(proxy.port))
+    assert cut.returncode == 1
+    assert f"Error: {BY_ACCOUNT}/videos/" in cut.stderr.splitlines()[-1]
+    assert "the connection broke off" in cut.stderr.splitlines()[-1]
+    assert not TableDataset(filepath=str(data / "02_intermediate/frames"), table="frames").exists()
+    proxy.most_down = float("inf")
+    done = kedro_run(tmp_path, "--pipelines=ingestion", run, data=str(data), to=connection_string(proxy.port))
     assert done.returncode == 0, done.stderr
     frames = pq.read_table(data / "02_intermediate/frames").to_pandas()
     assert frames.groupby("source").size().to_dict() == {"goose": 100, "swan": 100}
     assert frames["reason"].isna().all()
     images = pq.read_table(data / "03_primary/images").to_pandas().set_index("frame_id")
     assert images["label_source"]["swan/000003"] == "human"
-    assert secrets_in(tmp_path, done) == []
+    assert secrets_in(tmp_path, cut) + secrets_in(tmp_path, done) == []
 
 
 def test_training_reads_and_writes_on_adls_as_on_a_disk(
