@@ -172,7 +172,7 @@ def replacing(path: str) -> Iterator[Path]:
     is_beside = not is_remote(path) and not str(target.absolute()).startswith(VOLUMES)
     if not is_remote(path):
         target.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent if is_beside else None) as folder:
+    with TemporaryDirectory(prefix=".cygnet-", dir=target.parent if is_beside else None) as folder:
         written = Path(folder, target.name)
         yield written
         if is_beside:
@@ -181,7 +181,7 @@ def replacing(path: str) -> Iterator[Path]:
             with reached(path) as (fs, place):
                 fs.put_file(str(written), place, max_concurrency=MOST_CONNECTIONS)
         else:
-            partial = target.with_name(f".{Path(folder).name}")
+            partial = target.with_name(Path(folder).name)
             shutil.copyfile(written, partial)
             partial.replace(target)
 
