@@ -66,8 +66,8 @@ def test_a_resolved_secret_ends_up_nowhere(workspace: dict[str, str], tmp_path: 
     shutil.copytree(PROJECT / "conf", conf)
     (conf / "test" / "credentials.yml").write_text("lake: {account_key: '${secret:lake/account}'}\n")
     (conf / "test" / "catalog.yml").write_text(
-        "frames:\n  type: cygnet.datasets.table.TableDataset\n  filepath: ${globals:data}/02_intermediate/frames\n"
-        "  table: frames\n  credentials: lake\n"
+        "rejects:\n  type: pandas.CSVDataset\n  filepath: ${globals:data}/08_reporting/rejects.csv\n"
+        "  credentials: lake\n"
     )
     done = subprocess.run(
         [sys.executable, "-m", "kedro", "run", "--env=test", "--pipelines=ingestion", f"--conf-source={conf}"],
@@ -79,7 +79,7 @@ def test_a_resolved_secret_ends_up_nowhere(workspace: dict[str, str], tmp_path: 
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert (data / "02_intermediate" / "frames" / "_SUCCESS").exists()
+    assert (data / "08_reporting" / "rejects.csv").exists()
     written = [file.read_bytes() for file in data.rglob("*") if file.is_file()]
     for secret in (VALUE, base64.b64encode(VALUE.encode()).decode(), workspace["DATABRICKS_TOKEN"]):
         assert secret not in done.stdout + done.stderr

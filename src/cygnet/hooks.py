@@ -1,6 +1,7 @@
 """Hooks: what happens around the nodes of every run."""
 
 import logging
+import re
 from typing import Any
 
 from kedro.framework.context import KedroContext
@@ -15,6 +16,7 @@ from cygnet.datasets.table import TableDataset
 from cygnet.errors import UserError
 from cygnet.job_runs import close_job_run, join_job_run
 from cygnet.parameters import check_parameters
+from cygnet.places import check_place, explain
 
 logger = logging.getLogger(__name__)
 logging.getLogger("kedro_mlflow").setLevel(logging.WARNING)  # importing it sets INFO, after conf/logging.yml
@@ -27,10 +29,16 @@ class UserErrorHooks:
     def after_context_created(self, context: KedroContext) -> None:
         """Check the parameters of all pipelines before Kedro does, whose own error is a traceback."""
         check_parameters(context.config_loader["parameters"], context.config_loader.runtime_params)
+        self._data = str(context.config_loader["globals"]["data"])
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Look at everything that the run starts from, before Spark and MLflow start."""
+        check_place(self._data)
+        for name in pipeline.datasets():
+            dataset = catalog.get(name) if name in catalog else None
+            if isinstance(dataset, TableDataset):
+                dataset.check_path()
         written = {getattr(catalog.get(name), "folder", None) for name in pipeline.all_outputs()} - {None}
         for name in sorted(pipeline.inputs()):
             dataset = catalog.get(name)
@@ -46,6 +54,15 @@ class UserErrorHooks:
             if isinstance(cause, UserError):
                 raise cause from None
             cause = cause.__cause__
+        sentence = explain(error) or _sentence_of_worker(error)
+        if sentence:
+            raise UserError(sentence) from None
+
+
+def _sentence_of_worker(error: BaseException) -> str | None:
+    """Find the UserError of one of Spark's workers, of which the driver has only the text of a traceback."""
+    told = re.search(rf"^{UserError.__module__}\.{UserError.__name__}: (.+)$", str(error), re.MULTILINE)
+    return told[1] if told else None
 
 
 class SparkHooks:

@@ -1,7 +1,8 @@
 """The resolver `${secret:scope/key}`, for credentials.yml alone: a value from a Databricks secret scope.
 
 Scopes can be backed by Azure Key Vault. Kedro never logs credentials and hands them to datasets only; in any other file
-a secret would end up among the parameters or tags of a run, so there the resolver must not be used (a test looks).
+a secret would end up among the parameters or tags of a run, so there the resolver must not be used (a test looks). No
+dataset of Cygnet's wants such an entry: for ADLS see `cygnet.places`.
 """
 
 from cygnet.errors import UserError

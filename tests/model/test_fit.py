@@ -230,7 +230,7 @@ def test_killed_and_rerun_equals_undisturbed(
     pd.testing.assert_frame_equal(resumed.history, undisturbed.history, check_exact=True)
     weights = undisturbed.detector.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in resumed.detector.state_dict().items())
-    assert Checkpoints(tmp_path).path.exists() is False
+    assert Path(Checkpoints(tmp_path).path).exists() is False
 
 
 def test_state_of_another_fit_is_not_gone_on_from(

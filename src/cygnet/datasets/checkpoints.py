@@ -1,6 +1,5 @@
 """The catalog's entry for a place where a long fit keeps its state."""
 
-from pathlib import Path
 from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset
@@ -12,7 +11,7 @@ class CheckpointsDataset(AbstractDataset[None, Checkpoints]):
     """Loads the place, whatever is there; the fit itself reads and writes states while it runs."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._filepath = Path(filepath)
+        self._filepath = filepath
         self.metadata = metadata
 
     def load(self) -> Checkpoints:
@@ -25,4 +24,4 @@ class CheckpointsDataset(AbstractDataset[None, Checkpoints]):
         raise NotImplementedError(msg)
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
+        return {"filepath": self._filepath}

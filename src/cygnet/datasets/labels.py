@@ -7,6 +7,7 @@ import pandas as pd
 from kedro.io import AbstractDataset
 
 from cygnet.errors import UserError
+from cygnet.places import exists, on_disk
 from cygnet.tables import LABELS
 
 COLUMNS = ("image_name", "label", "confidence", "notes")
@@ -20,7 +21,7 @@ class LabelsDataset(AbstractDataset[None, pd.DataFrame]):
         """Describe where the labels are.
 
         Args:
-            filepath: The CSV.
+            filepath: The CSV, local or on ADLS.
             default: Its `filepath` is the CSV that a run uses when it is told of none: it need not exist.
             metadata: For kedro-viz.
         """
@@ -32,14 +33,15 @@ class LabelsDataset(AbstractDataset[None, pd.DataFrame]):
         """Read and check the labels.
 
         Raises:
-            UserError: The file is missing or no CSV, or what `check_labels` finds.
+            UserError: The file is missing or no CSV, or what `check_labels` finds, or ADLS can't be reached.
         """
-        if self._filepath == self._default and not Path(self._filepath).exists():
+        if self._filepath == self._default and not exists(self._filepath):
             return check_labels(pd.DataFrame(columns=list(COLUMNS), dtype=str), self._filepath)
         try:
-            table = pd.read_csv(
-                Path(self._filepath), dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False
-            )
+            with on_disk(self._filepath) as file:
+                table = pd.read_csv(
+                    Path(file), dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False
+                )
         except FileNotFoundError as error:
             msg = f"labels={self._filepath}: no such file."
             raise UserError(msg) from error

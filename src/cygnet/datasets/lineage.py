@@ -6,6 +6,9 @@ import mlflow
 import mlflow.data.pandas_dataset
 import pandas as pd
 from kedro.io import AbstractDataset
+from mlflow.data.spark_dataset_source import SparkDatasetSource
+
+from cygnet.places import is_remote
 
 
 class LineageDataset(AbstractDataset[pd.DataFrame, None]):
@@ -20,7 +23,8 @@ class LineageDataset(AbstractDataset[pd.DataFrame, None]):
 
     def save(self, data: pd.DataFrame) -> None:
         """Log the rows' digest and schema."""
-        rows = mlflow.data.pandas_dataset.from_pandas(data, source=self._source, name=self._name)
+        source = SparkDatasetSource(self._source) if is_remote(self._source) else self._source
+        rows = mlflow.data.pandas_dataset.from_pandas(data, source=source, name=self._name)
         mlflow.log_input(rows, context=self._context)
 
     def load(self) -> None:

@@ -1,10 +1,14 @@
-"""A folder that a model writes itself into: whole or not there."""
+"""A folder that a model writes itself into: whole or not there; on ADLS a marker, written last, says that it is."""
 
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from kedro.io import AbstractDataset
+
+from cygnet.errors import UserError
+from cygnet.places import MARKER, exists, is_remote, put_folder, remove
 
 
 class SavesItself(Protocol):
@@ -18,25 +22,39 @@ class ModelFolderDataset(AbstractDataset[SavesItself, Path]):
     """Saves a model into a folder, in place of what is there, and loads the folder's path."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        """Describe the folder, on this machine's disk or one that is mounted like it."""
-        self._filepath = Path(filepath)
+        """Describe the folder, local or on ADLS."""
+        self._filepath = filepath
         self.metadata = metadata
 
     def save(self, data: SavesItself) -> None:
         """Write the folder beside its place, then move it there."""
-        partial = self._filepath.with_name(f".{self._filepath.name}.partial")
+        if is_remote(self._filepath):
+            with TemporaryDirectory(prefix="cygnet-") as written:
+                data.save(Path(written))
+                remove(self._filepath)
+                put_folder(Path(written), self._filepath)
+            return
+        folder = Path(self._filepath)
+        partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         data.save(partial)
-        shutil.rmtree(self._filepath, ignore_errors=True)
-        partial.replace(self._filepath)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.replace(folder)
 
     def load(self) -> Path:
-        """Give the folder."""
-        return self._filepath
+        """Give the folder.
+
+        Raises:
+            UserError: It is on ADLS, where nothing reads a model.
+        """
+        if is_remote(self._filepath):
+            msg = f"{self._filepath}: a checkpoint is read from a local folder; copy it and name the copy."
+            raise UserError(msg)
+        return Path(self._filepath)
 
     def _exists(self) -> bool:
-        return self._filepath.is_dir()
+        return exists(f"{self._filepath}/{MARKER}" if is_remote(self._filepath) else self._filepath)
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
+        return {"filepath": self._filepath}

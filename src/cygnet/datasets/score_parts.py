@@ -6,14 +6,15 @@ from typing import Any, NoReturn
 from kedro.io import AbstractDataset
 
 from cygnet.model.score_parts import ScoreParts
+from cygnet.places import is_remote
 
 
 class ScorePartsDataset(AbstractDataset[None, ScoreParts]):
     """Loads the place, whatever is there; Spark's workers write into it while they score."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        """Describe the folder, on this machine's disk or mounted like it where the driver and all workers are."""
-        self._filepath = Path(filepath).absolute()
+        """Describe the folder: where the driver and all workers see it, or on ADLS."""
+        self._filepath = filepath if is_remote(filepath) else str(Path(filepath).absolute())
         self.metadata = metadata
 
     def load(self) -> ScoreParts:
@@ -26,4 +27,4 @@ class ScorePartsDataset(AbstractDataset[None, ScoreParts]):
         raise NotImplementedError(msg)
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
+        return {"filepath": self._filepath}

@@ -10,10 +10,8 @@ Arrow dataset where no Spark is needed: training and serving read it that way, b
 """
 
 import json
-from pathlib import PurePosixPath
 from typing import Any
 
-import fsspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as pad
@@ -22,9 +20,8 @@ from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import TablePreview
 
 from cygnet.errors import UserError
+from cygnet.places import MARKER, exists, list_files, reached, read_bytes, remove, replacing
 from cygnet.tables import TABLES, WRITTEN_BY
-
-MARKER = "_SUCCESS"
 
 
 class TableDataset(AbstractDataset[Any, Any]):
@@ -39,16 +36,14 @@ class TableDataset(AbstractDataset[Any, Any]):
         filepath: str,
         table: str,
         load_as: str = "spark",
-        credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Describe the table; nothing is opened yet.
 
         Args:
-            filepath: Its folder: a local path, or a URL that fsspec knows (`abfss://...`, `/Volumes/...`).
+            filepath: Its folder: local, `/Volumes/...`, or `abfss://...` with container and account, as Spark needs it.
             table: Its name in `cygnet.tables.TABLES`.
             load_as: `spark` or `arrow`.
-            credentials: For fsspec.
             metadata: For kedro-viz.
         """
         if table not in TABLES or load_as not in {"spark", "arrow"}:
@@ -57,7 +52,6 @@ class TableDataset(AbstractDataset[Any, Any]):
         self._path = filepath.rstrip("/")
         self._table = table
         self._schema = TABLES[table]
-        self._credentials = credentials or {}
         self.load_as = load_as
         self.metadata = metadata
 
@@ -71,26 +65,38 @@ class TableDataset(AbstractDataset[Any, Any]):
 
         Raises:
             DatasetError: The columns or their types are not those of the table, or a required value is missing.
+            UserError: ADLS can't be reached.
         """
-        fs, folder = self._open()
         if isinstance(data, pd.DataFrame | pa.Table):
             table = self._conform(data)
-            self._remove(fs, folder)
-            fs.makedirs(folder, exist_ok=True)
-            pq.write_table(table, f"{folder}/part-00000.parquet", filesystem=fs)
+            self._remove()
+            with replacing(f"{self._path}/part-00000.parquet") as file:
+                pq.write_table(table, file)
         else:
             rows = self._conform_spark(data)
-            self._remove(fs, folder)
+            self._remove()
             rows.write.mode("overwrite").parquet(self._path)
-        self._commit(fs, folder)
+        self._commit()
 
     def check(self) -> None:
         """Make sure that the table was written to its end.
 
         Raises:
-            UserError: It was not.
+            UserError: It was not, or ADLS can't be reached.
         """
-        self._committed_files(*self._open())
+        self._committed_files()
+
+    def check_path(self) -> None:
+        """Make sure that Spark can know where the table is, if it is Spark that reads it.
+
+        Raises:
+            UserError: It can't: on ADLS it finds the account by the path alone.
+        """
+        if self.load_as == "spark" and self._path.startswith("abfs://"):
+            msg = (
+                f"{self._path}: Spark needs the account's name: abfss://<container>@<account>.dfs.core.windows.net/..."
+            )
+            raise UserError(msg)
 
     def load(self) -> Any:
         """Open the table: a Spark DataFrame or a `pyarrow.dataset.Dataset`, both lazy.
@@ -98,52 +104,48 @@ class TableDataset(AbstractDataset[Any, Any]):
         Raises:
             UserError: The table was never written, or not to its end.
         """
-        fs, folder = self._open()
-        files = self._committed_files(fs, folder)
         if self.load_as == "arrow":
-            return pad.dataset([f"{folder}/{name}" for name in files], schema=self._schema, filesystem=fs)
+            return self._open()
+        self._committed_files()
         from cygnet.spark import get_session, spark_schema
 
         return get_session().read.schema(spark_schema(self._schema)).parquet(self._path)
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """Show kedro-viz the first rows; of an image only its size is shown, and no more than the rows are read."""
-        fs, folder = self._open()
-        files = [f"{folder}/{name}" for name in self._committed_files(fs, folder)]
-        rows = pad.dataset(files, schema=self._schema, filesystem=fs).head(nrows, batch_size=nrows).to_pandas()
+        rows = self._open().head(nrows, batch_size=nrows).to_pandas()
         for field in self._schema:
             if pa.types.is_binary(field.type):
                 rows[field.name] = rows[field.name].map(lambda cell: f"{len(cell) / 1000:.1f} kB", na_action="ignore")
         return TablePreview(json.loads(rows.to_json(orient="split")))
 
-    def _open(self) -> tuple[fsspec.AbstractFileSystem, str]:
-        return fsspec.core.url_to_fs(self._path, **self._credentials)
+    def _open(self) -> pad.Dataset:
+        files = self._committed_files()
+        with reached(self._path) as (fs, folder):
+            return pad.dataset([f"{folder}/{name}" for name in files], schema=self._schema, filesystem=fs)
 
-    def _remove(self, fs: fsspec.AbstractFileSystem, folder: str) -> None:
-        if fs.exists(f"{folder}/{MARKER}"):  # first, so that a half-removed table is not taken for whole
-            fs.rm(f"{folder}/{MARKER}")
-        if fs.exists(folder):
-            fs.rm(folder, recursive=True)
+    def _remove(self) -> None:
+        remove(f"{self._path}/{MARKER}")  # first, so that a half-removed table is not taken for whole
+        remove(self._path)
 
-    def _commit(self, fs: fsspec.AbstractFileSystem, folder: str) -> None:
-        fs.invalidate_cache()
-        sizes = {PurePosixPath(path).name: fs.size(path) for path in sorted(fs.glob(f"{folder}/*.parquet"))}
-        with fs.open(f"{folder}/{MARKER}", "w") as marker:
-            json.dump({"table": self._table, "size_bytes": sizes}, marker, indent=1)
+    def _commit(self) -> None:
+        sizes = {name: size for name, size in sorted(list_files(self._path).items()) if name.endswith(".parquet")}
+        with replacing(f"{self._path}/{MARKER}") as marker:
+            marker.write_text(json.dumps({"table": self._table, "size_bytes": sizes}, indent=1))
 
-    def _committed_files(self, fs: fsspec.AbstractFileSystem, folder: str) -> list[str]:
-        fs.invalidate_cache()
+    def _committed_files(self) -> list[str]:
         again = f"run `kedro run --pipeline={WRITTEN_BY[self._table]}` (again)"
-        if not fs.exists(folder):
+        stored = list_files(self._path)
+        if not stored and not exists(self._path):
             msg = f"There is no table '{self._table}' at {self._path}: {again}."
             raise UserError(msg)
         try:
-            sizes = json.loads(fs.cat_file(f"{folder}/{MARKER}"))["size_bytes"]
+            sizes = json.loads(read_bytes(f"{self._path}/{MARKER}"))["size_bytes"]
         except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
             msg = f"The table '{self._table}' at {self._path} has no commit marker, its writing did not end: {again}."
             raise UserError(msg) from error
         for name, size_bytes in sizes.items():
-            if not fs.exists(f"{folder}/{name}") or fs.size(f"{folder}/{name}") != size_bytes:
+            if stored.get(name) != size_bytes:
                 msg = f"The table '{self._table}' at {self._path} lacks its part {name}, or it was changed: {again}."
                 raise UserError(msg)
         return list(sizes)
@@ -180,8 +182,7 @@ class TableDataset(AbstractDataset[Any, Any]):
         return data.select([data[field.name].alias(field.name, metadata=field.metadata) for field in fields])
 
     def _exists(self) -> bool:
-        fs, folder = self._open()
-        return bool(fs.exists(f"{folder}/{MARKER}"))
+        return exists(f"{self._path}/{MARKER}")
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._path, "table": self._table, "load_as": self.load_as}

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -25,6 +24,7 @@ import pyarrow as pa
 from cygnet.model.score_parts import PART_ROWS, ScoreParts, digest
 from cygnet.model.scorer import Scorer, scores_of
 from cygnet.parameters import Crop
+from cygnet.places import folder_on_disk, state_of
 from cygnet.vision.codec import decode_image, encode_jpeg, encode_map
 from cygnet.vision.squares import Square, cut_square, squares_of
 from cygnet.vision.video import Sample, expected_samples, read_samples
@@ -84,8 +84,8 @@ def list_items(sources: pd.DataFrame, scoring: FrameScoring) -> pd.DataFrame:
         media = files["media"].iloc[0]
         for start in range(0, len(files), PART_ROWS):
             group = files.iloc[start : start + PART_ROWS]
-            paths = [Path(path) for path in group["path"]]
-            states = [_state_of(path) for path in paths]
+            paths = [str(path) for path in group["path"]]
+            states = [(path, *state_of(path)) for path in paths]
             is_video = media == "video"
             frames = expected_samples(paths[0], scoring.interval_s) if is_video else len(paths)
             items.append(
@@ -93,7 +93,7 @@ def list_items(sources: pd.DataFrame, scoring: FrameScoring) -> pd.DataFrame:
                     "key": digest([source, states, asdict(scoring)]),
                     "source": source,
                     "media": media,
-                    "paths": [str(path) for path in paths],
+                    "paths": paths,
                     "first_index": int(group["file_index"].iloc[0]),
                     "expected_frames": frames,
                     "size_bytes": sum(size_bytes for _, size_bytes, _ in states),
@@ -115,7 +115,7 @@ def score_item(item: Row, scoring: FrameScoring, tasks: int) -> Iterator[Row]:
     """
     bound_threads(tasks)
     scorer = _load_scorer(scoring.scorer_folder)
-    parts = ScoreParts(Path(scoring.parts_folder)).item(item["key"])
+    parts = ScoreParts(scoring.parts_folder).item(item["key"])
     rows: list[Row] = []
     with ThreadPoolExecutor(1, "decode") as decoder:
         for batch in _ahead(_batches(_see_frames(item, scoring, scorer, parts.next_index())), decoder):
@@ -180,7 +180,8 @@ def bound_threads(tasks: int) -> None:
 @lru_cache(maxsize=1)
 def _load_scorer(folder: str) -> Scorer:
     """Load the scorer once in each worker process; its folder is named by its content."""
-    return Scorer.load(Path(folder))
+    with folder_on_disk(folder) as local:
+        return Scorer.load(local)
 
 
 def _see_frames(item: Row, scoring: FrameScoring, scorer: Scorer, next_index: int) -> Iterator[SeenFrame]:
@@ -210,11 +211,3 @@ def _ahead(batches: Iterator[list[SeenFrame]], decoder: ThreadPoolExecutor) -> I
     while (batch := coming.result()) is not None:
         coming = decoder.submit(next, batches, None)
         yield batch
-
-
-def _state_of(path: Path) -> tuple[str, int, int]:
-    try:
-        state = path.stat()
-    except OSError:  # what is not there is a row with a reason
-        return str(path), 0, 0
-    return str(path), state.st_size, state.st_mtime_ns

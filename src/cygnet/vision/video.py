@@ -3,17 +3,21 @@
 A container's header is never trusted: index, time and number of frames come from what decodes. Frames between two ticks
 are grabbed (decoded by the codec, not converted to pixels), which makes sparse sampling 1.3 to 1.6 times as fast as
 reading all of them. Whatever fails becomes a row with a `reason`; the frames before it are kept.
+
+A file on ADLS is read by way of a temporary copy, since OpenCV reads files by their name. That ADLS can't be reached is
+no property of a video: it raises.
 """
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import cv2
 import numpy as np
 
+from cygnet.places import is_remote, on_disk, read_bytes
 from cygnet.vision.codec import decode_image, encode_jpeg
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm"})
@@ -68,7 +72,7 @@ def read_samples(source: dict[str, Any], interval_s: float | None, first_index: 
         first_index: Where to go on in a video that was read as far as the frame before this one: frames before it are
             decoded, not converted to pixels, and not given.
     """
-    path = Path(source["path"])
+    path = source["path"]
     if source["media"] == "image":
         yield _read_image(path, source["file_index"], source["file_index"] * (interval_s or 0.0))
         return
@@ -77,9 +81,11 @@ def read_samples(source: dict[str, Any], interval_s: float | None, first_index: 
     except ShortVideoError as error:
         if error.index >= first_index:
             yield Sample(error.index, error.timestamp_s, None, str(error))
+    except FileNotFoundError:
+        yield Sample(first_index, 0.0, None, f"{PurePath(path).name}: no such file")
 
 
-def sample_video(path: Path, interval_s: float | None, first_index: int = 0) -> Iterator[Sample]:
+def sample_video(path: str | Path, interval_s: float | None, first_index: int = 0) -> Iterator[Sample]:
     """Decode every frame, or the frames nearest to the ticks 0, `interval_s`, 2 `interval_s`, ... after the first one.
 
     Each frame is given once, also when it is the nearest to several ticks. The nearest is exact as long as the spacing
@@ -88,21 +94,31 @@ def sample_video(path: Path, interval_s: float | None, first_index: int = 0) -> 
 
     Raises:
         ShortVideoError: After the last good frame, when the header promised more; or when nothing decodes at all.
+        FileNotFoundError: A file on ADLS is not there.
+        UserError: ADLS can't be reached: see `cygnet.places.reached`.
     """
     # without it FFmpeg paints over the half of a frame that a truncated file lacks, and calls it good
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "fflags;discardcorrupt")
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    try:
-        if interval_s is None:
-            yield from _every_frame(capture, path.name, first_index)
-        else:
-            yield from _nearest_to_ticks(capture, path.name, interval_s, first_index)
-    finally:
-        capture.release()
+    name = PurePath(path).name
+    with on_disk(str(path)) as file:
+        capture = cv2.VideoCapture(file, cv2.CAP_FFMPEG)
+        try:
+            if interval_s is None:
+                yield from _every_frame(capture, name, first_index)
+            else:
+                yield from _nearest_to_ticks(capture, name, interval_s, first_index)
+        finally:
+            capture.release()
 
 
-def expected_samples(path: Path, interval_s: float | None) -> int:
-    """Tell about how many samples a video will give, by its header: for a display of progress, and nothing else."""
+def expected_samples(path: str | Path, interval_s: float | None) -> int:
+    """Tell about how many samples a video will give, by its header: for a display of progress, and nothing else.
+
+    Returns:
+        0, if nobody knows: a video on ADLS is not copied for that.
+    """
+    if is_remote(str(path)):
+        return 0
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     frames, frames_per_s = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
     capture.release()
@@ -175,11 +191,11 @@ def _retrieve(capture: cv2.VideoCapture, index: int, time_s: float, *, wanted: b
     return Sample(index, time_s, image) if decoded else Sample(index, time_s, None, "the frame does not decode")
 
 
-def _read_image(path: Path, index: int, timestamp_s: float) -> Sample:
+def _read_image(path: str, index: int, timestamp_s: float) -> Sample:
     try:
-        return Sample(index, timestamp_s, decode_image(path.read_bytes()))
+        return Sample(index, timestamp_s, decode_image(read_bytes(path)))
     except (OSError, ValueError) as error:
-        return Sample(index, timestamp_s, None, f"{path.name}: {error}")
+        return Sample(index, timestamp_s, None, f"{PurePath(path).name}: {error}")
 
 
 def _row(name: str, sample: Sample, jpeg_quality: int) -> dict[str, Any]:

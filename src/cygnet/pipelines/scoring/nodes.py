@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from cygnet.model.score_parts import PART, ScoreParts
 from cygnet.model.scorer import read_calibration
 from cygnet.parameters import Augmentation, Ingestion, Scoring
 from cygnet.pipelines.scoring.progress import shown_progress
+from cygnet.places import folder_on_disk
 from cygnet.spark import flat_map_rows, get_session, spark_schema
 from cygnet.tables import LABELS
 from cygnet.vision.annotate import Clip, FrameScore, annotated_frames
@@ -68,10 +70,11 @@ def score_frames(
         The table `scores`, and how the run went.
     """
     scorer_folder = score_parts.add_scorer(champion.uri)
-    threshold = scoring.threshold or read_calibration(scorer_folder).threshold
+    with folder_on_disk(scorer_folder) as folder:
+        threshold = scoring.threshold or read_calibration(folder).threshold
     settings = FrameScoring(
-        parts_folder=str(score_parts.folder),
-        scorer_folder=str(scorer_folder),
+        parts_folder=score_parts.folder,
+        scorer_folder=scorer_folder,
         crop=scoring.crop,
         interval_s=scoring.interval_s,
         image_interval_s=scoring.interval_s or ingestion.interval_s,
@@ -79,7 +82,7 @@ def score_frames(
         image_jpeg_qualities=(ingestion.image_jpeg_quality, augmentation.jpeg_quality),
     )
     items = list_items(sources, settings)
-    score_parts.keep_only({scorer_folder.name, *items["key"]})
+    score_parts.keep_only({PurePath(scorer_folder).name, *items["key"]})
     parts = [score_parts.item(key) for key in items["key"]]
 
     def count_rows() -> int:
@@ -91,7 +94,7 @@ def score_frames(
     with shown_progress("Scored", count_rows, int(items["expected_frames"].sum())):
         score_items(items[[not each.is_whole() for each in parts]], settings)
     seconds, now = time.monotonic() - begun_s, count_rows() - before
-    rows = get_session().read.schema(spark_schema(PART)).parquet(*(str(each.folder) for each in parts))
+    rows = get_session().read.schema(spark_schema(PART)).parquet(*(each.folder for each in parts))
     scores = rows.withColumn("is_anomalous", F.col("anomaly_score") >= F.lit(float(np.float32(threshold))))
     return scores.orderBy("source", "frame_index"), ScoringRun(threshold, before, now, seconds)
 
