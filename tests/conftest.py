@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -80,9 +81,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder in which the wheel is installed, and nothing else."""
-    folder = tmp_path_factory.mktemp("site")
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", folder, wheel]
-    subprocess.run(install, check=True)
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a fresh environment in which the wheel is installed; its dependencies are those of this one, by their path.
+
+    A path in a `.pth` file is not searched for other `.pth` files: an editable install of a checkout stays behind.
+    """
+    folder = tmp_path_factory.mktemp("fresh") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    site = next(folder.glob("lib/python*/site-packages"))
+    (site / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n{sysconfig.get_path('platlib')}\n")
+    pip = [sys.executable, "-m", "pip", "--python", folder / "bin/python", "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, "--no-index", wheel], check=True)
+    uvicorn = folder / "bin" / "uvicorn"  # the one program of a dependency that is run by its name
+    uvicorn.write_text(f"#!{folder}/bin/python\nfrom uvicorn.main import main\nmain()\n")
+    uvicorn.chmod(0o755)
     return folder
