@@ -1,9 +1,11 @@
 """Fixtures for all tests: small generated data, and one Spark session for those tests that need one."""
 
+import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -96,3 +98,20 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     uvicorn.write_text(f"#!{folder}/bin/python\nfrom uvicorn.main import main\nmain()\n")
     uvicorn.chmod(0o755)
     return folder
+
+
+@pytest.fixture(scope="session")
+def taken_apart(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with the wheel's content."""
+    folder = tmp_path_factory.mktemp("wheel")
+    zipfile.ZipFile(wheel).extractall(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def python312() -> Path:
+    """Give Python 3.12 with what Cygnet needs but torch; its folder has `shared`, pyspark's place on the path."""
+    python = os.environ.get("CYGNET_PYTHON312")
+    if python is None:
+        pytest.skip("CYGNET_PYTHON312 names no environment with Python 3.12: `.ci/python312 FOLDER` makes one")
+    return Path(python)

@@ -67,7 +67,7 @@ def read(data: Path, table: str) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """Give the data folder of one whole run, with a copy of its reports that no later run changes, and what it printed."""
+    """Give the data folder of one whole run, which has a copy of its reports for later, and what it printed."""
     data = tmp_path_factory.mktemp("run")
     result = kedro_run(data)
     assert result.returncode == 0, result.stderr
@@ -377,6 +377,20 @@ def test_spark_connect_gives_the_same_bytes(
     pytest.importorskip("grpc", reason="Spark Connect needs the extra `dev`")
     conf = with_spark({"spark.remote": "local[2]"}, tmp_path)
     result = kedro_run(tmp_path / "data", conf, "--pipelines=ingestion,synthesis,augmentation")
+    assert result.returncode == 0, result.stderr
+    assert_same_rows(finished[0], tmp_path / "data", ("frames", "images", "anomalies", "training_set"))
+
+
+def test_python_3_12_gives_the_same_bytes(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], python312: Path, taken_apart: Path, tmp_path: Path
+) -> None:
+    result = kedro_run(
+        tmp_path / "data",
+        "--pipelines=ingestion,synthesis,augmentation",
+        command=(str(python312), "-m", "cygnet"),
+        cwd=tmp_path,
+        PYTHONPATH=f"{taken_apart}:{python312.parent.parent / 'shared'}",
+    )
     assert result.returncode == 0, result.stderr
     assert_same_rows(finished[0], tmp_path / "data", ("frames", "images", "anomalies", "training_set"))
 
