@@ -77,7 +77,8 @@ def test_every_task_runs_a_pipeline_by_the_entry_point_of_the_wheel(bundle: dict
         assert "job_run_id" in given <= set(RUN_PARAMETERS)
         wheel, *others = task["libraries"]
         assert wheel == {"whl": "../dist/*.whl"}
-        assert sorted(library["pypi"]["package"] for library in others) == project["optional-dependencies"]["databricks"]
+        packages = sorted(library["pypi"]["package"] for library in others)
+        assert packages == project["optional-dependencies"]["databricks"]
 
 
 def test_the_detector_is_made_by_five_tasks_one_after_the_other(bundle: dict[str, Any]) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from cygnet.parameters import Parameters
 from toys import toy_image, toy_scorer
