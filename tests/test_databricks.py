@@ -36,7 +36,7 @@ PROJECT = Path(__file__).parents[1]
 JOB = str(Path(sys.executable).parent / "cygnet-job")
 ENDPOINT = "dev_jane_cygnet-detector"
 MODEL, EXPERIMENT = "ml.dev_jane_cygnet.detector", "/Shared/[dev jane] cygnet-dev"
-CLIENT_SECRET = "word-of-the-principal"  # noqa: S105
+CLIENT_SECRET = "word-of-the-principal"  # noqa: S105  # pragma: allowlist secret
 NAMES = {
     "CYGNET_CATALOG": "ml",
     "CYGNET_SCHEMA": "dev_jane_cygnet",

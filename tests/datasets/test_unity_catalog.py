@@ -7,7 +7,8 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from kedro.io import DatasetError
+from kedro.io import DataCatalog, DatasetError, MemoryDataset
+from kedro.pipeline import Pipeline, node
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
@@ -20,6 +21,7 @@ from cygnet.datasets.registry import (
     VersionTagsDataset,
 )
 from cygnet.errors import UserError
+from cygnet.hooks import UserErrorHooks
 from cygnet.model import packaging
 from cygnet.model.packaging import PackagedDetector
 from cygnet.vision.codec import encode_png
@@ -126,13 +128,21 @@ def test_a_name_without_three_levels_is_refused_before_anything_is_stored(
     assert (catalog.models, catalog.files) == ({}, {})
 
 
+@pytest.mark.usefixtures("catalog")
+def test_a_run_that_would_end_at_such_a_name_does_not_start() -> None:
+    training = Pipeline([node(lambda images: None, "images", "challenger", name="train")])
+    datasets = {"images": MemoryDataset([]), "challenger": RegisteredModelDataset(name="detector", alias="challenger")}
+    with pytest.raises(UserError, match="three levels"):
+        UserErrorHooks().before_pipeline_run(training, DataCatalog(datasets))
+
+
 def test_a_model_without_a_signature_is_refused(
     catalog: UnityCatalog, detector: PackagedDetector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without = packaging.SIGNATURE.__class__(inputs=packaging.SIGNATURE.inputs)
     monkeypatch.setattr(packaging, "SIGNATURE", without)
     message = refusal(challenger(), detector)
-    assert message.startswith(f"The registry refuses a new challenger of model '{NAME}': ")
+    assert message.startswith(f"The registry did not take a new challenger of model '{NAME}': ")
     assert "signature" in message
     assert (catalog.models[NAME].versions, catalog.files) == ({}, {})
 

@@ -125,7 +125,7 @@ class RegisteredModelDataset(AbstractDataset[Any, Any]):
         """Register a detector, or take a registered version; then let the alias name it.
 
         Raises:
-            UserError: As `check_settings`, or the registry refuses the version or the alias; with what it says.
+            UserError: As `check_settings`, or the registry did not take the version or the alias; with what it says.
         """
         self.check_settings()
         try:
@@ -133,7 +133,7 @@ class RegisteredModelDataset(AbstractDataset[Any, Any]):
             MlflowClient().set_registered_model_alias(self._name, self._alias, version)
         except MlflowException as error:
             said = " ".join(error.message.split())[:MOST_SAID]
-            msg = f"The registry refuses a new {self._alias} of model '{self._name}': {said}"
+            msg = f"The registry did not take a new {self._alias} of model '{self._name}': {said}"
             raise UserError(msg) from error
 
     def check(self) -> ModelVersion | None:
