@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -101,10 +100,11 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def taken_apart(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with the wheel's content."""
-    folder = tmp_path_factory.mktemp("wheel")
-    zipfile.ZipFile(wheel).extractall(folder)
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder in which the wheel is installed, and nothing else: for the path of another Python."""
+    folder = tmp_path_factory.mktemp("site")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", folder, wheel]
+    subprocess.run(install, check=True)
     return folder
 
 

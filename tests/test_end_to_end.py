@@ -382,14 +382,14 @@ def test_spark_connect_gives_the_same_bytes(
 
 
 def test_python_3_12_gives_the_same_bytes(
-    finished: tuple[Path, subprocess.CompletedProcess[str]], python312: Path, taken_apart: Path, tmp_path: Path
+    finished: tuple[Path, subprocess.CompletedProcess[str]], python312: Path, installed: Path, tmp_path: Path
 ) -> None:
     result = kedro_run(
         tmp_path / "data",
         "--pipelines=ingestion,synthesis,augmentation",
         command=(str(python312), "-m", "cygnet"),
         cwd=tmp_path,
-        PYTHONPATH=f"{taken_apart}:{python312.parent.parent / 'shared'}",
+        PYTHONPATH=f"{installed}:{python312.parent.parent / 'shared'}",
     )
     assert result.returncode == 0, result.stderr
     assert_same_rows(finished[0], tmp_path / "data", ("frames", "images", "anomalies", "training_set"))

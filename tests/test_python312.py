@@ -57,24 +57,24 @@ def run(python: Path, *arguments: str | Path, path: Path, cwd: Path) -> str:
     return done.stdout
 
 
-def test_every_module_of_the_wheel_is_imported(python312: Path, taken_apart: Path, tmp_path: Path) -> None:
-    printed = run(python312, "-c", IMPORT_ALL, path=taken_apart, cwd=tmp_path)
-    assert printed.startswith(str(taken_apart))
+def test_every_module_of_the_wheel_is_imported(python312: Path, installed: Path, tmp_path: Path) -> None:
+    printed = run(python312, "-c", IMPORT_ALL, path=installed, cwd=tmp_path)
+    assert printed.startswith(str(installed))
 
 
-def test_the_light_tests_pass_with_the_wheel(python312: Path, taken_apart: Path, tmp_path: Path) -> None:
+def test_the_light_tests_pass_with_the_wheel(python312: Path, installed: Path, tmp_path: Path) -> None:
     files = [TESTS / name for name in LIGHT]
     options = ("-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'inner'}")
-    run(python312, "-m", "pytest", *options, *files, path=taken_apart, cwd=TESTS.parent)
+    run(python312, "-m", "pytest", *options, *files, path=installed, cwd=TESTS.parent)
 
 
 def test_what_is_served_scores_as_where_it_was_made(
-    python312: Path, taken_apart: Path, tmp_path: Path, parameters: dict[str, Parameters]
+    python312: Path, installed: Path, tmp_path: Path, parameters: dict[str, Parameters]
 ) -> None:
     scorer = toy_scorer(parameters["training"], runtime="onnx")
     images = [toy_image(label, seed, 256) for label in (0, 1) for seed in range(4)]
     np.save(tmp_path / "images.npy", images)
     scorer.save(tmp_path / "scorer")
-    run(python312, "-c", SCORE, tmp_path, path=taken_apart, cwd=tmp_path)
+    run(python312, "-c", SCORE, tmp_path, path=installed, cwd=tmp_path)
     there, here = pd.read_parquet(tmp_path / "scores.parquet"), scorer.score(images)
     pd.testing.assert_frame_equal(there, here, check_exact=False, rtol=0, atol=1e-6)
