@@ -1,8 +1,10 @@
 """Fixtures for all tests: small generated data, and one Spark session for those tests that need one."""
 
+import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -80,9 +82,36 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a fresh environment in which the wheel is installed; its dependencies are those of this one, by their path.
+
+    A path in a `.pth` file is not searched for other `.pth` files: an editable install of a checkout stays behind.
+    """
+    folder = tmp_path_factory.mktemp("fresh") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    site = next(folder.glob("lib/python*/site-packages"))
+    (site / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n{sysconfig.get_path('platlib')}\n")
+    pip = [sys.executable, "-m", "pip", "--python", folder / "bin/python", "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, "--no-index", wheel], check=True)
+    uvicorn = folder / "bin" / "uvicorn"  # the one program of a dependency that is run by its name
+    uvicorn.write_text(f"#!{folder}/bin/python\nfrom uvicorn.main import main\nmain()\n")
+    uvicorn.chmod(0o755)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder in which the wheel is installed, and nothing else."""
+    """Give a folder in which the wheel is installed, and nothing else: for the path of another Python."""
     folder = tmp_path_factory.mktemp("site")
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", folder, wheel]
     subprocess.run(install, check=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def python312() -> Path:
+    """Give Python 3.12 with what Cygnet needs but torch; its folder has `shared`, pyspark's place on the path."""
+    python = os.environ.get("CYGNET_PYTHON312")
+    if python is None:
+        pytest.skip("CYGNET_PYTHON312 names no environment with Python 3.12: `.ci/python312 FOLDER` makes one")
+    return Path(python)

@@ -1,4 +1,7 @@
-"""HTTP servers for tests: one that answers by a function, and on top of it a workspace with Model Serving."""
+"""HTTP servers for tests: one that answers by a function, and on top of it a workspace.
+
+The workspace has secrets, Model Serving and Unity Catalog, and keeps runs in a real MLflow server.
+"""
 
 import base64
 import json
@@ -10,9 +13,14 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Self
+from urllib.parse import parse_qsl
 
+import mlflow
 import numpy as np
+
+from stub_catalog import UnityCatalog
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class Reply:
     """What is answered; `is_cut`: the connection is lost in the middle of it."""
 
     status: int
-    content: Any = None  # as JSON
+    content: Any = None  # bytes as they are, all else as JSON
     headers: dict[str, str] = field(default_factory=dict)
     is_cut: bool = False
 
@@ -67,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         request = Request(self.command, self.path, dict(self.headers), body, self.client_address)
         reply = self.server.reply_to(request)
-        content = json.dumps(reply.content).encode()
+        content = reply.content if isinstance(reply.content, bytes) else json.dumps(reply.content).encode()
         self.send_response(reply.status)
         for name, value in {
             "Content-Type": "application/json",
@@ -76,10 +84,11 @@ class _Handler(BaseHTTPRequestHandler):
         }.items():
             self.send_header(name, str(value))
         self.end_headers()
-        self.wfile.write(content[: len(content) // 2] if reply.is_cut else content)
+        if self.command != "HEAD":
+            self.wfile.write(content[: len(content) // 2] if reply.is_cut else content)
         self.close_connection = reply.is_cut
 
-    do_GET = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _handle  # noqa: N815
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -123,6 +132,17 @@ class Workspace:
         self.replies: list[Reply] = []
         self.answer: Callable[[Request], Reply] = detector_answer
         self.requests: list[Request] = []
+        self.catalog = UnityCatalog()
+        self._tracker: Any = None
+
+    def track(self, folder: Path) -> None:
+        """Keep experiments and runs below a folder, by MLflow's own server."""
+        from mlflow.server import app, handlers
+
+        handlers._tracking_store = None
+        handlers._get_tracking_store(f"sqlite:///{folder}/tracking.db", (folder / "runs").as_uri())
+        mlflow.set_tracking_uri(None)  # which that set, for all of this process
+        self._tracker = app
 
     @contextmanager
     def open(self) -> Iterator[Self]:
@@ -130,12 +150,12 @@ class Workspace:
         with serving(self._reply) as self.url:
             yield self
 
-    def configure(self, name: str, traffic: dict[str, int]) -> None:
-        """Let an endpoint be there already: entities called `<model>-<version>` of `main.test.<model>`."""
+    def configure(self, name: str, traffic: dict[str, int], of: str = "main.test.swan") -> None:
+        """Let an endpoint be there already: versions of a model as entities called `<name>-<version>`."""
         entities = [
             {
                 "name": entity,
-                "entity_name": f"main.test.{entity.split('-')[0]}",
+                "entity_name": of,
                 "entity_version": entity.split("-")[1],
                 "workload_size": "Small",
                 "workload_type": "CPU",
@@ -165,18 +185,18 @@ class Workspace:
 
     def _reply(self, request: Request) -> Reply:
         self.requests.append(request)
-        path = request.path.partition("?")[0]
+        path, _, query = request.path.partition("?")
         if path.startswith(("/.well-known/", "/oidc/")):
             return self._sign_in(path)
         if request.headers.get("Authorization") != f"Bearer {self.token}":
             refused = f"Invalid access token {request.headers.get('Authorization')}"
             return Reply(403, {"error_code": "PERMISSION_DENIED", "message": refused})
         if path == "/api/2.0/secrets/get":
-            query = dict(part.split("=") for part in request.path.partition("?")[2].split("&"))
-            value = self.secrets.get((query["scope"], query["key"]))
+            asked = dict(parse_qsl(query))
+            value = self.secrets.get((asked["scope"], asked["key"]))
             if value is None:
                 return Reply(404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Secret does not exist."})
-            return Reply(200, {"key": query["key"], "value": base64.b64encode(value.encode()).decode()})
+            return Reply(200, {"key": asked["key"], "value": base64.b64encode(value.encode()).decode()})
         if match := re.fullmatch(r"/serving-endpoints/([\w-]+)(?:/served-models/([\w-]+))?/invocations", path):
             return self._invoke(request, *match.groups())
         if (request.method, path) == ("POST", "/api/2.0/serving-endpoints"):
@@ -190,7 +210,18 @@ class Workspace:
                 return self._change(name, json.loads(request.body), is_new=False)
             if request.method == "GET" and not match[2]:
                 return self._look(name)
+        if answer := self.catalog.answer(request.method, path, query, request.body):
+            return Reply(*answer)
+        if self._tracker is not None and path.startswith("/api/2.0/mlflow/"):
+            return self._track(request)
         return Reply(405, {"error_code": "NOT_IMPLEMENTED", "message": f"{request.method} {path}"})
+
+    def _track(self, request: Request) -> Reply:
+        kind = request.headers.get("Content-Type", "application/json")
+        answer = self._tracker.test_client().open(
+            request.path, method=request.method, data=request.body, content_type=kind
+        )
+        return Reply(answer.status_code, answer.data, {"x-databricks-org-id": "1"})
 
     def _sign_in(self, path: str) -> Reply:
         if path == "/oidc/.well-known/oauth-authorization-server":

@@ -549,9 +549,9 @@ def test_a_sentence_of_a_worker_is_found_in_the_traceback_that_the_driver_gets()
 
 
 def test_a_path_without_the_account_is_refused_for_a_table_that_spark_reads() -> None:
-    TableDataset(filepath=f"{HERE}/frames", table="frames", load_as="arrow").check_path()
-    TableDataset(filepath=f"{BY_ACCOUNT}/frames", table="frames").check_path()
-    told = sentence(TableDataset(filepath=f"{HERE}/frames", table="frames").check_path)
+    TableDataset(filepath=f"{HERE}/frames", table="frames", load_as="arrow").check_settings()
+    TableDataset(filepath=f"{BY_ACCOUNT}/frames", table="frames").check_settings()
+    told = sentence(TableDataset(filepath=f"{HERE}/frames", table="frames").check_settings)
     assert told.startswith(f"{HERE}/frames: Spark needs the account's name: abfss://<container>@<account>")
 
 

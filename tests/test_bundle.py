@@ -66,16 +66,19 @@ def test_only_dev_is_not_production(bundle: dict[str, Any]) -> None:
 
 
 def test_every_task_runs_a_pipeline_by_the_entry_point_of_the_wheel(bundle: dict[str, Any]) -> None:
-    scripts = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["scripts"]
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     pipelines = register_pipelines()
     for _, task in tasks(bundle):
         wheel_task = task["python_wheel_task"]
-        assert (wheel_task["package_name"], wheel_task["entry_point"] in scripts) == ("cygnet", True)
+        assert (wheel_task["package_name"], wheel_task["entry_point"] in project["scripts"]) == ("cygnet", True)
         assert arguments(task)["pipelines"] == task["task_key"]
         assert task["task_key"] in pipelines
         given = {pair.split("=")[0] for pair in arguments(task)["params"].split(",")}
         assert "job_run_id" in given <= set(RUN_PARAMETERS)
-        assert task["libraries"] == [{"whl": "../dist/*.whl"}]
+        wheel, *others = task["libraries"]
+        assert wheel == {"whl": "../dist/*.whl"}
+        packages = sorted(library["pypi"]["package"] for library in others)
+        assert packages == project["optional-dependencies"]["databricks"]
 
 
 def test_the_detector_is_made_by_five_tasks_one_after_the_other(bundle: dict[str, Any]) -> None:
@@ -89,6 +92,41 @@ def test_the_detector_is_made_by_five_tasks_one_after_the_other(bundle: dict[str
 def test_every_task_has_a_cluster_of_its_job(bundle: dict[str, Any]) -> None:
     for job, task in tasks(bundle):
         assert task["job_cluster_key"] in {cluster["job_cluster_key"] for cluster in job["job_clusters"]}
+
+
+def test_the_clusters_are_those_that_the_work_needs(bundle: dict[str, Any]) -> None:
+    for job in bundle["resources"]["jobs"].values():
+        for cluster in job["job_clusters"]:
+            new = cluster["new_cluster"]
+            assert new["data_security_mode"] == "SINGLE_USER"  # the ML runtime needs it
+            assert new["spark_version"] in {"${var.spark_version}", "${var.training_spark_version}"}
+            assert ("autoscale" in new, new.get("num_workers")) in {(True, None), (False, 0)}
+    chain = {task["task_key"]: task["job_cluster_key"] for task in bundle["resources"]["jobs"]["detector"]["tasks"]}
+    assert chain == {
+        "ingestion": "images",
+        "synthesis": "images",
+        "augmentation": "images",
+        "training": "training",
+        "serving": "training",
+    }
+    defaults = {bundle["variables"][name]["default"] for name in ("spark_version", "training_spark_version")}
+    assert all(key.startswith("18.") and "-ml-" in key for key in defaults)
+
+
+def test_every_job_ends_tells_of_failures_and_runs_once_at_a_time(bundle: dict[str, Any]) -> None:
+    for job in bundle["resources"]["jobs"].values():
+        assert job["timeout_seconds"] > 0
+        assert job["max_concurrent_runs"] == 1
+        assert job["email_notifications"]["on_failure"] == "${var.notify}"
+        assert job["permissions"][0]["level"] == "CAN_MANAGE_RUN"
+        assert job["tags"] == {"project": "cygnet"}
+
+
+def test_videos_that_arrive_are_scored_but_not_in_dev(bundle: dict[str, Any]) -> None:
+    scoring = bundle["resources"]["jobs"]["scoring"]
+    assert scoring["trigger"]["file_arrival"]["url"].endswith("/incoming/")
+    assert scoring["queue"] == {"enabled": True}
+    assert "pause_status" not in scoring["trigger"]  # one of its own would win over that of the mode `development`
 
 
 def test_references_lead_to_resources_and_variables(bundle: dict[str, Any]) -> None:

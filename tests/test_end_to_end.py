@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import mlflow
@@ -17,8 +19,11 @@ import pyarrow.dataset as pad
 import pyarrow.parquet as pq
 import pyspark
 import pytest
+from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from nbclient import NotebookClient
 
+from cygnet.job_runs import TAG
 from cygnet.model.evaluate import evaluate, evaluate_baselines
 from cygnet.model.localisation import localise
 from cygnet.model.scorer import Calibration
@@ -36,6 +41,8 @@ PLACES = {
     "baselines": "07_model_output/baselines",
     "scores": "07_model_output/scores",
 }
+FIRST_REPORTS = "first_reporting"
+TASKS = ("ingestion", "synthesis", "augmentation", "training", "serving")
 
 
 def kedro_run(
@@ -60,10 +67,11 @@ def read(data: Path, table: str) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """Give the data folder of one whole run and what it printed."""
+    """Give the data folder of one whole run, which has a copy of its reports for later, and what it printed."""
     data = tmp_path_factory.mktemp("run")
     result = kedro_run(data)
     assert result.returncode == 0, result.stderr
+    shutil.copytree(data / "08_reporting", data / FIRST_REPORTS)
     return data, result
 
 
@@ -349,9 +357,9 @@ def test_bad_files_and_labels_cost_only_themselves(
     assert rejects.loc[rejects["reason"].str.contains("not in this run"), "count"].item() == 2
 
 
-def with_spark(settings: dict[str, str], folder: Path) -> str:
-    """Copy conf/ with other settings of Spark for `--env test`; give the argument that names it."""
-    shutil.copytree(PROJECT / "conf", folder / "conf")
+def with_spark(settings: dict[str, str], folder: Path, conf: Path = PROJECT / "conf") -> str:
+    """Copy the configuration, with other settings of Spark for `--env test`; give the argument that names it."""
+    shutil.copytree(conf, folder / "conf")
     (folder / "conf" / "test" / "spark.yml").write_text(json.dumps(settings))
     return f"--conf-source={folder / 'conf'}"
 
@@ -373,25 +381,102 @@ def test_spark_connect_gives_the_same_bytes(
     assert_same_rows(finished[0], tmp_path / "data", ("frames", "images", "anomalies", "training_set"))
 
 
-def test_the_wheel_on_a_cluster_gives_the_same_bytes_and_figures(
-    finished: tuple[Path, subprocess.CompletedProcess[str]], installed: Path, tmp_path: Path
+def test_python_3_12_gives_the_same_bytes(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], python312: Path, installed: Path, tmp_path: Path
 ) -> None:
-    cluster = {"spark.master": "local-cluster[2,1,2048]", "spark.executor.memory": "2g"}
-    conf = with_spark(cluster, tmp_path)  # executors are processes of their own, which find the wheel on the path alone
     result = kedro_run(
         tmp_path / "data",
-        conf,
-        command=(sys.executable, "-m", "cygnet"),
+        "--pipelines=ingestion,synthesis,augmentation",
+        command=(str(python312), "-m", "cygnet"),
         cwd=tmp_path,
-        PYTHONPATH=str(installed),
-        SPARK_HOME=str(Path(pyspark.__file__).parent),
+        PYTHONPATH=f"{installed}:{python312.parent.parent / 'shared'}",
     )
     assert result.returncode == 0, result.stderr
-    assert_same_rows(finished[0], tmp_path / "data", tuple(name for name in PLACES if name != "scores"))
-    reports = [
-        json.loads((data / "08_reporting/evaluation.json").read_text()) for data in (finished[0], tmp_path / "data")
-    ]
-    for report in reports:
-        for timing in ("seconds", "images_per_second"):
-            del report["training"][timing]
-    assert reports[0] == reports[1]
+    assert_same_rows(finished[0], tmp_path / "data", ("frames", "images", "anomalies", "training_set"))
+
+
+@dataclass
+class Job:
+    """A job of five tasks: each one a process in a fresh environment with the wheel, where no checkout is.
+
+    Spark is a cluster of two executors. They are processes of their own, which find the wheel by the environment alone.
+    """
+
+    folder: Path
+    environment: Path
+    conf: str
+
+    @property
+    def data(self) -> Path:
+        """Where its tables and reports are."""
+        return self.folder / "data"
+
+    def task(self, pipeline: str, *parameters: str) -> subprocess.CompletedProcess[str]:
+        """Run a task."""
+        return kedro_run(
+            self.data,
+            self.conf,
+            f"--pipelines={pipeline}",
+            f"--params={','.join(['job_run_id=11', *parameters])}",
+            command=(str(self.environment / "bin" / "cygnet-job"),),
+            cwd=self.folder,
+            PYTHONPATH="",
+            SPARK_HOME=str(Path(pyspark.__file__).parent),
+        )
+
+    def runs(self) -> tuple[Run, list[Run]]:
+        """Give the job's MLflow run and those of its tasks, the oldest first."""
+        client = mlflow.MlflowClient(f"sqlite:///{self.data}/mlflow.db")
+        experiment = client.get_experiment_by_name("cygnet")
+        found = client.search_runs([experiment.experiment_id], order_by=["start_time ASC"])
+        (parent,) = [run for run in found if TAG in run.data.tags]
+        return parent, [run for run in found if run.data.tags.get(MLFLOW_PARENT_RUN_ID) == parent.info.run_id]
+
+
+@pytest.fixture(scope="module")
+def job(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """Give a job whose five tasks went well."""
+    folder = tmp_path_factory.mktemp("job")
+    cluster = {"spark.master": "local-cluster[2,1,2048]", "spark.executor.memory": "2g"}
+    carried = next(environment.glob("lib/python*/site-packages/cygnet/conf"))
+    made = Job(folder, environment, with_spark(cluster, folder, carried))
+    for name in TASKS:
+        done = made.task(name)
+        assert done.returncode == 0, done.stderr
+    return made
+
+
+def test_the_five_tasks_of_a_job_on_a_cluster_give_the_bytes_of_one_run(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], job: Job
+) -> None:
+    assert_same_rows(finished[0], job.data, tuple(name for name in PLACES if name != "scores"))
+
+
+def without_times(report: dict[str, Any]) -> dict[str, Any]:
+    """What of a report must be the same twice."""
+    times = {"seconds", "images_per_second", "latency_ms"}
+    return {
+        key: without_times(value) if isinstance(value, dict) else value
+        for key, value in report.items()
+        if key not in times
+    }
+
+
+@pytest.mark.parametrize("name", ["evaluation.json", "parity.json", "serving_report.json"])
+def test_the_five_tasks_of_a_job_give_the_reports_of_one_run(
+    name: str, finished: tuple[Path, subprocess.CompletedProcess[str]], job: Job
+) -> None:
+    whole, tasks = (
+        json.loads((folder / name).read_text()) for folder in (finished[0] / FIRST_REPORTS, job.data / "08_reporting")
+    )
+    assert without_times(whole) == without_times(tasks)
+
+
+def test_the_tasks_of_a_job_are_runs_below_one_and_a_rerun_that_fails_joins_them(job: Job) -> None:
+    parent, children = job.runs()
+    assert (parent.info.status, [child.info.status for child in children]) == ("FINISHED", ["FINISHED"] * 5)
+    failed = job.task("serving", "serving.gate.max_normal_p99=0")
+    assert failed.returncode == 1
+    assert "is not promoted: the 99th percentile of normal images' scores" in failed.stderr.splitlines()[-1]
+    parent, children = job.runs()
+    assert (parent.info.status, [child.info.status for child in children[5:]]) == ("FAILED", ["FAILED"])

@@ -1,27 +1,29 @@
-"""Small stand-ins for what the pipelines make: a detector, rows of `training_set`, and an MLflow store."""
+"""Small stand-ins for what the pipelines make: a detector, rows of `training_set`, and an MLflow store.
+
+torch is imported where it is needed: some tests also run where there is none (see `test_python312`).
+"""
 
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-import torch
 from omegaconf import OmegaConf
 
-from cygnet.model.backbone import initial_vit, load_detector
-from cygnet.model.detector import Detector
-from cygnet.model.export import make_runtime
 from cygnet.model.preprocessing import Preprocessing
 from cygnet.model.scorer import Calibration, Limits, Scorer
 from cygnet.parameters import RuntimeName, SmallViT, Training
 from cygnet.tables import ABNORMAL, KIND_NORMAL, KIND_REAL, NORMAL, TRAINING_SET
 from cygnet.vision.codec import encode_jpeg, encode_map, encode_png
+
+if TYPE_CHECKING:
+    from cygnet.model.detector import Detector
 
 CONF_BASE = Path(__file__).parents[1] / "conf" / "base"
 LIMITS = Limits(request_rows=50, request_bytes=2_000_000, image_bytes=1_000_000, image_px=4_000_000)
@@ -40,8 +42,13 @@ def toy_training(training: Training, **changes: Any) -> Training:
     return training.model_copy(update={**plain, **changes})
 
 
-def toy_detector(small_vit: SmallViT) -> Detector:
+def toy_detector(small_vit: SmallViT) -> "Detector":
     """A detector that was never fitted, with heads that say something."""
+    import torch
+
+    from cygnet.model.backbone import initial_vit
+    from cygnet.model.detector import Detector
+
     torch.manual_seed(1)
     detector = Detector(initial_vit(small_vit), Preprocessing(small_vit.image_size_px)).eval()
     for head in (detector.classifier, detector.patch_head):
@@ -57,6 +64,11 @@ def toy_scorer(
     **limits: int,
 ) -> Scorer:
     """A scorer that was never fitted; its heads are drawn so that scores differ from image to image."""
+    import torch
+
+    from cygnet.model.backbone import load_detector
+    from cygnet.model.export import make_runtime
+
     detector = load_detector(toy_training(training))
     for head in (detector.classifier, detector.patch_head):
         torch.nn.init.normal_(head.weight)

@@ -33,12 +33,12 @@ class UserErrorHooks:
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Look at everything that the run starts from, before Spark and MLflow start."""
+        """Look at the settings of everything, and at what the run starts from, before Spark and MLflow start."""
         check_place(self._data)
-        for name in pipeline.datasets():
-            dataset = catalog.get(name) if name in catalog else None
-            if isinstance(dataset, TableDataset):
-                dataset.check_path()
+        for name in sorted(pipeline.datasets()):
+            check_settings = getattr(catalog.get(name), "check_settings", None)
+            if check_settings is not None:
+                check_settings()
         written = {getattr(catalog.get(name), "folder", None) for name in pipeline.all_outputs()} - {None}
         for name in sorted(pipeline.inputs()):
             dataset = catalog.get(name)

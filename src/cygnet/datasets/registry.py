@@ -16,6 +16,7 @@ import pandas as pd
 from kedro.io import AbstractDataset
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.utils.uri import is_databricks_unity_catalog_uri
 
 from cygnet.errors import UserError
 from cygnet.model.packaging import PackagedDetector, log_detector
@@ -28,6 +29,9 @@ PREVIOUS_CHAMPION = "cygnet_previous_champion"
 
 LONGEST_TAG = 1000
 """Characters of a tag's value in Unity Catalog; its keys have none of `. , - = / :`."""
+
+MOST_SAID = 300
+"""Characters of what MLflow says that a sentence of ours repeats."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class ModelVersion:
         except (MlflowException, OSError) as error:
             msg = (
                 f"{self.name} version {self.version} can't be loaded, its artifacts are missing or damaged: restore "
-                f"them, or let its alias name another version. MLflow says: {' '.join(str(error).split())[:300]}"
+                f"them, or let its alias name another version. MLflow says: {' '.join(str(error).split())[:MOST_SAID]}"
             )
             raise UserError(msg) from error
 
@@ -103,10 +107,34 @@ class RegisteredModelDataset(AbstractDataset[Any, Any]):
         self._optional = optional
         self.metadata = metadata
 
+    def check_settings(self) -> None:
+        """Look at the name, before hours of training end at it.
+
+        Raises:
+            UserError: The registry is Unity Catalog, and the name has not its three levels.
+        """
+        levels = self._name.split(".")
+        if is_databricks_unity_catalog_uri(mlflow.get_registry_uri()) and (len(levels) != 3 or not all(levels)):
+            msg = (
+                f"Model '{self._name}' can't be registered in Unity Catalog, where a name has three levels, "
+                "catalog.schema.model: set `model` in globals.yml."
+            )
+            raise UserError(msg)
+
     def save(self, data: PackagedDetector | ModelVersion) -> None:
-        """Register a detector, or take a registered version; then let the alias name it."""
-        version = data.version if isinstance(data, ModelVersion) else log_detector(data, self._name)
-        MlflowClient().set_registered_model_alias(self._name, self._alias, version)
+        """Register a detector, or take a registered version; then let the alias name it.
+
+        Raises:
+            UserError: As `check_settings`, or the registry did not take the version or the alias; with what it says.
+        """
+        self.check_settings()
+        try:
+            version = data.version if isinstance(data, ModelVersion) else log_detector(data, self._name)
+            MlflowClient().set_registered_model_alias(self._name, self._alias, version)
+        except MlflowException as error:
+            said = " ".join(error.message.split())[:MOST_SAID]
+            msg = f"The registry did not take a new {self._alias} of model '{self._name}': {said}"
+            raise UserError(msg) from error
 
     def check(self) -> ModelVersion | None:
         """Resolve the alias.

@@ -86,7 +86,7 @@ class TableDataset(AbstractDataset[Any, Any]):
         """
         self._committed_files()
 
-    def check_path(self) -> None:
+    def check_settings(self) -> None:
         """Make sure that Spark can know where the table is, if it is Spark that reads it.
 
         Raises:
