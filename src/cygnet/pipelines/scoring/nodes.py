@@ -18,7 +18,7 @@ from cygnet.errors import UserError
 from cygnet.model.events import find_events, frame_spacing_s, label_spans, measure_events
 from cygnet.model.frame_scores import SCORED_ITEMS, FrameScoring, list_items, score_item
 from cygnet.model.score_parts import PART, ScoreParts
-from cygnet.model.scorer import read_calibration
+from cygnet.model.scorer import Settings
 from cygnet.parameters import Augmentation, Ingestion, Scoring
 from cygnet.pipelines.scoring.progress import shown_progress
 from cygnet.spark import flat_map_rows, get_session, spark_schema
@@ -66,9 +66,16 @@ def score_frames(
 
     Returns:
         The table `scores`, and how the run went.
+
+    Raises:
+        UserError: The model can't be used by this version of Cygnet.
     """
     scorer_folder = score_parts.add_scorer(champion.uri)
-    threshold = scoring.threshold or read_calibration(scorer_folder).threshold
+    try:
+        own_threshold = Settings.load(scorer_folder).calibration.threshold
+    except ValueError as error:
+        raise champion.unusable(error) from error
+    threshold = scoring.threshold or own_threshold
     settings = FrameScoring(
         parts_folder=str(score_parts.folder),
         scorer_folder=str(scorer_folder),
