@@ -4,6 +4,7 @@ import base64
 import json
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import cv2
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
-from benchmarks.bodies import SORTS, hostile_request, status_of_endless
+from benchmarks.bodies import SORTS, hostile_request, request_of, status_of_endless
 
 from cygnet.datasets.endpoint import LocalEndpoint
 from cygnet.datasets.registry import ModelVersion
@@ -87,6 +88,15 @@ def test_parameters_are_taken(ask: Callable[..., requests.Response]) -> None:
     assert (row["threshold"], row["is_anomalous"]) == (1.0, False)
     heatmap = np.frombuffer(base64.b64decode(row["heatmap"]), np.uint8)
     assert cv2.imdecode(heatmap, cv2.IMREAD_UNCHANGED).shape == (256, 256)
+
+
+def test_many_clients_at_once_are_answered_as_one(ask: Callable[..., requests.Response]) -> None:
+    images = [encode_jpeg(toy_image(NORMAL, seed, 256), 90) for seed in range(8)]
+    bodies = [request_of([image], cropped=True) for image in images] * 5
+    alone = [ask(body).json() for body in bodies[:8]]
+    assert len({answer["predictions"][0]["anomaly_score"] for answer in alone}) == 8
+    with ThreadPoolExecutor(8) as clients:
+        assert [answer.json() for answer in clients.map(ask, bodies)] == alone * 5
 
 
 @pytest.mark.parametrize(
