@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import urllib3
+
 from benchmarks.bodies import request_of
 from benchmarks.inputs import full_hd_frames
 from benchmarks.measure import Figure
@@ -45,8 +47,11 @@ def _ask_on(server: Server, number: int, ended: threading.Event) -> tuple[int, i
     bodies = _bodies()
     asked = failed = 0
     while not ended.is_set():
-        answer = server.send(bodies[(number + asked) % len(bodies)])
-        is_good = answer.status == 200 and not any(row["error"] for row in answer.json()["predictions"])
+        try:
+            answer = server.send(bodies[(number + asked) % len(bodies)])
+            is_good = answer.status == 200 and not any(row["error"] for row in answer.json()["predictions"])
+        except urllib3.exceptions.HTTPError:  # no answer
+            is_good = False
         asked, failed = asked + 1, failed + (not is_good)
     return asked, failed
 
