@@ -42,8 +42,8 @@ bench: install  ## measure the speed ratios that the README states
 bench-training: install  ## measure the speed ratios of fitting a ViT-Base, some minutes
 	$(BIN)/python -m benchmarks training
 
-bench-serving: install  ## measure the endpoint against a plain server, some minutes
-	$(BIN)/python -m benchmarks serving scoring
+bench-serving: install  ## measure endpoint and scoring against plain ones, and ten minutes of load: half an hour
+	$(BIN)/python -m benchmarks serving load hostile scoring
 
 viz: install  ## browse the pipelines in kedro-viz
 	$(BIN)/kedro viz run --include-hooks $(ARGS)

@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.measure import Result, SkipBenchmark
 
 DEFAULT = ("sampling", "cropping", "polygons", "augmentation")
-NAMES = (*DEFAULT, "training", "serving", "scoring")
+NAMES = (*DEFAULT, "training", "serving", "load", "hostile", "scoring")
 """The others take minutes: `make bench-training` and `make bench-serving` name them."""
 WIDTHS = (48, 18, 18, 8, 12, 6)
 HEADER = ("what", "baseline", "ours", "ratio", "by turns", "asked")

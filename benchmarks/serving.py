@@ -3,173 +3,153 @@
 Both are MLflow scoring servers on this machine, asked by turns over one connection each. The plain one takes pixels as
 nested lists of floats and runs float32 torch; ours takes an encoded image and runs what `serving.runtime` names. Both
 get as many threads as there are cores. What is timed is a request from its first byte to the whole answer; bodies are
-made before. Weights are random: they cost the same.
+made before.
+
+Where the time of a request goes is measured in this process, by turns with whole requests: the very functions that the
+server runs. What they do not explain is HTTP: uvicorn, FastAPI, threads, and the client.
 """
 
-import base64
+import io
 import json
-import logging
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
-import cv2
 import mlflow
 import numpy as np
-import torch
-import urllib3
+import pandas as pd
+from mlflow.pyfunc.scoring_server import predictions_to_json
 
-from benchmarks.inputs import ROOT, full_hd_frames
+from benchmarks.bodies import request_of
 from benchmarks.measure import Figure, Result, compare
-from benchmarks.session import parameters_of
-from cygnet.datasets.endpoint import LocalEndpoint
+from benchmarks.server import (
+    BASE,
+    CLIENTS,
+    TINY,
+    Server,
+    limits,
+    log_ours,
+    log_plain,
+    random_detector,
+    served,
+    small_image,
+    tracker,
+)
 from cygnet.datasets.registry import ModelVersion
-from cygnet.model.backbone import initial_vit
 from cygnet.model.detector import Detector
 from cygnet.model.export import make_runtime
-from cygnet.model.packaging import PackagedDetector, log_detector
-from cygnet.model.preprocessing import Preprocessing
-from cygnet.model.scorer import Calibration, Limits, Scorer
-from cygnet.parameters import RuntimeName, Serving, SmallViT
+from cygnet.model.request import COLUMN, JSON, encoded_image, read_body
+from cygnet.parameters import RuntimeName, SmallViT
 from cygnet.vision.codec import encode_jpeg
 
-SIZE_PX = 224
-TINY = SmallViT(image_size_px=SIZE_PX, patch_size_px=16, hidden_size=192, layers=12, heads=3)
-BASE = SmallViT(image_size_px=SIZE_PX, patch_size_px=16, hidden_size=768, layers=12, heads=12)
-CLIENTS = 8
 REQUESTS = 40
-Ask = Callable[[], bytes]
+TURNS, UNTIMED_TURNS = 60, 10
 
 
 def run() -> Iterator[Result | Figure]:
     """Measure size, latency by runtime, throughput at 8 clients, and what a request costs beside the network."""
-    image = cv2.resize(full_hd_frames()[0][:, 420:1500], (256, 256), interpolation=cv2.INTER_AREA)
+    image = small_image()
     pixels = (image[None] / 255).round(13).tolist()  # as long as the reference's, 3.07 MB
     plain_body = json.dumps({"inputs": pixels}, separators=(",", ":")).encode()
-    encoded = base64.b64encode(encode_jpeg(image, 95)).decode()
-    request = {"dataframe_split": {"columns": ["image"], "data": [[encoded]]}, "params": {"cropped": True}}
-    body = json.dumps(request).encode()
+    body = request_of([encode_jpeg(image, 95)], cropped=True)
     yield Figure(
         "request for one 256 px image", f"{len(plain_body) / 1000:.0f} kB", f"{len(body) / 1000:.1f} kB", "60 kB"
     )
-    with _tracker() as folder:
-        yield from _latencies(
-            "ViT-Tiny, 12 layers", TINY, {"onnx": 4.0}, folder, plain_body, body, image, repetitions=50
-        )
+    with tracker() as folder:
+        yield from _compare_servers("ViT-Tiny, 12 layers", TINY, {"onnx": 4.0}, folder, plain_body, body, turns=50)
         asked: dict[RuntimeName, float] = {"onnx": 1.8, "torch_bf16": 3.0, "onnx_int8": 4.0}
-        yield from _latencies("ViT-Base", BASE, asked, folder, plain_body, body, image, repetitions=7)
+        yield from _compare_servers("ViT-Base", BASE, asked, folder, plain_body, body, turns=7)
 
 
-def _latencies(
+def _compare_servers(
     name: str,
     vit: SmallViT,
     asked: dict[RuntimeName, float],
     folder: Path,
     plain_body: bytes,
     body: bytes,
-    image: np.ndarray,
-    repetitions: int,
+    turns: int,
 ) -> Iterator[Result | Figure]:
-    torch.manual_seed(0)
-    detector = Detector(initial_vit(vit), Preprocessing(SIZE_PX)).eval()
-    plain = _log_plain(detector, folder / name)
+    detector = random_detector(vit)
+    plain = log_plain(detector, folder / name)
     for runtime, ratio in asked.items():
+        ours = log_ours(detector, runtime)
         with ExitStack() as servers:
-            ask_plain, ask = (
-                servers.enter_context(_served(model, sent))
-                for model, sent in ((plain, plain_body), (_log_ours(detector, runtime, image), body))
-            )
+            plain_server, server = (servers.enter_context(served(model)) for model in (plain, ours))
+            ask_plain, ask = partial(plain_server.ask, plain_body), partial(server.ask, body)
             yield compare(
                 f"{name}: one request, {runtime}", ask_plain, ask,
-                items=1, item="request", asked=ratio, repetitions=repetitions,
+                items=1, item="request", asked=ratio, repetitions=turns,
             )  # fmt: skip
             if vit is TINY:
                 yield compare(
                     f"{name}, {CLIENTS} clients, {runtime}", partial(_at_once, ask_plain), partial(_at_once, ask),
                     items=REQUESTS, item="request", asked=3.0, repetitions=5,
                 )  # fmt: skip
-                yield _overhead(make_runtime(detector, runtime).run, ask)
+                yield from _overhead(detector, ours, ask_plain, server, body)
 
 
-def _overhead(forward: Callable[[np.ndarray], object], ask: Ask) -> Figure:
-    """Medians of bare forward passes in this process and of requests; the difference is all the rest.
-
-    One after the other and not by turns: idle threads of one session spin for a while, and slow the other down.
-    """
-    pixels = np.zeros((1, SIZE_PX, SIZE_PX, 3), np.uint8)
-    bare_ms, whole_ms = _median_ms(lambda: forward(pixels)), _median_ms(ask)
-    return Figure(
-        "all of a request but the network", f"{bare_ms:.1f} ms bare", f"+{whole_ms - bare_ms:.1f} ms", "10 ms"
-    )
-
-
-def _median_ms(call: Callable[[], object]) -> float:
-    times_ms = []
-    for _ in range(60):
-        start_s = time.perf_counter()
-        call()
-        times_ms.append((time.perf_counter() - start_s) * 1000)
-    return statistics.median(times_ms[10:])
-
-
-def _at_once(ask: Ask) -> None:
+def _at_once(ask: Callable[[], object]) -> None:
     with ThreadPoolExecutor(CLIENTS) as clients:
         list(clients.map(lambda _: ask(), range(REQUESTS)))
 
 
-@contextmanager
-def _served(model: ModelVersion, body: bytes) -> Iterator[Ask]:
-    """Serve a model; give what sends it the body once."""
-    settings = Serving.model_validate(parameters_of("serving")).client.model_copy(update={"in_flight": CLIENTS})
-    with (
-        LocalEndpoint(start_timeout_s=120).serve(model, settings) as client,
-        urllib3.PoolManager(maxsize=CLIENTS) as pool,
-    ):
+def _overhead(
+    detector: Detector, model: ModelVersion, ask_plain: Callable[[], object], server: Server, body: bytes
+) -> Iterator[Figure]:
+    """Medians of whole requests without the bare forward pass, of both sides; and the parts of ours."""
+    loaded = mlflow.pyfunc.load_model(model.uri)
+    scorer = loaded.unwrap_python_model().scorer
+    plain_forward = make_runtime(detector, "torch").run
+    cells, params = read_body(body, JSON, limits())
+    table = pd.DataFrame({COLUMN: pd.Series(cells, dtype=object)})
+    answer = loaded.predict(table, params=params)
 
-        def ask() -> bytes:
-            headers = {"Content-Type": "application/json"}
-            answer = pool.request("POST", f"{client.url}/invocations", body=body, headers=headers, retries=False)
-            assert answer.status == 200, answer.data[:500]
-            return answer.data
+    def preprocess() -> np.ndarray:
+        return scorer.runtime.preprocessing.resize(scorer.decode(encoded_image(cells[0]), cropped=True))
 
-        yield ask
-
-
-@contextmanager
-def _tracker() -> Iterator[Path]:
-    """Register in a store of this benchmark's own, and say nothing about it."""
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-    with TemporaryDirectory() as folder:
-        uri = f"sqlite:///{folder}/mlflow.db"
-        mlflow.set_tracking_uri(uri)
-        mlflow.set_registry_uri(uri)
-        number = mlflow.create_experiment("serving", Path(folder, "artifacts").as_uri())
-        with mlflow.start_run(experiment_id=number):
-            yield Path(folder)
-
-
-def _log_ours(detector: Detector, runtime: RuntimeName, image: np.ndarray) -> ModelVersion:
-    limits = Limits(**parameters_of("serving")["limits"])
-    scorer = Scorer(make_runtime(detector, runtime), Calibration(1.0, 0.5), 0.5, limits)
-    return ModelVersion("ours", log_detector(PackagedDetector(scorer, encode_jpeg(image, 95), {}), "ours"))
-
-
-def _log_plain(detector: Detector, folder: Path) -> ModelVersion:
-    folder.mkdir()
-    detector.save(folder)
-    info = mlflow.pyfunc.log_model(
-        name="plain",
-        python_model=str(ROOT / "benchmarks" / "plain_model.py"),
-        artifacts={"detector": str(folder)},
-        pip_requirements=["torch", "transformers"],
-        registered_model_name="plain",
+    batch = preprocess()[None]  # (1, S, S, 3)
+    ms = _medians_ms(
+        {
+            "plain": ask_plain,
+            "ours": lambda: server.ask(body),
+            "forward": lambda: scorer.runtime.run(batch),
+            "read": lambda: read_body(body, JSON, limits()),
+            "preprocess": preprocess,
+            "predict": lambda: loaded.predict(table, params=params),
+            "write": lambda: predictions_to_json(answer, io.StringIO()),
+            "plain forward": lambda: plain_forward(batch),  # last: its idle threads spin for a while
+        }
     )
-    return ModelVersion("plain", str(info.registered_model_version))
+    yield Figure(
+        "a request beside the bare forward pass",
+        f"+{ms['plain'] - ms['plain forward']:.1f} ms",
+        f"+{ms['ours'] - ms['forward']:.1f} ms",
+        "10 ms",
+    )
+    parts = {
+        "the body's JSON": ms["read"],
+        "base64, decoding, resizing": ms["preprocess"],
+        "pandas, MLflow's checks, scores": ms["predict"] - ms["preprocess"] - ms["forward"],
+        "the answer's JSON": ms["write"],
+        "HTTP: server, threads, client": ms["ours"] - ms["read"] - ms["predict"] - ms["write"],
+    }
+    for part, of_ours_ms in parts.items():
+        yield Figure(f"  of that: {part}", "", f"{of_ours_ms:.2f} ms", "")
+
+
+def _medians_ms(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """Time calls by turns, the first ones untimed."""
+    times_ms: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(UNTIMED_TURNS + TURNS):
+        for name, call in calls.items():
+            start_s = time.perf_counter()
+            call()
+            if turn >= UNTIMED_TURNS:
+                times_ms[name].append((time.perf_counter() - start_s) * 1000)
+    return {name: statistics.median(values) for name, values in times_ms.items()}

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from cygnet.model.detector import Detector
 
 CONF_BASE = Path(__file__).parents[1] / "conf" / "base"
-LIMITS = Limits(request_rows=50, request_bytes=2_000_000, image_bytes=1_000_000, image_px=4_000_000)
+LIMITS = Limits(
+    request_rows=50, request_bytes=2_000_000, request_px=9_000_000, image_bytes=1_000_000, image_px=4_000_000
+)
 SMALL_VIT = SmallViT(image_size_px=32, patch_size_px=16, hidden_size=32, layers=1, heads=2)
 
 

@@ -357,6 +357,7 @@ class RequestLimits(Parameters):
 
     request_rows: int = Field(ge=1, le=10_000)
     request_bytes: int = Field(ge=1000, le=1_000_000_000)
+    request_px: int = Field(ge=1000, le=10_000_000_000)
     image_bytes: int = Field(ge=1000, le=1_000_000_000)
     image_px: int = Field(ge=1000, le=80_000_000)
 

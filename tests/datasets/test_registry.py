@@ -90,9 +90,26 @@ def test_version_whose_artifacts_are_gone_is_a_sentence(detector: PackagedDetect
     dataset.save(detector)
     version = dataset.load()
     shutil.rmtree(Path(mlflow.artifacts.download_artifacts(version.uri)))  # a local store gives its own folder
-    with pytest.raises(UserError, match="gone version 1 can't be loaded, its artifacts are missing") as refused:
+    with pytest.raises(UserError, match="gone version 1 can't be used: it is missing") as refused:
         version.predict([b"image"], cropped=True)
     assert "\n" not in refused.value.message
+
+
+@pytest.mark.parametrize("damage", ["settings", "code"])
+def test_version_of_an_older_cygnet_is_a_sentence(detector: PackagedDetector, damage: str) -> None:
+    dataset = RegisteredModelDataset(name=f"old-{damage}", alias="champion")
+    dataset.save(detector)
+    version = dataset.load()
+    folder = Path(mlflow.artifacts.download_artifacts(version.uri))  # a local store gives its own folder
+    settings = folder / "artifacts" / "detector" / "detector.json"
+    if damage == "settings":
+        settings.write_text(settings.read_text().replace("request_px", "pixels"))
+    else:
+        served = folder / "served.py"
+        served.write_text(served.read_text().replace("Scorer", "ScorerOfBefore"))
+    with pytest.raises(UserError, match=f"old-{damage} version 1 can't be used: .* of another version") as refused:
+        version.predict([b"image"], cropped=True)
+    assert "serving.gate.mode=off" in refused.value.message
 
 
 def test_tags_are_set_again_and_cut_to_what_every_registry_takes(detector: PackagedDetector) -> None:

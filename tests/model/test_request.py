@@ -1,9 +1,12 @@
 """What reading a request promises: every format gives the same cells, and whatever else is sent gets one sentence."""
 
+import asyncio
 import base64
 import io
+import itertools
 import json
 import random
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,8 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from starlette.requests import Request
 
-from cygnet.model.request import JSON, PARQUET, RequestError, encoded_image, read_body
+from cygnet.model.request import JSON, PARQUET, RequestError, encoded_image, read_body, receive_body
 from toys import LIMITS
 
 ONE, OTHER = b"\x89PNG one" + bytes(range(256)), b"\xff\xd8\xff other"
@@ -166,8 +170,40 @@ def test_repeated_value_of_parquet_is_unpacked_once() -> None:
     assert len({id(cell) for cell in cells}) == 1
 
 
-def test_body_above_the_limit_is_refused_unread() -> None:
-    assert "at most 2000000 are taken" in refusal(b"{" * (LIMITS.request_bytes + 1))
+def receive(chunks: Iterable[bytes], **headers: str) -> tuple[bytes, int]:
+    """Receive a body in chunks; give it, and how many chunks were asked for."""
+    sent, asked = iter(chunks), 0
+
+    async def next_message() -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        chunk = next(sent, None)
+        return {"type": "http.request", "body": chunk or b"", "more_body": chunk is not None}
+
+    named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    request = Request({"type": "http", "headers": named}, next_message)
+    try:
+        return asyncio.run(receive_body(request, LIMITS)), asked
+    except RequestError as refused:
+        return refused.message.encode(), asked
+
+
+def test_body_of_the_limit_is_received_whole() -> None:
+    chunks = [b"a" * (LIMITS.request_bytes // 2), b"b" * (LIMITS.request_bytes // 2)]
+    assert receive(chunks)[0] == receive(chunks, content_length=str(LIMITS.request_bytes))[0] == b"".join(chunks)
+    assert receive([])[0] == b""
+
+
+def test_body_without_an_end_is_cut_off_at_the_limit() -> None:
+    said, asked = receive(itertools.repeat(b" " * (LIMITS.request_bytes // 4)))
+    assert b"more than the 2000000 bytes" in said
+    assert asked == 5
+
+
+def test_body_that_is_declared_too_long_is_refused_unread() -> None:
+    said, asked = receive(itertools.repeat(b" "), content_length=str(LIMITS.request_bytes + 1))
+    assert b"more than the 2000000 bytes" in said
+    assert asked == 0
 
 
 @pytest.mark.parametrize("content_type", [JSON, PARQUET])

@@ -7,6 +7,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -72,6 +73,18 @@ def test_no_score_depends_on_the_images_beside_it(runtime_scorer: Scorer, images
     beside = [*images[:3], np.full((256, 256, 3), 255, np.uint8), np.zeros((256, 256, 3), np.uint8)]
     together, alone = runtime_scorer.infer(beside)[0], runtime_scorer.infer(images[:1])[0]
     np.testing.assert_allclose(together[0], alone[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("damage", [lambda s: s.pop("limits"), lambda s: s["limits"].pop("request_px"), dict.clear])
+def test_settings_of_another_version_are_told(
+    runtime_scorer: Scorer, tmp_path: Path, damage: Callable[[dict[str, Any]], Any]
+) -> None:
+    runtime_scorer.save(tmp_path)
+    settings = json.loads((tmp_path / "detector.json").read_text())
+    damage(settings)
+    (tmp_path / "detector.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=r"its detector\.json is not of this version of Cygnet"):
+        Scorer.load(tmp_path)
 
 
 def test_saved_folder_has_no_pickle(runtime_scorer: Scorer, tmp_path: Path) -> None:

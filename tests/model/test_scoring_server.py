@@ -1,32 +1,33 @@
 """What the served model promises over HTTP: good requests are answered, anything else gets 400 and one sentence."""
 
 import base64
-import io
 import json
-import random
+import socket
 from collections.abc import Callable, Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import requests
+from benchmarks.bodies import SORTS, hostile_request, request_of, status_of_endless
 
 from cygnet.datasets.endpoint import LocalEndpoint
 from cygnet.datasets.registry import ModelVersion
 from cygnet.model.packaging import PackagedDetector, log_detector
+from cygnet.model.request import JSON, PARQUET
 from cygnet.model.scorer import Scorer
 from cygnet.parameters import Client, Parameters
 from cygnet.tables import NORMAL
-from cygnet.vision.codec import encode_jpeg, encode_png
+from cygnet.vision.codec import encode_jpeg
 from toys import LIMITS, toy_image, toy_scorer, tracked
 
 SETTINGS = Client(timeout_s=30, retries=0, backoff_s=0, max_request_bytes=15_000_000, in_flight=1)
 IMAGE = encode_jpeg(toy_image(NORMAL, 1, 256), 90)
 TEXT = base64.b64encode(IMAGE).decode()
 GOOD = json.dumps({"dataframe_split": {"columns": ["image"], "data": [[TEXT]]}, "params": {"cropped": True}}).encode()
-JSON, PARQUET = "application/json", "application/vnd.apache.parquet"
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,15 @@ def test_parameters_are_taken(ask: Callable[..., requests.Response]) -> None:
     assert cv2.imdecode(heatmap, cv2.IMREAD_UNCHANGED).shape == (256, 256)
 
 
+def test_many_clients_at_once_are_answered_as_one(ask: Callable[..., requests.Response]) -> None:
+    images = [encode_jpeg(toy_image(NORMAL, seed, 256), 90) for seed in range(8)]
+    bodies = [request_of([image], cropped=True) for image in images] * 5
+    alone = [ask(body).json() for body in bodies[:8]]
+    assert len({answer["predictions"][0]["anomaly_score"] for answer in alone}) == 8
+    with ThreadPoolExecutor(8) as clients:
+        assert [answer.json() for answer in clients.map(ask, bodies)] == alone * 5
+
+
 @pytest.mark.parametrize(
     ("body", "content_type"),
     [
@@ -125,48 +135,28 @@ def test_what_is_no_request_gets_400_and_one_sentence(
     assert TEXT not in message
 
 
-def mutated(rng: random.Random, body: bytes) -> bytes:
-    """Change, remove or insert some bytes."""
-    changed = bytearray(body)
-    for _ in range(rng.randint(1, 5)):
-        place = rng.randrange(len(changed) + 1)
-        changed[place : place + rng.choice((0, 1, 1, 50))] = rng.randbytes(rng.choice((0, 1, 1, 20)))
-    return bytes(changed)
-
-
-def random_json(rng: random.Random, depth: int = 0) -> Any:
-    """Draw values of any type, with the keys that mean something here."""
-    leaves = [None, True, -1, 1e308, float("nan"), "", "image", TEXT, TEXT[:100], "\ud800", "AAAA", 2**70]
-    keys = ["dataframe_split", "dataframe_records", "inputs", "instances", "params", "image", "columns", "data"]
-    keys += ["index", "threshold", "cropped", "heatmap", ""]
-    if depth > 4 or rng.random() < 0.25:
-        return rng.choice(leaves)
-    if rng.random() < 0.5:
-        return [random_json(rng, depth + 1) for _ in range(rng.randrange(3))]
-    return {rng.choice(keys): random_json(rng, depth + 1) for _ in range(rng.randrange(4))}
-
-
+@pytest.mark.parametrize("sort", SORTS)
 def test_nothing_that_is_sent_fails_the_server_and_good_requests_are_answered_after(
-    ask: Callable[..., requests.Response],
+    ask: Callable[..., requests.Response], sort: str
 ) -> None:
-    rng, statuses = random.Random(4), []  # noqa: S311 - no secret
-    packed = io.BytesIO()
-    pd.DataFrame({"image": [IMAGE, None]}).to_parquet(packed)
-    bombs = [encode_png(np.zeros((2001, 2000), np.uint8)), encode_png(np.zeros((8, 8), np.uint8))[:20]]
-    for number in range(300):
-        kind = number % 5
-        if kind == 0:
-            body, content_type = mutated(rng, GOOD), JSON
-        elif kind == 1:
-            body, content_type = mutated(rng, packed.getvalue()), PARQUET
-        elif kind == 2:
-            body, content_type = json.dumps(random_json(rng)).encode(), JSON
-        elif kind == 3:
-            body, content_type = GOOD, "".join(rng.choices("application/jsonvdcptxml;= ", k=rng.randrange(40))).strip()
-        else:
-            sent = base64.b64encode(mutated(rng, rng.choice([IMAGE, *bombs]))).decode()
-            body, content_type = json.dumps({"inputs": [sent, TEXT]}).encode(), JSON
-        statuses.append(ask(body, content_type).status_code)
-    assert set(statuses) == {200, 400}
+    numbers = range(list(SORTS).index(sort), 40 * len(SORTS), len(SORTS))
+    statuses = {ask(*hostile_request(number, LIMITS)).status_code for number in numbers}
+    assert statuses <= {200, 400}
+    assert 400 in statuses or sort == "garbage base64"
     (row,) = ask(GOOD).json()["predictions"]
     assert row["error"] is None
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_body_without_an_end_is_refused_before_it(
+    url: str, ask: Callable[..., requests.Response], chunked: bool
+) -> None:
+    assert status_of_endless(url, chunked=chunked) == 400
+    assert ask(GOOD).status_code == 200
+
+
+def test_a_connection_lost_within_a_body_costs_only_itself(url: str, ask: Callable[..., requests.Response]) -> None:
+    address = urlsplit(url)
+    with socket.create_connection((address.hostname, address.port)) as connection:
+        connection.sendall(f"POST {address.path} HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{{".encode())
+    assert ask(GOOD).status_code == 200

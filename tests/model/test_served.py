@@ -194,6 +194,14 @@ def test_too_many_rows_are_refused(served: PyFuncModel) -> None:
     assert refused.value.get_http_status_code() == 400
 
 
+def test_too_many_pixels_together_are_refused(served: PyFuncModel) -> None:
+    image = encode_png(np.zeros((1500, 2000), np.uint8))
+    assert asked(served, image, b"", image, image)["error"].isna().sum() == 3
+    with pytest.raises(MlflowException, match="more than 9000000 pixels together") as refused:
+        asked(served, *[image] * 4)
+    assert refused.value.get_http_status_code() == 400
+
+
 def test_heatmap_is_a_png_of_the_map_where_the_image_was(served: PyFuncModel, scorer: Scorer, frame: bytes) -> None:
     decoded = [scorer.decode(frame, cropped=cropped) for cropped in (True, False)]
     for cropped, pixels in zip((True, False), decoded, strict=True):

@@ -18,7 +18,7 @@ from cygnet.datasets.video_file import VideoFileDataset
 from cygnet.datasets.videos import list_sources
 from cygnet.errors import UserError
 from cygnet.model.packaging import PackagedDetector
-from cygnet.model.score_parts import MARKER
+from cygnet.model.score_parts import MARKER, ScoreParts
 from cygnet.parameters import Parameters, Scoring
 from cygnet.pipelines.ingestion.nodes import match_labels
 from cygnet.pipelines.scoring import nodes
@@ -169,6 +169,20 @@ def test_timelines_and_annotated_videos_are_made_for_each_source_with_its_frames
         assert count == len(frames)
         assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(10, rel=0.01)
     assert annotate_videos(sources, scores, listed, ran, run.scoring(annotated_video=False)) == {}
+
+
+def test_a_champion_of_another_version_of_cygnet_is_a_sentence(
+    media: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add_scorer(parts: ScoreParts, model_uri: str) -> Path:
+        folder = parts.folder / "model-old"
+        folder.mkdir(parents=True)
+        (folder / "detector.json").write_text('{"runtime": "onnx"}')
+        return folder
+
+    monkeypatch.setattr(ScoreParts, "add_scorer", add_scorer)
+    with pytest.raises(UserError, match=r"can't be used: .* of another version of Cygnet"):
+        run(media, threshold=0.5)
 
 
 def test_a_run_stops_when_nothing_could_be_scored(media: Path, run: Run) -> None:

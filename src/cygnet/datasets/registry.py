@@ -55,20 +55,24 @@ class ModelVersion:
         """Score encoded images in this process, with the model as it is stored.
 
         Raises:
-            UserError: The stored model can't be loaded.
+            UserError: The stored model can't be used here.
         """
-        return self._model.predict(pd.DataFrame({"image": images}), params={"cropped": cropped})
+        try:
+            return self._model.predict(pd.DataFrame({"image": images}), params={"cropped": cropped})
+        except Exception as error:  # the code of another version of Cygnet fails in any way
+            raise self.unusable(error) from error
+
+    def unusable(self, reason: Exception) -> UserError:
+        """Say that the stored model can't be used here, and what to do."""
+        return UserError(
+            f"{self.name} version {self.version} can't be used: it is missing, damaged, or of another version of "
+            "Cygnet. Restore it, let its alias name another version, or, in serving, compare with none "
+            f"(serving.gate.mode=off). The reason: {' '.join(str(reason).split())[:MOST_SAID]}"
+        )
 
     @cached_property
     def _model(self) -> Any:
-        try:
-            return mlflow.pyfunc.load_model(self.uri)
-        except (MlflowException, OSError) as error:
-            msg = (
-                f"{self.name} version {self.version} can't be loaded, its artifacts are missing or damaged: restore "
-                f"them, or let its alias name another version. MLflow says: {' '.join(str(error).split())[:MOST_SAID]}"
-            )
-            raise UserError(msg) from error
+        return mlflow.pyfunc.load_model(self.uri)
 
 
 @dataclass(frozen=True)

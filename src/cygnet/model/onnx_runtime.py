@@ -37,6 +37,8 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = core_count()
         options.log_severity_level = 3  # errors
+        # Threads that spin while they wait take the cores from decoding, other requests and whatever else runs here.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         source = graph if isinstance(graph, bytes) else str(graph)
         self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 

@@ -1,14 +1,15 @@
 """What an endpoint is asked: images and parameters, out of whatever was sent.
 
-MLflow's scoring server has a reader of its own, which the served model replaces (see `cygnet.model.served`). It answers
-500 to nested brackets, to numbers of 5,000 digits and where no content type is given; lets one cell that is no base64
-refuse its whole request; and makes `inputs` an array in which every row is as wide as the widest, so that a few
-megabytes can take all memory. This one reads the same four JSON formats and Parquet, within the model's limits.
+MLflow's scoring server has a reader of its own, which the served model replaces (see `cygnet.model.served`). It keeps a
+body of any length; answers 500 to nested brackets, to numbers of 5,000 digits and where no content type is given; lets
+one cell that is no base64 refuse its whole request; and makes `inputs` an array in which every row is as wide as the
+widest, so that a few megabytes can take all memory. This one reads the same four JSON formats and Parquet, within the
+model's limits.
 """
 
 import base64
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +17,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from cygnet.model.scorer import Limits
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
 
 COLUMN = "image"
 PARAMETERS = ("cropped", "threshold", "heatmap")
@@ -35,6 +39,27 @@ class RequestError(MlflowException):
         super().__init__(sentence, error_code=INVALID_PARAMETER_VALUE)
 
 
+async def receive_body(request: "Request", limits: Limits) -> bytes:
+    """Receive the body of a request, of the declared length or in chunks, and no more of it than the limit.
+
+    Starlette's own `Request.body` keeps whatever is sent, until there is no memory left.
+
+    Raises:
+        RequestError: It is longer than the limit.
+    """
+    too_long = RequestError(
+        f"The body has more than the {limits.request_bytes} bytes that are taken at most: send fewer images at once."
+    )
+    if int(request.headers.get("content-length", 0)) > limits.request_bytes:
+        raise too_long
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limits.request_bytes:
+            raise too_long
+    return bytes(body)
+
+
 def read_body(body: bytes, content_type: str | None, limits: Limits) -> tuple[list[Any], dict[str, Any]]:
     """Read the body of a request.
 
@@ -42,11 +67,8 @@ def read_body(body: bytes, content_type: str | None, limits: Limits) -> tuple[li
         A cell for each row, for `encoded_image`, and the parameters, not checked but for their names.
 
     Raises:
-        RequestError: It is no request, or above the limits of requests.
+        RequestError: It is no request, or a Parquet above the limits of requests.
     """
-    if len(body) > limits.request_bytes:
-        msg = f"The body has {len(body)} bytes, at most {limits.request_bytes} are taken: send fewer images at once."
-        raise RequestError(msg)
     sent_as = (content_type or "").partition(";")[0].strip().lower()
     if sent_as == PARQUET:
         return _read_parquet(body, limits), {}

@@ -41,12 +41,38 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Limits:
-    """What is taken at most: rows and bytes of a request, bytes and pixels of an encoded image."""
+    """What is taken at most: rows, bytes and pixels of a request, bytes and pixels of an encoded image."""
 
     request_rows: int
     request_bytes: int
+    request_px: int
     image_bytes: int
     image_px: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `detector.json` holds."""
+
+    runtime: str
+    calibration: Calibration
+    crop_horizontal_bias: float
+    limits: Limits
+
+    @classmethod
+    def load(cls, folder: Path) -> "Settings":
+        """Read the settings of a scorer that was saved, without loading its network.
+
+        Raises:
+            ValueError: They are not there, or not all that this version of Cygnet needs.
+        """
+        try:
+            numbers = json.loads((folder / SETTINGS).read_text())
+            calibration, limits = Calibration(**numbers.pop("calibration")), Limits(**numbers.pop("limits"))
+            return cls(calibration=calibration, limits=limits, **numbers)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            msg = f"its {SETTINGS} is not of this version of Cygnet ({error})"
+            raise ValueError(msg) from error
 
 
 class Runtime(Protocol):
@@ -80,9 +106,13 @@ class Scorer:
             cropped: What it is.
 
         Raises:
-            ValueError: The bytes are no image of these formats, or more bytes or pixels than the limits allow. The
-                pixels are counted before any is decoded.
+            ValueError: The bytes are no image of these formats, or more bytes or pixels than the limits allow.
         """
+        self.count_px(encoded)
+        return decode_image(encoded) if cropped else frame_to_image(encoded, self.crop_horizontal_bias)
+
+    def count_px(self, encoded: bytes) -> int:
+        """Count the pixels of an image without decoding any; raises as `decode` does."""
         if len(encoded) > self.limits.image_bytes:
             msg = f"the image has {len(encoded)} bytes, at most {self.limits.image_bytes} are taken"
             raise ValueError(msg)
@@ -90,7 +120,7 @@ class Scorer:
         if width_px * height_px > self.limits.image_px:
             msg = f"the image has {width_px} x {height_px} pixels, at most {self.limits.image_px} are taken"
             raise ValueError(msg)
-        return decode_image(encoded) if cropped else frame_to_image(encoded, self.crop_horizontal_bias)
+        return width_px * height_px
 
     def score(self, images: Iterable[np.ndarray]) -> pd.DataFrame:
         """Score cropped images.
@@ -141,21 +171,16 @@ class Scorer:
     def save(self, folder: Path) -> None:
         """Write the scorer into an empty or missing folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        settings = {
-            "runtime": self.runtime.name,
-            "calibration": asdict(self.calibration),
-            "crop_horizontal_bias": self.crop_horizontal_bias,
-            "limits": asdict(self.limits),
-        }
+        settings = asdict(Settings(self.runtime.name, self.calibration, self.crop_horizontal_bias, self.limits))
         self.runtime.save(folder, settings)
         (folder / SETTINGS).write_text(json.dumps(settings, indent=1))
 
     @classmethod
     def load(cls, folder: Path) -> "Scorer":
-        """Read what `save` wrote."""
-        settings = json.loads((folder / SETTINGS).read_text())
-        runtime = _load_runtime(settings["runtime"], folder)
-        return cls(runtime, read_calibration(folder), settings["crop_horizontal_bias"], Limits(**settings["limits"]))
+        """Read what `save` wrote; raises as `Settings.load` does."""
+        settings = Settings.load(folder)
+        runtime = _load_runtime(settings.runtime, folder)
+        return cls(runtime, settings.calibration, settings.crop_horizontal_bias, settings.limits)
 
 
 def _load_runtime(name: str, folder: Path) -> Runtime:
@@ -166,11 +191,6 @@ def _load_runtime(name: str, folder: Path) -> Runtime:
     from cygnet.model.torch_runtime import TorchRuntime
 
     return TorchRuntime.load(folder, name)
-
-
-def read_calibration(folder: Path) -> Calibration:
-    """Read the calibration of a scorer that was saved, without loading its network."""
-    return Calibration(**json.loads((folder / SETTINGS).read_text())["calibration"])
 
 
 def scores_of(logits: np.ndarray, calibration: Calibration) -> pd.DataFrame:

@@ -29,7 +29,7 @@ from mlflow.models import Model, set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.utils.yaml_utils import read_yaml
 
-from cygnet.model.request import COLUMN, RequestError, encoded_image, read_body
+from cygnet.model.request import COLUMN, RequestError, encoded_image, read_body, receive_body
 from cygnet.model.scorer import Limits, Scorer, scores_of
 
 REGISTERED = "registered_model_meta"
@@ -44,7 +44,7 @@ class ServedDetector(PythonModel):
         self.scorer = Scorer.load(folder)
         self.version = read_version(folder.parents[1])
         if "mlflow.pyfunc.scoring_server.app" in sys.modules:  # this process is a server, of this model alone
-            read_bodies_within(self.scorer.limits)
+            take_requests_within(self.scorer.limits)
 
     def predict(
         self,
@@ -55,7 +55,7 @@ class ServedDetector(PythonModel):
         """Score every image of a request.
 
         Raises:
-            RequestError: It has too many rows, or a threshold that is no score: answered with status 400.
+            RequestError: It has too many rows or pixels, or a threshold that is no score: answered with status 400.
         """
         cells, most = model_input[COLUMN].tolist(), self.scorer.limits.request_rows
         if len(cells) > most:
@@ -83,10 +83,19 @@ class ServedDetector(PythonModel):
         return scores.assign(threshold=threshold, model_version=self.version, error=pd.Series(errors, dtype=object))
 
     def _decode(self, cells: list[Any], errors: list[str | None], *, cropped: bool) -> Iterator[np.ndarray]:
-        """Decode one image after the other, so that large ones are not in memory together; note what fails."""
+        """Decode one image after the other, so that large ones are not in memory together; note what fails.
+
+        The pixels of a request are limited together: a few megabytes can hold enough of them for minutes of decoding.
+        """
+        total_px, most_px = 0, self.scorer.limits.request_px
         for place, cell in enumerate(cells):
             try:
-                yield self.scorer.decode(encoded_image(cell), cropped=cropped)
+                encoded = encoded_image(cell)
+                total_px += self.scorer.count_px(encoded)
+                if total_px > most_px:
+                    msg = f"The request's images have more than {most_px} pixels together: send fewer at once."
+                    raise RequestError(msg)
+                yield self.scorer.decode(encoded, cropped=cropped)
             except ValueError as error:
                 errors[place] = f"The image can't be used: {error}."
 
@@ -98,9 +107,13 @@ def read_version(folder: Path) -> str:
     return str(Model.load(folder).model_id)
 
 
-def read_bodies_within(limits: Limits) -> None:
-    """Let MLflow's scoring server in this process read bodies by `read_body`, which says why."""
+def take_requests_within(limits: Limits) -> None:
+    """Let MLflow's scoring server in this process receive and read bodies by `cygnet.model.request`, which says why."""
     from mlflow.pyfunc import scoring_server
+    from starlette.requests import Request
+
+    async def body(request: Request) -> bytes:
+        return await receive_body(request, limits)
 
     def invocations(
         data: bytes,
@@ -114,6 +127,7 @@ def read_bodies_within(limits: Limits) -> None:
         scoring_server.predictions_to_json(answer, result)
         return scoring_server.InvocationsResponse(result.getvalue(), 200, "application/json")
 
+    Request.body = body  # type: ignore[assignment,method-assign]
     scoring_server.invocations = invocations
 
 

@@ -19,7 +19,7 @@ from cygnet.errors import UserError
 from cygnet.model.events import find_events, frame_spacing_s, label_spans, measure_events
 from cygnet.model.frame_scores import SCORED_ITEMS, FrameScoring, list_items, score_item
 from cygnet.model.score_parts import PART, ScoreParts
-from cygnet.model.scorer import read_calibration
+from cygnet.model.scorer import Settings
 from cygnet.parameters import Augmentation, Ingestion, Scoring
 from cygnet.pipelines.scoring.progress import shown_progress
 from cygnet.places import folder_on_disk
@@ -68,10 +68,17 @@ def score_frames(
 
     Returns:
         The table `scores`, and how the run went.
+
+    Raises:
+        UserError: The model can't be used by this version of Cygnet.
     """
     scorer_folder = score_parts.add_scorer(champion.uri)
-    with folder_on_disk(scorer_folder) as folder:
-        threshold = scoring.threshold or read_calibration(folder).threshold
+    try:
+        with folder_on_disk(scorer_folder) as folder:
+            own_threshold = Settings.load(folder).calibration.threshold
+    except ValueError as error:
+        raise champion.unusable(error) from error
+    threshold = scoring.threshold or own_threshold
     settings = FrameScoring(
         parts_folder=score_parts.folder,
         scorer_folder=scorer_folder,

@@ -69,14 +69,14 @@ def rescore_incumbent(incumbent: ModelVersion | None, training_set: pad.Dataset,
         `image_id`, `label`, `kind`, `anomaly_score`.
 
     Raises:
-        UserError: The champion can't be loaded.
+        UserError: The champion can't be used.
     """
     from cygnet.model.data import iterate_rows
 
     if incumbent is None or serving.gate.mode == "off":
         return pd.DataFrame()
     parts = []
-    for rows in iterate_rows(training_set, ["test"]):
+    for rows in iterate_rows(training_set, ["test"], serving.batch_size):
         scores = incumbent.predict(list(rows["image"]), cropped=True)
         keys = rows[["image_id", "label", "kind"]].reset_index(drop=True)
         parts.append(pd.concat([keys, scores[["anomaly_score"]]], axis=1))
