@@ -101,7 +101,8 @@ class _Rows(Dataset[Batch]):
 
     def __getitems__(self, places: list[int]) -> Batch:
         """Fetch rows; twins follow from seed, epoch and place. A row on which no anomaly shows comes as it is."""
-        if self.twins is None:
+        preprocessing = self.examples.preprocessing
+        if self.twins is None or preprocessing is None:
             return self.examples.take(torch.as_tensor(places))
         drawn, plain = [], []
         for place in places:
@@ -112,7 +113,7 @@ class _Rows(Dataset[Batch]):
                 drawn.append(pair)
         parts = [self.examples.take(torch.as_tensor(plain))] if plain else []
         if drawn:
-            parts.append(batch_of_twins(drawn, self.examples.preprocessing, self.examples.coverage.shape[-1]))
+            parts.append(batch_of_twins(drawn, preprocessing, self.examples.coverage.shape[-1]))
         images, labels, coverage = (torch.cat(part) for part in zip(*parts, strict=True))
         return images, labels, coverage
 
