@@ -48,6 +48,7 @@ with these `params:pretraining` among others:
 | seed | {settings.seed}: image i follows from the seed and i |
 | images seen | {made[images_seen]}, each once; half are normal, the other half their twins with anomalies |
 | side | {settings.small_size_px} px, in the last {larger_frac:.0%} of the steps {settings.vit.image_size_px} px |
+| drawn | {settings.oversampling} times as large, then averaged down, as images of 256 px are before they get here |
 | kinds seen | {kinds_seen} |
 | kinds never seen | {kinds_unseen} |
 | textures seen | {textures_seen} |
