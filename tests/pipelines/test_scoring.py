@@ -174,11 +174,11 @@ def test_timelines_and_annotated_videos_are_made_for_each_source_with_its_frames
 def test_a_champion_of_another_version_of_cygnet_is_a_sentence(
     media: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def add_scorer(parts: ScoreParts, model_uri: str) -> Path:
-        folder = parts.folder / "model-old"
+    def add_scorer(parts: ScoreParts, model_uri: str) -> str:
+        folder = Path(parts.folder, "model-old")
         folder.mkdir(parents=True)
         (folder / "detector.json").write_text('{"runtime": "onnx"}')
-        return folder
+        return str(folder)
 
     monkeypatch.setattr(ScoreParts, "add_scorer", add_scorer)
     with pytest.raises(UserError, match=r"can't be used: .* of another version of Cygnet"):
