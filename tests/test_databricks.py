@@ -100,15 +100,21 @@ def place(tmp_path_factory: pytest.TempPathFactory, parameters: dict[str, Parame
 
 @contextmanager
 def tracked_there() -> Iterator[None]:
-    """Let this process track and register in the workspace too, in another experiment."""
-    mlflow.set_tracking_uri("databricks")
-    mlflow.set_registry_uri("databricks-uc")
-    try:
-        with mlflow.start_run(experiment_id=mlflow.create_experiment("/Shared/before")):
-            yield
-    finally:
-        mlflow.set_tracking_uri(None)
-        mlflow.set_registry_uri(None)
+    """Let this process track and register in the workspace too, in another experiment.
+
+    MLflow sets the variable of its registry and never unsets it: later tests would inherit it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "databricks")
+        patch.setenv("MLFLOW_REGISTRY_URI", "databricks-uc")
+        mlflow.set_tracking_uri("databricks")
+        mlflow.set_registry_uri("databricks-uc")
+        try:
+            with mlflow.start_run(experiment_id=mlflow.create_experiment("/Shared/before")):
+                yield
+        finally:
+            mlflow.set_tracking_uri(None)
+            mlflow.set_registry_uri(None)
 
 
 def write_tables(data: Path, model: ModelVersion) -> None:

@@ -132,8 +132,10 @@ def test_a_name_without_three_levels_is_refused_before_anything_is_stored(
 def test_a_run_that_would_end_at_such_a_name_does_not_start() -> None:
     training = Pipeline([node(lambda images: None, "images", "challenger", name="train")])
     datasets = {"images": MemoryDataset([]), "challenger": RegisteredModelDataset(name="detector", alias="challenger")}
+    hooks = UserErrorHooks()
+    hooks._data = "data"
     with pytest.raises(UserError, match="three levels"):
-        UserErrorHooks().before_pipeline_run(training, DataCatalog(datasets))
+        hooks.before_pipeline_run(training, DataCatalog(datasets))
 
 
 def test_a_model_without_a_signature_is_refused(
