@@ -66,6 +66,7 @@ def _time_sample_s() -> float:
             shutil.copy(ROOT / name, folder)
         for name in ("src", "conf"):
             shutil.copytree(ROOT / name, Path(folder, name), ignore=shutil.ignore_patterns("local"))
+        Path(folder, "conf", "local").mkdir()
         for pipelines in ("ingestion,synthesis,augmentation", "training"):
             command = [sys.executable, "-m", "kedro", "run", f"--pipelines={pipelines}"]
             start_s = time.perf_counter()
