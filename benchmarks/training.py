@@ -30,13 +30,13 @@ from cygnet.model.data import Examples
 from cygnet.model.detector import Detector
 from cygnet.model.fit import fit
 from cygnet.model.preprocessing import Preprocessing
-from cygnet.parameters import SmallViT, Training
+from cygnet.parameters import SmallViT, Synthesis, Training
 
 SIZE_PX = 224
 BASE = SmallViT(image_size_px=SIZE_PX, patch_size_px=16, hidden_size=768, layers=12, heads=12)
 IMAGES, BATCH_SIZE = 32, 16
 EPOCHS = 5
-SETTINGS = {"batch_size": BATCH_SIZE, "optimizer": "adamw", "twins": None}
+SETTINGS = {"batch_size": BATCH_SIZE, "optimizer": "adamw", "twins": False}
 
 
 def run() -> Iterator[Result | Figure]:
@@ -100,4 +100,5 @@ def _plain(detector: Detector, train: Examples, epochs: int) -> None:
 def _ours(detector: Detector, train: Examples, training: Training) -> None:
     detector.requires_grad_(True)
     with tempfile.TemporaryDirectory(prefix="cygnet-bench-") as folder:
-        fit(detector, train, _examples(2), training, _NotWritten(Path(folder)), Path(folder))
+        synthesis = Synthesis.model_validate(parameters_of("synthesis"))
+        fit(detector, train, _examples(2), training, synthesis, _NotWritten(Path(folder)), Path(folder))

@@ -40,7 +40,14 @@ def base_parameters() -> dict[str, Any]:
 
 def toy_training(training: Training, **changes: Any) -> Training:
     """The project's parameters with a ViT of one layer, without twins, warm-up and averaging."""
-    plain = {"checkpoint": None, "small_vit": SMALL_VIT, "twins": None, "warmup_frac": 0.0, "average": 0.0}
+    plain = {
+        "checkpoint": None,
+        "small_vit": SMALL_VIT,
+        "twins": False,
+        "warmup_frac": 0.0,
+        "average": 0.0,
+        "fitted_fracs": [1.0],
+    }
     return training.model_copy(update={**plain, **changes})
 
 

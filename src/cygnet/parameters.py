@@ -316,8 +316,9 @@ class Training(Parameters):
     weight_decay: float = Field(ge=0, le=1)
     warmup_frac: Fraction
     average: float = Field(ge=0, lt=1)
+    fitted_fracs: list[Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1, max_length=100)
     patch_loss_weight: float = Field(ge=0, le=100)
-    twins: Twins | None
+    twins: bool
     threshold: Threshold
     evaluation: Evaluation
 

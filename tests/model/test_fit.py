@@ -15,13 +15,13 @@ from cygnet.model.backbone import load_detector
 from cygnet.model.checkpoints import Checkpoints
 from cygnet.model.data import Examples, batch_of_twins
 from cygnet.model.detector import Detector
-from cygnet.model.fit import _Rows, class_weights, fit
+from cygnet.model.fit import _Rows, class_weights, fit, interpolate
 from cygnet.model.fitted import Fitted
 from cygnet.model.preprocessing import Preprocessing
-from cygnet.parameters import Parameters, SmallViT, Training, Twins
+from cygnet.parameters import Parameters, SmallViT, Synthesis, Training
 from cygnet.tables import ABNORMAL, NORMAL
 from cygnet.vision.rng import generator
-from cygnet.vision.twins import make_twins
+from cygnet.vision.twins import draw_as_synthesis, make_twins
 from toys import toy_image
 
 PREPROCESSING = Preprocessing(32)
@@ -53,29 +53,37 @@ def bright_and_dark(per_class: int, first_seed: int = 0, *, swapped: bool = Fals
 
 
 @pytest.fixture
-def twins(parameters: dict[str, Parameters]) -> Twins:
-    """Give the twins of conf/base."""
-    twins: Twins = parameters["training"].twins
-    return twins
+def synthesis(parameters: dict[str, Parameters]) -> Synthesis:
+    """Give synthesis of conf/base."""
+    synthesis: Synthesis = parameters["synthesis"]
+    return synthesis
 
 
-def spotted(per_class: int, twins: Twins) -> Examples:
+def drawing(synthesis: Synthesis, kind: str, **spots: object) -> Synthesis:
+    """Draw this kind alone on train, in other spots."""
+    kinds = synthesis.kinds.model_copy(update={"train": {kind: 1}})
+    return synthesis.model_copy(update={"kinds": kinds, "spots": synthesis.spots.model_copy(update=spots)})
+
+
+def spotted(per_class: int, synthesis: Synthesis) -> Examples:
     """Dark images, and their twins with anomalies."""
     images = [toy_image(NORMAL, 500 + place, 32) for place in range(per_class)]
-    drawn = [make_twins(generator(place), image, 0.0, twins) for place, image in enumerate(images)]
+    drawn = [
+        make_twins(generator(place), image, draw_as_synthesis(synthesis, image)) for place, image in enumerate(images)
+    ]
     images, labels, coverage = batch_of_twins([pair for pair in drawn if pair], PREPROCESSING, 2)
     return Examples(images.flip(3), labels, coverage, "spotted", PREPROCESSING)
 
 
 @pytest.fixture
-def run(training: Training, tmp_path: Path) -> Callable[..., Fitted]:
+def run(training: Training, synthesis: Synthesis, tmp_path: Path) -> Callable[..., Fitted]:
     """Give a fit on little: `run(train, validation, epochs=2)` changes parameters."""
 
-    def fit_on(train: Examples, validation: Examples, **changes: object) -> Fitted:
+    def fit_on(train: Examples, validation: Examples, synthesis: Synthesis = synthesis, **changes: object) -> Fitted:
         settings = training.model_copy(
             update={"batch_size": 8, "learning_rate": 3e-3, "layer_decay": 1.0, "epochs": 2, **changes}
         )
-        return fit(load_detector(settings), train, validation, settings, Checkpoints(tmp_path), tmp_path)
+        return fit(load_detector(settings), train, validation, settings, synthesis, Checkpoints(tmp_path), tmp_path)
 
     return fit_on
 
@@ -124,6 +132,29 @@ def test_best_epoch_is_kept(precision: str, run: Callable[..., Fitted]) -> None:
     assert -np.log(chosen).mean() == pytest.approx(nll.min(), abs=tolerance)
 
 
+def test_weights_between_checkpoint_and_fitted_are_kept_where_validation_is_better(run: Callable[..., Fitted]) -> None:
+    train, misleading = bright_and_dark(12), bright_and_dark(4, 100, swapped=True)
+    for validation, kept_frac in ((bright_and_dark(4, 100), 1.0), (misleading, 0.25)):
+        ends = run(train, validation, epochs=2)
+        between = run(train, validation, epochs=2, fitted_fracs=[0.25, 1.0])
+        assert ends.history["fitted_frac"].tolist() == [1.0] * 3
+        assert between.history["fitted_frac"].tolist() == [1.0, kept_frac, kept_frac]
+        assert between.history["train_loss"].tolist()[1:] == ends.history["train_loss"].tolist()[1:]
+        assert (between.history["validation_nll"] <= ends.history["validation_nll"]).all()
+
+
+def test_interpolated_weights_lie_on_the_line(training: Training) -> None:
+    start, end, kept = (load_detector(training) for _ in range(3))
+    initial = [value.detach().clone() for value in start.parameters()]
+    with torch.no_grad():
+        for value in end.parameters():
+            value.add_(1.0)
+    interpolate(kept, initial, end, 0.25)
+    assert all(torch.allclose(value, first + 0.25) for value, first in zip(kept.parameters(), initial, strict=True))
+    interpolate(kept, initial, end, 1.0)
+    assert all(torch.equal(value, last) for value, last in zip(kept.parameters(), end.parameters(), strict=True))
+
+
 def test_epoch_0_is_the_checkpoint_as_it_came(run: Callable[..., Fitted]) -> None:
     history = run(bright_and_dark(4), bright_and_dark(4, 100), epochs=1).history
     assert history["epoch"].tolist() == [0, 1]
@@ -131,7 +162,7 @@ def test_epoch_0_is_the_checkpoint_as_it_came(run: Callable[..., Fitted]) -> Non
     assert math.isnan(history["train_loss"][0])
 
 
-def test_validation_nll_weighs_the_classes_alike(training: Training, tmp_path: Path) -> None:
+def test_validation_nll_weighs_the_classes_alike(training: Training, synthesis: Synthesis, tmp_path: Path) -> None:
     both = bright_and_dark(8, 100)
     few = torch.cat([torch.arange(0, 16, 2), torch.tensor([1, 3])])  # 8 abnormal, 2 normal
     lopsided = Examples(both.images[few], both.labels[few], both.coverage[few], "lopsided", PREPROCESSING)
@@ -142,6 +173,7 @@ def test_validation_nll_weighs_the_classes_alike(training: Training, tmp_path: P
         bright_and_dark(4),
         lopsided,
         training.model_copy(update={"epochs": 1}),
+        synthesis,
         Checkpoints(tmp_path),
         tmp_path,
     ).history
@@ -159,9 +191,9 @@ def test_separable_classes_are_learned(run: Callable[..., Fitted]) -> None:
     assert fitted.history["validation_auroc"].max() == 1
 
 
-def test_normal_rows_come_as_twins_drawn_afresh_in_every_epoch(twins: Twins) -> None:
+def test_normal_rows_come_as_twins_drawn_afresh_in_every_epoch(synthesis: Synthesis) -> None:
     examples = bright_and_dark(2)
-    rows = _Rows(examples, twins, seed=1)
+    rows = _Rows(examples, synthesis, seed=1)
     batches = []
     for epoch in (1, 2, 1):
         rows.epoch = epoch
@@ -176,26 +208,23 @@ def test_normal_rows_come_as_twins_drawn_afresh_in_every_epoch(twins: Twins) -> 
     assert not torch.equal(batches[0], batches[1])
 
 
-def test_a_row_on_which_no_anomaly_shows_comes_as_it_is(twins: Twins) -> None:
+def test_a_row_on_which_no_anomaly_shows_comes_as_it_is(synthesis: Synthesis) -> None:
     examples = bright_and_dark(2)
     examples.images[1] = 128
-    unchanging = twins.model_copy(update={"kinds": {"blur": 1.0}})
-    images, labels, coverage = _Rows(examples, unchanging, seed=1).__getitems__([1])
+    images, labels, coverage = _Rows(examples, drawing(synthesis, "blur"), seed=1).__getitems__([1])
     assert (labels.tolist(), coverage.abs().sum()) == ([NORMAL], 0)
     assert torch.equal(images, examples.images[1:2].flip(3))
 
 
-def test_twins_are_counted_among_the_images(twins: Twins, run: Callable[..., Fitted]) -> None:
-    fitted = run(bright_and_dark(12), bright_and_dark(4, 100), twins=twins)
+def test_twins_are_counted_among_the_images(run: Callable[..., Fitted]) -> None:
+    fitted = run(bright_and_dark(12), bright_and_dark(4, 100), twins=True)
     assert fitted.images == 2 * (12 + 2 * 12)
 
 
-def test_what_rows_do_not_show_is_learned_from_twins(twins: Twins, run: Callable[..., Fitted]) -> None:
-    spots = twins.model_copy(
-        update={"kinds": {"polygon": 1.0}, "spots": twins.spots.model_copy(update={"radius_frac": (0.2, 0.3)})}
-    )
+def test_what_rows_do_not_show_is_learned_from_twins(synthesis: Synthesis, run: Callable[..., Fitted]) -> None:
+    spots = drawing(synthesis, "perlin", radius_frac=(0.2, 0.3), perlin_opacity=(1.0, 1.0))
     train, validation = bright_and_dark(24), spotted(24, spots)
-    with_twins, without = (run(train, validation, epochs=8, patience=8, twins=each) for each in (spots, None))
+    with_twins, without = (run(train, validation, spots, epochs=8, patience=8, twins=twins) for twins in (True, False))
     assert with_twins.history["validation_nll"].min() < 0.5
     assert without.history["validation_nll"].min() > 0.6
 
@@ -207,11 +236,11 @@ class Killed(BaseException):
 @pytest.mark.usefixtures("precision")
 @pytest.mark.parametrize("fitted", ["full", "last_blocks"])
 def test_killed_and_rerun_equals_undisturbed(
-    fitted: str, twins: Twins, run: Callable[..., Fitted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fitted: str, run: Callable[..., Fitted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = (bright_and_dark(12), bright_and_dark(4, 100))
     blocks = {"fitted": fitted, "last_blocks": 1, "small_vit": TWO_BLOCKS}
-    changes = {"epochs": 4, "patience": 9, "average": 0.9, "twins": twins, **blocks}
+    changes = {"epochs": 4, "patience": 9, "average": 0.9, "twins": True, **blocks}
     undisturbed = run(*arguments, **changes)
     save, saved = Checkpoints.save, []
 

@@ -13,7 +13,7 @@ from cygnet.model.calibrate import in_first_half, negative_log_likelihood
 from cygnet.model.checkpoints import Checkpoints
 from cygnet.model.fitted import Fitted
 from cygnet.model.scorer import Scorer
-from cygnet.parameters import Parameters, RuntimeName, Serving, Training
+from cygnet.parameters import Parameters, RuntimeName, Serving, Synthesis, Training
 from cygnet.pipelines.training.nodes import (
     calibrate_detector,
     check_parity,
@@ -122,9 +122,11 @@ def test_package_tells_runtime_and_parity(scorer: Scorer, training: Training) ->
 
 @pytest.mark.parametrize("label", [NORMAL, ABNORMAL])
 def test_test_split_without_a_class_stops_training_before_it_fits(
-    label: int, training: Training, tmp_path: Path
+    label: int, training: Training, parameters: dict[str, Synthesis], tmp_path: Path
 ) -> None:
     rows = toy_rows(per_class=2, splits=("train", "validation"))
     only = pa.Table.from_pylist([toy_row(f"test/{n}", label, "test") for n in range(2)], schema=TRAINING_SET)
     with pytest.raises(UserError, match="test"):
-        fit_detector(pad.dataset(pa.concat_tables([rows, only])), training, Checkpoints(tmp_path))
+        fit_detector(
+            pad.dataset(pa.concat_tables([rows, only])), training, parameters["synthesis"], Checkpoints(tmp_path)
+        )

@@ -1,11 +1,12 @@
 """What procedural scenes promise: every texture draws, from its generator alone, and scenes are as varied as said."""
 
+import cv2
 import numpy as np
 import pytest
 
 from cygnet.parameters import Pretraining
 from cygnet.vision.rng import generator
-from cygnet.vision.scenes import TEXTURES, draw_scene
+from cygnet.vision.scenes import TEXTURES, _draw_objects, draw_scene
 
 
 @pytest.mark.parametrize("size_px", [32, 112, 160])
@@ -35,6 +36,21 @@ def test_at_least_30_percent_of_the_scenes_have_natural_black_or_white(parameter
     extreme = [((scene <= 8) | (scene >= 247)).all(axis=2).mean() for scene in scenes]
     assert np.mean(np.array(extreme) > 0.01) >= 0.3
     assert np.mean(np.array(extreme) > 0.1) >= 0.2
+
+
+def test_small_things_are_as_small_as_anomalies_but_hardly_ever_flat() -> None:
+    sides_frac, deviations = [], []
+    for seed in range(60):
+        scene = np.full((160, 160, 3), 120, np.float32)
+        _draw_objects(generator(seed), scene, list(TEXTURES))
+        changed = (np.abs(scene - 120) > 8).any(axis=2).astype(np.uint8)
+        count, names = cv2.connectedComponents(changed)
+        for thing in (names == name for name in range(1, count)):
+            if thing.sum() > 30:
+                sides_frac.append(np.sqrt(thing.mean()))
+                deviations.append(scene[thing].std(axis=0).max())
+    assert 0.04 < np.median(sides_frac) < 0.12
+    assert np.mean(np.array(deviations) < 5) < 0.05
 
 
 def test_parameters_know_the_textures_that_there_are(parameters: dict[str, Pretraining]) -> None:

@@ -1,13 +1,15 @@
 """What twins promise: they differ by the anomaly alone, and follow from their generator."""
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import pytest
 
-from cygnet.parameters import SEEN_KINDS, Pretraining, Twins
+from cygnet.parameters import SEEN_KINDS, Pretraining, Synthesis, Twins
 from cygnet.vision.rng import generator
 from cygnet.vision.scenes import draw_scene
-from cygnet.vision.twins import draw_twins, make_twins
+from cygnet.vision.twins import draw_as_synthesis, draw_by_weight, draw_twins, make_twins
 
 NEIGHBOURHOOD = np.ones((37, 37), np.uint8)  # two JPEG blocks with halved chroma, and blur
 
@@ -46,23 +48,26 @@ def test_same_generator_gives_the_same_bytes(pretraining: Pretraining) -> None:
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_a_scene_on_which_nothing_shows_has_no_twin(pretraining: Pretraining) -> None:
-    unchanging = pretraining.twins.model_copy(update={"kinds": {"blur": 1.0}})
-    assert make_twins(generator(1), np.full((64, 64, 3), 128, np.uint8), 0.0, unchanging) is None
+@pytest.mark.parametrize("on_picture", [True, False])
+def test_a_scene_on_which_nothing_shows_has_no_twin(on_picture: bool) -> None:
+    scene = np.full((64, 64, 3), 128, np.uint8)
+    assert make_twins(generator(1), scene, lambda _, image: image.copy(), on_picture=on_picture) is None
 
 
 def test_the_scene_that_twins_are_made_of_is_not_touched(pretraining: Pretraining) -> None:
     scene = draw_scene(generator(1), 64, ["cells"])
     before = scene.copy()
-    make_twins(generator(2), scene, 0.0, pretraining.twins)
+    for on_picture in (True, False):
+        make_twins(generator(2), scene, draw_by_weight(pretraining.twins), on_picture=on_picture)
     assert np.array_equal(scene, before)
 
 
 def test_twins_that_stay_lie_where_the_scene_lies(pretraining: Pretraining) -> None:
     scene = np.zeros((64, 64, 3), np.uint8)
     scene[:32, :32] = 200  # the brightest quarter
+    draw = draw_by_weight(pretraining.twins)
     for moved, corners in ((False, {0}), (True, {0, 1, 2, 3})):
-        pairs = [make_twins(generator(seed), scene, 0.0, pretraining.twins, moved=moved) for seed in range(20)]
+        pairs = [make_twins(generator(seed), scene, draw, moved=moved) for seed in range(20)]
         quarters = [cv2.resize(pair[0], (2, 2), interpolation=cv2.INTER_AREA)[..., 0] for pair in pairs if pair]
         assert {int(quarter.argmax()) for quarter in quarters} == corners
 
@@ -87,5 +92,41 @@ def test_kinds_are_drawn_by_their_weights(pretraining: Pretraining, monkeypatch:
     monkeypatch.setattr("cygnet.vision.twins.KINDS", {kind: kind for kind in kinds})
     settings = pretraining.twins.model_copy(update={"kinds": kinds})
     for seed in range(400):
-        make_twins(generator(seed), np.zeros((32, 32, 3), np.uint8), 0.0, settings)
+        make_twins(generator(seed), np.zeros((32, 32, 3), np.uint8), draw_by_weight(settings))
     assert drawn.count("scar") / len(drawn) == pytest.approx(0.75, abs=0.07)
+
+
+def test_a_white_patch_on_the_picture_stays_white() -> None:
+    scene = np.full((64, 64, 3), 100, np.uint8)
+
+    def draw(_: np.random.Generator, image: np.ndarray) -> np.ndarray:
+        drawn = image.copy()
+        drawn[16:48, 16:48] = 255
+        return drawn
+
+    darkest = {
+        on_picture: min(make_twins(generator(seed), scene, draw, on_picture=on_picture)[1].max() for seed in range(40))
+        for on_picture in (True, False)
+    }
+    assert darkest[True] >= 250
+    assert darkest[False] < 220
+
+
+def test_twins_for_fitting_are_drawn_as_synthesis_draws_for_train(parameters: dict[str, Synthesis]) -> None:
+    kinds = parameters["synthesis"].kinds.model_copy(update={"train": {"polygon": 1, "blend": 0}})
+    synthesis = parameters["synthesis"].model_copy(update={"kinds": kinds, "severity": (0.0, 0.0)})
+    image, donor = (np.full((256, 256, 3), level, np.uint8) for level in (128, 30))
+    for seed in range(20):
+        drawn = draw_as_synthesis(synthesis, donor)(generator(seed), image)
+        changed = np.argwhere((drawn != image).any(axis=2))
+        assert set(np.unique(drawn)) <= {0, 128, 255}
+        assert 200 < len(changed) < 1200  # one patch of 500 px on average, near the centre
+        assert (np.abs(changed.mean(axis=0) / 256 - 0.45) < 0.15).all()
+
+
+def test_a_donor_is_another_frame(parameters: dict[str, Synthesis], scene: Callable[..., np.ndarray]) -> None:
+    kinds = parameters["synthesis"].kinds.model_copy(update={"train": {"blend": 1}})
+    synthesis = parameters["synthesis"].model_copy(update={"kinds": kinds})
+    drawn = [draw_as_synthesis(synthesis, scene(donor))(generator(1), scene(0)) for donor in (1, 1, 2)]
+    assert np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])

@@ -56,9 +56,10 @@ with these `params:pretraining` among others:
 | time | {minutes:.0f} minutes |
 | weights | their moving average, {settings.average} per step |
 
-Images are drawn while it trains: textures in random palettes, laid over one another, with strokes, shading, and
-natural black and white areas as hard normals. Both twins go through the same affine map, exposure, blur, noise and
-JPEG encoding, so that the anomaly alone tells them apart. The loss is cross-entropy on CLS, and
+Images are drawn while it trains: textures in random palettes, laid over one another, with strokes, shading, small
+things of several parts, and natural black and white areas as hard normals. Both twins go through the same affine map,
+exposure, blur, noise and JPEG encoding, so that the anomaly alone tells them apart; half of the anomalies are in the
+scene and go the same way, the others are drawn just before the encoding. The loss is cross-entropy on CLS, and
 {settings.patch_loss_weight:g} times the binary cross-entropy of the patches from the masks.
 
 ## How good it is

@@ -1,11 +1,14 @@
 """Fine-tuning: AdamW or Muon with warm-up and linear decay, early stopping on validation NLL, the best epoch kept.
 
 The loss weighs the classes by their inverse frequency, and the masks help: the patches' head has a loss of its own,
-which gives every token something to learn. What is validated and kept is a moving average of the weights. bfloat16 is
-used where there are instructions for it.
+which gives every token something to learn. bfloat16 is used where there are instructions for it.
 
-Few rows are soon known by heart. So every normal row comes, in each epoch, as twins with an anomaly drawn afresh: what
-pretraining does on procedural scenes goes on here on the real one.
+What is validated and kept is a moving average of the weights, or weights between it and the checkpoint's: fitting makes
+the train frames so familiar that whoever else walks by looks abnormal, and weights in between know the scene without
+that. How far to go, validation decides (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022).
+
+Few rows are soon known by heart. So every normal row comes, in each epoch, as twins with an anomaly drawn afresh by the
+rules of `synthesis`: what pretraining does on procedural scenes goes on here on the real one.
 
 All of the backbone is fitted, or its last blocks, or the heads alone. Frozen blocks always give the same for the same
 image, so their output is computed once, kept in a memory-mapped file, and reused every epoch.
@@ -45,10 +48,10 @@ from cygnet.model.optimisation import (
     patch_loss,
     set_learning_rate,
 )
-from cygnet.parameters import Training, Twins
+from cygnet.parameters import Synthesis, Training
 from cygnet.tables import ABNORMAL, LABELS, NORMAL
 from cygnet.vision.rng import generator
-from cygnet.vision.twins import make_twins
+from cygnet.vision.twins import draw_as_synthesis, make_twins
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +64,7 @@ def fit(
     train: Examples,
     validation: Examples,
     training: Training,
+    synthesis: Synthesis,
     checkpoints: Checkpoints,
     folder: Path,
 ) -> Fitted:
@@ -71,13 +75,14 @@ def fit(
         train: What to fit on.
         validation: What decides when to stop and which epoch is kept.
         training: All settings.
+        synthesis: What anomalies of `training.twins` are like.
         checkpoints: Where the state is left after every epoch.
         folder: For memory-mapped files: with frozen blocks, the tokens of all images in 16 bits.
 
     Raises:
         UserError: The loss grew beyond numbers.
     """
-    run = _Fit(detector, train, validation, training, checkpoints, folder).run
+    run = _Fit(detector, train, validation, training, synthesis, checkpoints, folder).run
     # as many images at once as fit into memory; a step is still made of `batch_size`
     sizes = [training.batch_size]
     while sizes[-1]:
@@ -90,10 +95,11 @@ def fit(
 
 
 class _Rows(Dataset[Batch]):
-    """Rows of memory-mapped examples, fetched a batch at a time; the normal ones as twins, if there are settings."""
+    """Rows of memory-mapped examples, fetched a batch at a time; the normal ones as twins, if `synthesis` is given."""
 
-    def __init__(self, examples: Examples, twins: Twins | None, seed: int) -> None:
-        self.examples, self.twins, self.seed = examples, twins, seed
+    def __init__(self, examples: Examples, synthesis: Synthesis | None, seed: int) -> None:
+        self.examples, self.synthesis, self.seed = examples, synthesis, seed
+        self.normal = (examples.labels == NORMAL).nonzero()[:, 0].numpy()  # (N,) int64, their places
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -102,11 +108,11 @@ class _Rows(Dataset[Batch]):
     def __getitems__(self, places: list[int]) -> Batch:
         """Fetch rows; twins follow from seed, epoch and place. A row on which no anomaly shows comes as it is."""
         preprocessing = self.examples.preprocessing
-        if self.twins is None or preprocessing is None:
+        if self.synthesis is None or preprocessing is None:
             return self.examples.take(torch.as_tensor(places))
         drawn, plain = [], []
         for place in places:
-            pair = self._draw_twins(place, self.twins) if self.examples.labels[place] == NORMAL else None
+            pair = self._draw_twins(place, self.synthesis) if self.examples.labels[place] == NORMAL else None
             if pair is None:
                 plain.append(place)
             else:
@@ -117,10 +123,12 @@ class _Rows(Dataset[Batch]):
         images, labels, coverage = (torch.cat(part) for part in zip(*parts, strict=True))
         return images, labels, coverage
 
-    def _draw_twins(self, place: int, twins: Twins) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    def _draw_twins(self, place: int, synthesis: Synthesis) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """Draw twins of one row; half of them are moved: others stay where the scene has its place."""
         rng = generator(self.seed, "twins", self.epoch, place)
-        return make_twins(rng, self.examples.images[place].numpy(), 0.0, twins, moved=rng.random() < 0.5)
+        donor = self.examples.images[int(rng.choice(self.normal))].numpy()
+        draw = draw_as_synthesis(synthesis, donor)
+        return make_twins(rng, self.examples.images[place].numpy(), draw, moved=rng.random() < 0.5)
 
 
 class _FromBlock(torch.nn.Module):
@@ -143,18 +151,23 @@ class _Fit:
         train: Examples,
         validation: Examples,
         training: Training,
+        synthesis: Synthesis,
         checkpoints: Checkpoints,
         folder: Path,
     ) -> None:
         self.detector = detector
         self.training = training
         self.checkpoints = checkpoints
-        self.key = f"{training.model_dump_json()} {train.fingerprint} {validation.fingerprint}"
+        self.key = (
+            f"{training.model_dump_json()} {synthesis.model_dump_json()} {train.fingerprint} {validation.fingerprint}"
+        )
         self.precision = "bf16" if has_bf16() else "no"
         self.frozen = freeze(detector, training)
+        self.initial = [value.detach().clone() for value in detector.parameters()]
         self.train = self._run_frozen(train, folder / "train.tokens")
         self.validation = self._run_frozen(validation, folder / "validation.tokens")
-        self.twins = None if self.frozen else training.twins  # what is computed once can't be drawn afresh
+        # what is computed once can't be drawn afresh
+        self.twins = synthesis if training.twins and synthesis.kinds.train and not self.frozen else None
         abnormal_twins = int((train.labels == NORMAL).sum()) if self.twins else 0
         self.weights = class_weights(torch.cat([train.labels, torch.full((abnormal_twins,), ABNORMAL)]))
 
@@ -168,7 +181,8 @@ class _Fit:
         )
         if accelerator.device.type == "cpu":  # there, fused attention is slow backwards: 87 images/s against 123
             self.detector.backbone.set_attn_implementation("eager")
-        average = copy.deepcopy(self.detector).to(accelerator.device).eval()
+        average, kept = (copy.deepcopy(self.detector).to(accelerator.device).eval() for _ in range(2))
+        initial = [value.to(accelerator.device) for value in self.initial]
         optimizers = make_optimizers(
             self.detector, training.optimizer, training.learning_rate, training.weight_decay, training.layer_decay
         )
@@ -197,10 +211,16 @@ class _Fit:
             loader.set_epoch(epoch)
             rows.epoch = epoch
             trained = self._fit_epoch(accelerator, net, average, optimizers, loader, epoch) if epoch else UNTRAINED
-            history.append({"epoch": epoch, **trained, **self._validate(accelerator, average, at_once)})
+            lowest_nll = min((row["validation_nll"] for row in history), default=math.inf)
+            measured = []
+            for fitted_frac in training.fitted_fracs if epoch else [1.0]:  # at epoch 0 all are the same
+                interpolate(kept, initial, average, fitted_frac)
+                measured.append({"fitted_frac": fitted_frac, **self._validate(accelerator, kept, at_once)})
+                if measured[-1]["validation_nll"] < lowest_nll:
+                    lowest_nll = measured[-1]["validation_nll"]
+                    best = copy.deepcopy(kept.state_dict())
+            history.append({"epoch": epoch, **trained, **min(measured, key=lambda row: row["validation_nll"])})
             _log(history[-1], training)
-            if _best_epoch(history) == epoch:
-                best = copy.deepcopy(average.state_dict())
             if accelerator.is_main_process:
                 states = {
                     "detector": self.detector.state_dict(),
@@ -256,13 +276,13 @@ class _Fit:
         return {"train_loss": sum(losses) / len(losses), "images": images}
 
     @torch.inference_mode()
-    def _validate(self, accelerator: Accelerator, average: Detector, at_once: int) -> dict[str, float]:
-        """NLL with both classes weighing the same, as in the loss, and AUROC, of the averaged weights.
+    def _validate(self, accelerator: Accelerator, kept: Detector, at_once: int) -> dict[str, float]:
+        """NLL with both classes weighing the same, as in the loss, and AUROC, of the weights that would be kept.
 
         Raises:
             UserError: The NLL is no number.
         """
-        net, labels = _FromBlock(average, self.frozen), self.validation.labels
+        net, labels = _FromBlock(kept, self.frozen), self.validation.labels
         parts = []
         for places in torch.arange(len(labels)).split(at_once):
             with accelerator.autocast():
@@ -307,6 +327,13 @@ def freeze(detector: Detector, training: Training) -> int:
     for module in (*detector.blocks[frozen:], detector.backbone.layernorm) if frozen < blocks else ():
         module.requires_grad_(True)
     return frozen
+
+
+@torch.no_grad()
+def interpolate(kept: Detector, initial: list[torch.Tensor], average: Detector, fitted_frac: float) -> None:
+    """Set `kept` to this share of the way from the initial weights to the averaged ones; 1: to these, to the bit."""
+    for value, start, end in zip(kept.parameters(), initial, average.parameters(), strict=True):
+        value.copy_(torch.lerp(start, end, fitted_frac))
 
 
 def class_weights(labels: torch.Tensor) -> torch.Tensor:

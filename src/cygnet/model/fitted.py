@@ -17,6 +17,6 @@ class Fitted:
     """
 
     detector: "Detector"
-    history: pd.DataFrame  # epoch, train_loss, validation_nll, validation_auroc, is_best
+    history: pd.DataFrame  # epoch, train_loss, images, fitted_frac, validation_nll, validation_auroc, is_best
     images: int  # fitted on, over all epochs
     seconds: float

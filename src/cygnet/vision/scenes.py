@@ -2,11 +2,13 @@
 
 No picture from outside: textures (fractal noise, Voronoi cells, dead leaves, gratings, bricks, waves, gradients) in
 random palettes, laid over one another with hard and soft edges, with strokes, shading, and what is easily taken for an
-anomaly but is none: large areas of pure black or white, highlights and shadows.
+anomaly but is none: small things of several parts, as people, signs, or flowers are from afar; large areas of pure
+black or white, highlights and shadows.
 
 A scene follows from its generator alone. All sizes are shares of the image's side.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import cv2
@@ -26,6 +28,8 @@ def draw_scene(rng: np.random.Generator, size_px: int, textures: Sequence[str]) 
         scene += (_surface(rng, size_px, textures) - scene) * cover
     if rng.random() < 0.4:
         _draw_strokes(rng, scene)
+    if rng.random() < 0.6:
+        _draw_objects(rng, scene, textures)
     if rng.random() < 0.5:
         scene *= (rng.uniform(0.5, 1.0) + rng.uniform(0, 0.7) * octaves(rng, scene.shape[:2], 2, 1))[..., None]
     if rng.random() < 0.45:
@@ -188,6 +192,65 @@ def _draw_strokes(rng: np.random.Generator, scene: np.ndarray) -> None:
         colour = tuple((colours[int(rng.integers(2))] + rng.normal(0, 12, 3)).tolist())
         thickness = max(1, round(rng.uniform(0.002, 0.02) * size_px))
         cv2.polylines(scene, [np.rint(points).astype(np.int32)], False, colour, thickness, cv2.LINE_AA)
+
+
+def _draw_objects(rng: np.random.Generator, scene: np.ndarray, textures: Sequence[str]) -> None:
+    """Draw small things, as small as an anomaly, alone or in crowds of their like: of parts, textured, never flat.
+
+    Each is painted on four times its pixels and averaged down, so that its edge is as soft as a lens makes it.
+    """
+    size_px = scene.shape[0]
+    for _ in range(int(rng.integers(1, 4))):
+        reach_px = size_px * rng.uniform(0.025, 0.12)
+        parts = _parts(rng)
+        surface = _surface(rng, max(round(4 * reach_px), 8), textures)
+        base = rng.uniform(0, 255, (len(parts), 3)) * (rng.random() < 0.6) + rng.uniform(0, 255, (len(parts), 1))
+        colours = np.clip(base - base.mean() * rng.uniform(0, 0.5), 0, 255).astype(np.float32)
+        for _ in range(1 if rng.random() < 0.5 else int(rng.integers(2, 9))):
+            _stamp(rng, scene, parts, colours, surface, reach_px * rng.uniform(0.75, 1.3))
+
+
+def _parts(rng: np.random.Generator) -> list[np.ndarray]:
+    """2-5 parts of a thing, outlines `(N, 2)` in -1..1, each part beside or on the one before."""
+    centre, parts = rng.uniform(-0.3, 0.3, 2), []
+    for _ in range(int(rng.integers(2, 6))):
+        corners = 16 if rng.random() < 0.6 else int(rng.integers(3, 6))
+        angles = np.sort(rng.uniform(0, 2 * np.pi, corners)) if corners < 16 else np.linspace(0, 2 * np.pi, corners)
+        axes = rng.uniform(0.12, 0.65, 2)
+        parts.append(np.clip(centre + axes * np.column_stack([np.cos(angles), np.sin(angles)]), -1, 1))
+        centre = np.clip(centre + rng.uniform(-0.6, 0.6, 2), -0.8, 0.8)
+    return parts
+
+
+def _stamp(
+    rng: np.random.Generator,
+    scene: np.ndarray,
+    parts: list[np.ndarray],
+    colours: np.ndarray,
+    surface: np.ndarray,
+    reach_px: float,
+) -> None:
+    """Paint one thing somewhere: `surface` in the `colours` of its parts."""
+    size_px, half_px = scene.shape[0], max(math.ceil(reach_px) + 1, 3)
+    x_px, y_px = rng.integers(-half_px // 2, size_px - half_px, 2)
+    rows, columns = (slice(max(start, 0), start + 2 * half_px) for start in (int(y_px), int(x_px)))
+    region = scene[rows, columns]
+    paint = np.zeros((4 * half_px, 4 * half_px, 3), np.float32)
+    cover = np.zeros((4 * half_px, 4 * half_px), np.uint8)
+    angle = rng.normal(0, 0.2)
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    for outline, colour in zip(parts, colours, strict=True):
+        points = [np.rint(2 * half_px + 2 * reach_px * outline @ turn).astype(np.int32)]
+        cv2.fillPoly(paint, points, colour.tolist())
+        cv2.fillPoly(cover, points, 255)
+    texture = cv2.resize(surface, (4 * half_px, 4 * half_px), interpolation=cv2.INTER_LINEAR)
+    paint = 0.75 * paint + 0.25 * texture
+    both = np.concatenate([paint * (cover > 0)[..., None], cover[..., None] / np.float32(255)], axis=2)
+    small = cv2.resize(both, (2 * half_px, 2 * half_px), interpolation=cv2.INTER_AREA)[
+        : region.shape[0], : region.shape[1]
+    ]
+    region *= 1 - small[..., 3:]
+    region += small[..., :3]
 
 
 def _saturate(rng: np.random.Generator, scene: np.ndarray) -> None:

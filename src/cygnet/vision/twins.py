@@ -1,16 +1,18 @@
 """Twins: one scene twice, normal and with anomalies, and everything else the same.
 
 Both go through the same affine map, exposure, blur, noise, resampling and JPEG encoding, with the same draws. So
-neither background, border nor encoding tells them apart: the anomaly alone does.
+neither background, border nor encoding tells them apart: the anomaly alone does. It is either in the scene, and goes
+the same way, or on the picture, drawn when all but the encoding is done: there a white patch stays white.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import cv2
 import numpy as np
 
-from cygnet.parameters import PolygonShape, Spots, Twins
-from cygnet.vision.anomalies import FEWEST_CHANGED_PX, changed_mask
+from cygnet.parameters import PolygonShape, Spots, Synthesis, Twins
+from cygnet.vision.anomalies import FEWEST_CHANGED_PX, changed_mask, make_kinds
 from cygnet.vision.codec import decode_image, encode_jpeg
 from cygnet.vision.kinds import BORDER, KINDS, draw_spots
 from cygnet.vision.polygons import PEPPER, SALT, fill_patch
@@ -19,11 +21,14 @@ from cygnet.vision.scenes import draw_scene
 POLYGON_SHAPE = PolygonShape(vertices=(5, 9), radius_factor=(0.5, 1.5), min_radius_px=1.5)
 MOST_DRAWS = 10
 
+Draw = Callable[[np.random.Generator, np.ndarray], np.ndarray]
+"""`(rng, image)` to the image with anomalies, a copy: both `(S, S, 3)` uint8 BGR."""
+
 
 def draw_twins(
     rng: np.random.Generator, size_px: int, ease: float, settings: Twins, textures: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw a scene twice, the second time with anomalies.
+    """Draw a scene twice, the second time with anomalies: in the scene or, as often, on the picture.
 
     Args:
         rng: The pair's generator.
@@ -35,30 +40,74 @@ def draw_twins(
     Returns:
         The normal and the abnormal image, `(S, S, 3)` uint8 BGR, and the mask `(S, S)` uint8, 255 = abnormal.
     """
+    draw = draw_by_weight(settings, ease)
     while True:
-        twins = make_twins(rng, draw_scene(rng, size_px, textures), ease, settings)
+        scene = draw_scene(rng, size_px, textures)
+        twins = make_twins(rng, scene, draw, on_picture=rng.random() < 0.5)
         if twins is not None:
             return twins
 
 
+def draw_by_weight(settings: Twins, ease: float = 0.0) -> Draw:
+    """Give what draws one kind, chosen by its weight; see `draw_twins`."""
+    return partial(_draw_by_weight, ease=ease, settings=settings)
+
+
+def draw_as_synthesis(synthesis: Synthesis, donor: np.ndarray) -> Draw:
+    """Give what draws one kind of anomaly by the rules of `synthesis`, each as often as `kinds.train` has it.
+
+    Args:
+        synthesis: Kinds, severity and the settings of each kind.
+        donor: `(S, S, 3)` uint8 BGR, another frame of the same split.
+    """
+    draws = make_kinds(synthesis)
+    kinds = [kind for kind, count in synthesis.kinds.train.items() for _ in range(count)]
+
+    def draw(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+        kind = kinds[int(rng.integers(len(kinds)))]
+        return draws[kind](image, donor, rng, float(rng.uniform(*synthesis.severity)))[0]
+
+    return draw
+
+
 def make_twins(
-    rng: np.random.Generator, scene: np.ndarray, ease: float, settings: Twins, *, moved: bool = True
+    rng: np.random.Generator, scene: np.ndarray, draw: Draw, *, on_picture: bool = True, moved: bool = True
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Make twins of a scene `(S, S, 3)` uint8 BGR as `draw_twins` does, or None where no anomaly shows on it.
 
     With `moved` false they stay where they are: no flips, no affine map.
     """
-    fewest_px = FEWEST_CHANGED_PX * (scene.shape[0] / 256) ** 2
+    if on_picture:
+        (normal,), _ = _vary(rng, [scene], np.zeros(scene.shape[:2], np.uint8), moved=moved)
+        drawn = _draw_until_it_shows(rng, normal, draw)
+        if drawn is None:
+            return None
+        abnormal, mask = drawn
+    else:
+        drawn = _draw_until_it_shows(rng, scene, draw)
+        if drawn is None:
+            return None
+        (normal, abnormal), mask = _vary(rng, [scene, drawn[0]], drawn[1], moved=moved)
+    quality = int(rng.integers(60, 99))
+    normal, abnormal = (decode_image(encode_jpeg(image, quality)) for image in (normal, abnormal))
+    return normal, abnormal, mask
+
+
+def _draw_until_it_shows(
+    rng: np.random.Generator, image: np.ndarray, draw: Draw
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Draw on a copy; give it and the mask of what changed, or None where nothing shows again and again."""
+    fewest_px = FEWEST_CHANGED_PX * (image.shape[0] / 256) ** 2
     for _ in range(MOST_DRAWS):
-        abnormal = _draw_anomalies(rng, scene, ease, settings)
-        mask = changed_mask(scene, abnormal)
+        abnormal = draw(rng, image)
+        mask = changed_mask(image, abnormal)
         if np.count_nonzero(mask) >= fewest_px:
-            return _vary(rng, scene, abnormal, mask, moved=moved)
+            return abnormal, mask
     return None
 
 
-def _draw_anomalies(rng: np.random.Generator, scene: np.ndarray, ease: float, settings: Twins) -> np.ndarray:
-    """Draw one kind, chosen by its weight, on a copy; a scene has no other frames, so it is its own donor."""
+def _draw_by_weight(rng: np.random.Generator, scene: np.ndarray, ease: float, settings: Twins) -> np.ndarray:
+    """Draw one kind on a copy; a scene has no other frames, so it is its own donor."""
     names = list(settings.kinds)
     weights = np.array(list(settings.kinds.values()), float)
     kind = names[int(rng.choice(len(names), p=weights / weights.sum()))]
@@ -84,53 +133,52 @@ def _draw_salt_and_pepper(rng: np.random.Generator, scene: np.ndarray, spots: Sp
 
 
 def _vary(
-    rng: np.random.Generator, normal: np.ndarray, abnormal: np.ndarray, mask: np.ndarray, *, moved: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Vary both twins by the same draws: what cameras, codecs and our own augmentation do to an image.
+    rng: np.random.Generator, images: list[np.ndarray], mask: np.ndarray, *, moved: bool
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Vary all images by the same draws: what cameras and our own augmentation do to them.
 
-    The mask goes through flips and the affine map alone. In about 3 of 1000 pairs the anomaly leaves the image or
-    drowns (measured on 1,500): so often is the label wrong.
+    The mask goes through flips and the affine map alone. Of anomalies in the scene, about 3 in 1000 leave the image or
+    drown (measured on 1,500): so often is their label wrong.
     """
     size_px = mask.shape[0]
-    both = np.concatenate([normal, abnormal], axis=2)  # (S, S, 6): every draw falls on both
+    stack = np.concatenate(images, axis=2)  # (S, S, 3 or 6): every draw falls on all
     if moved:
-        both, mask = _move(rng, both, mask)
+        stack, mask = _move(rng, stack, mask)
     if rng.random() < 0.4:
         gain, gamma = rng.uniform(0.75, 1.25), rng.uniform(0.75, 1.3)
         levels = np.clip(255 * (np.arange(256) / 255 * gain) ** gamma, 0, 255).astype(np.uint8)
-        both = levels[both]
+        stack = levels[stack]
     if rng.random() < 0.3:
         fewer_px = round(size_px * rng.uniform(0.6, 0.95))
-        small = [cv2.resize(image, (fewer_px, fewer_px), interpolation=cv2.INTER_AREA) for image in _apart(both)]
-        pair = [cv2.resize(image, mask.shape, interpolation=cv2.INTER_CUBIC) for image in small]
-        both = np.concatenate(pair, axis=2)
+        small = [cv2.resize(image, (fewer_px, fewer_px), interpolation=cv2.INTER_AREA) for image in _apart(stack)]
+        stack = np.concatenate(
+            [cv2.resize(image, mask.shape, interpolation=cv2.INTER_CUBIC) for image in small], axis=2
+        )
     elif rng.random() < 0.3:
-        both = cv2.blur(both, (2, 2)) if rng.random() < 0.5 else cv2.blur(both, (3, 3))
+        stack = cv2.blur(stack, (2, 2)) if rng.random() < 0.5 else cv2.blur(stack, (3, 3))
     if rng.random() < 0.5:
-        noise = np.rint(rng.normal(0, rng.uniform(0.5, 7), both.shape[:2])).astype(np.int16)[..., None]
-        both = np.clip(both.astype(np.int16) + noise, 0, 255).astype(np.uint8)
-    quality = int(rng.integers(60, 99))
-    normal, abnormal = (decode_image(encode_jpeg(image, quality)) for image in _apart(both))
-    return normal, abnormal, mask
+        noise = np.rint(rng.normal(0, rng.uniform(0.5, 7), stack.shape[:2])).astype(np.int16)[..., None]
+        stack = np.clip(stack.astype(np.int16) + noise, 0, 255).astype(np.uint8)
+    return _apart(stack), mask
 
 
-def _move(rng: np.random.Generator, both: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Flip and bend `(S, S, 6)` and its mask."""
+def _move(rng: np.random.Generator, stack: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Flip and bend `(S, S, 3 or 6)` and its mask."""
     size_px = mask.shape[0]
     if rng.random() < 0.5:
-        both, mask = np.ascontiguousarray(both[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
+        stack, mask = np.ascontiguousarray(stack[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
     if rng.random() < 0.5:
-        both, mask = np.ascontiguousarray(both[::-1]), np.ascontiguousarray(mask[::-1])
+        stack, mask = np.ascontiguousarray(stack[::-1]), np.ascontiguousarray(mask[::-1])
     if rng.random() < 0.5:
         linear = np.eye(2) + rng.uniform(-0.3, 0.3, (2, 2)) * [[1, 1], [rng.random() < 0.5, 1]]
         centre = np.full(2, (size_px - 1) / 2)
         matrix = np.column_stack([linear, centre - linear @ centre + rng.uniform(-0.05, 0.05, 2) * size_px])
         mask = cv2.warpAffine(mask, matrix, mask.shape, flags=cv2.INTER_NEAREST, borderMode=BORDER)
-        pair = [cv2.warpAffine(image, matrix, mask.shape, borderMode=BORDER) for image in _apart(both)]
-        both = np.concatenate(pair, axis=2)
-    return both, mask
+        bent = [cv2.warpAffine(image, matrix, mask.shape, borderMode=BORDER) for image in _apart(stack)]
+        stack = np.concatenate(bent, axis=2)
+    return stack, mask
 
 
-def _apart(both: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Part `(S, S, 6)` into the twins: OpenCV's warps and encoders take no more than four channels."""
-    return np.ascontiguousarray(both[..., :3]), np.ascontiguousarray(both[..., 3:])
+def _apart(stack: np.ndarray) -> list[np.ndarray]:
+    """Part `(S, S, 3 or 6)` into images: OpenCV's warps and encoders take no more than four channels."""
+    return [np.ascontiguousarray(stack[..., start : start + 3]) for start in range(0, stack.shape[2], 3)]

@@ -15,7 +15,7 @@ from cygnet.model.checkpoints import Checkpoints
 from cygnet.model.fitted import Fitted
 from cygnet.model.packaging import PackagedDetector
 from cygnet.model.scorer import Calibration, Limits, Scorer, scores_of
-from cygnet.parameters import Ingestion, Serving, Training
+from cygnet.parameters import Ingestion, Serving, Synthesis, Training
 from cygnet.tables import ABNORMAL, BASELINES, KIND_NORMAL, KIND_NULL, NORMAL, PREDICTIONS
 from cygnet.vision.codec import decode_image, decode_map, decode_mask, encode_map
 
@@ -59,12 +59,15 @@ def draw_training_images(training_set: pad.Dataset) -> Figure:
     return draw_contact_sheet(cells)
 
 
-def fit_detector(training_set: pad.Dataset, training: Training, checkpoints: Checkpoints) -> Fitted:
+def fit_detector(
+    training_set: pad.Dataset, training: Training, synthesis: Synthesis, checkpoints: Checkpoints
+) -> Fitted:
     """Fine-tune the checkpoint on `train`; `validation` decides when to stop and which epoch is kept.
 
     Args:
         training_set: The table.
         training: All settings.
+        synthesis: What anomalies of `training.twins` are like.
         checkpoints: Where the fit leaves its state, to go on from there after it was killed.
 
     Raises:
@@ -84,7 +87,7 @@ def fit_detector(training_set: pad.Dataset, training: Training, checkpoints: Che
             for split in ("train", "validation")
         )
         logger.info("Fitting on %d images, stopping by %d.", len(train.labels), len(validation.labels))
-        return fit(detector, train, validation, training, checkpoints, Path(folder))
+        return fit(detector, train, validation, training, synthesis, checkpoints, Path(folder))
 
 
 def calibrate_detector(
@@ -228,7 +231,7 @@ def list_metrics(evaluation: dict[str, Any], fitted: Fitted) -> dict[str, Any]:
             {"value": float(value), "step": int(epoch)}
             for epoch, value in fitted.history[["epoch", name]].dropna().to_numpy()
         ]
-        for name in ("train_loss", "validation_nll", "validation_auroc")
+        for name in ("train_loss", "fitted_frac", "validation_nll", "validation_auroc")
     }
     for name, value in _flatten("test", {key: evaluation[key] for key in evaluation if key != "training"}):
         metrics[name] = {"value": float(value), "step": 0}

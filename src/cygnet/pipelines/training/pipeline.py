@@ -24,7 +24,12 @@ def create_pipeline() -> Pipeline:
         [
             node(list_training_rows, "training_set", "training_rows", name="list_training_rows"),
             node(draw_training_images, "training_set", "contact_sheet_figure", name="draw_training_images"),
-            node(fit_detector, ["training_set", "params:training", "fitting_state"], "fitted", name="fit_detector"),
+            node(
+                fit_detector,
+                ["training_set", "params:training", "params:synthesis", "fitting_state"],
+                "fitted",
+                name="fit_detector",
+            ),
             node(
                 calibrate_detector,
                 ["fitted", "training_set", "params:training", "params:ingestion", "params:serving"],
