@@ -221,6 +221,16 @@ def test_twins_are_counted_among_the_images(run: Callable[..., Fitted]) -> None:
     assert fitted.images == 2 * (12 + 2 * 12)
 
 
+@pytest.mark.parametrize("train_kinds", [{}, {"polygon": 0, "scar": 0}])
+def test_without_a_kind_for_train_rows_come_alone(
+    train_kinds: dict[str, int], synthesis: Synthesis, run: Callable[..., Fitted]
+) -> None:
+    kinds = synthesis.kinds.model_copy(update={"train": train_kinds})
+    labelled = synthesis.model_copy(update={"kinds": kinds})
+    fitted = run(bright_and_dark(12), bright_and_dark(4, 100), labelled, twins=True)
+    assert fitted.images == 2 * 24
+
+
 def test_what_rows_do_not_show_is_learned_from_twins(synthesis: Synthesis, run: Callable[..., Fitted]) -> None:
     spots = drawing(synthesis, "perlin", radius_frac=(0.2, 0.3), perlin_opacity=(1.0, 1.0))
     train, validation = bright_and_dark(24), spotted(24, spots)

@@ -167,7 +167,7 @@ class _Fit:
         self.train = self._run_frozen(train, folder / "train.tokens")
         self.validation = self._run_frozen(validation, folder / "validation.tokens")
         # what is computed once can't be drawn afresh
-        self.twins = synthesis if training.twins and synthesis.kinds.train and not self.frozen else None
+        self.twins = synthesis if training.twins and any(synthesis.kinds.train.values()) and not self.frozen else None
         abnormal_twins = int((train.labels == NORMAL).sum()) if self.twins else 0
         self.weights = class_weights(torch.cat([train.labels, torch.full((abnormal_twins,), ABNORMAL)]))
 
