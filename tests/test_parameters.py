@@ -157,6 +157,7 @@ def test_unknown_key_is_refused_with_the_nearest_known_one(name: str, nearest: s
         ("training.small_vit.image_size_px", 225, "image_size_px 225 is not a multiple of patch_size_px 16"),
         ("training.small_vit.heads", 5, "hidden_size 192 is not a multiple of heads 5"),
         ("pretraining.small_size_px", 100, "small_size_px 100 is not a multiple of vit.patch_size_px 8"),
+        ("pretraining.input_size_px", 140, "input_size_px 140 is not a multiple of vit.patch_size_px 8"),
         ("pretraining.vit.image_size_px", 150, "image_size_px 150 is not a multiple of patch_size_px 8"),
         ("pretraining.batch_size", 63, "'pretraining.batch_size' is 63: input should be a multiple of 2"),
         ("pretraining.average", 1, "'pretraining.average' is 1: input should be less than 1"),

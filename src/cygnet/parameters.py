@@ -263,6 +263,7 @@ class Pretraining(Parameters):
     patch_loss_weight: float = Field(ge=0, le=100)
     small_size_px: int = Field(ge=32, le=1024)
     small_size_frac: Fraction
+    input_size_px: int = Field(ge=32, le=1024)
     oversampling: int = Field(ge=1, le=4)
     curriculum_images: int = Field(ge=0)
     easy_frac: Fraction
@@ -274,10 +275,12 @@ class Pretraining(Parameters):
     twins: Twins
 
     @model_validator(mode="after")
-    def _patches_fill_small_images(self) -> Self:
-        if self.small_size_px % self.vit.patch_size_px:
-            msg = f"small_size_px {self.small_size_px} is not a multiple of vit.patch_size_px {self.vit.patch_size_px}"
-            raise ValueError(msg)
+    def _patches_fill_images(self) -> Self:
+        for name in ("small_size_px", "input_size_px"):
+            if getattr(self, name) % self.vit.patch_size_px:
+                multiple = f"a multiple of vit.patch_size_px {self.vit.patch_size_px}"
+                msg = f"{name} {getattr(self, name)} is not {multiple}"
+                raise ValueError(msg)
         return self
 
     @model_validator(mode="after")

@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 
 from cygnet.model.backbone import CARRIED, load_detector
 from cygnet.model.detector import HEADS
-from cygnet.parameters import SEEN_KINDS, Parameters, Training
+from cygnet.parameters import SEEN_KINDS, Parameters
 
 FOLDER = CARRIED / "cygnet-vit-tiny"
 UNSEEN_KINDS = {"blend", "blur", "shift"}
@@ -44,10 +45,11 @@ def test_card_says_how_it_was_made() -> None:
         assert said in card
 
 
-def test_it_is_the_default_and_keeps_its_heads(parameters: dict[str, Training]) -> None:
+def test_it_is_the_default_and_keeps_its_heads(parameters: dict[str, Any]) -> None:
     training = parameters["training"]
     assert training.checkpoint == FOLDER.name
     detector, weights = load_detector(training), weights_of(FOLDER)
+    assert detector.preprocessing.size_px == parameters["pretraining"].input_size_px
     for name in HEADS:
         assert torch.equal(detector.state_dict()[name], weights[name].float())
 

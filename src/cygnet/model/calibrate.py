@@ -78,21 +78,21 @@ def in_first_half(frame_ids: pd.Series) -> np.ndarray:
     return frame_ids.isin(set(frames[place < count // 2])).to_numpy()
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Find the temperature within 0.5-5 that minimises NLL of `(N, 2)` logits."""
+def fit_temperature(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Find the temperature within 0.5-5 that minimises NLL of `(N, 2)` logits, rows weighed by `weights` `(N,)`."""
     best = minimize_scalar(
-        lambda log_temperature: negative_log_likelihood(logits / np.exp(log_temperature), labels),
+        lambda log_temperature: negative_log_likelihood(logits / np.exp(log_temperature), labels, weights),
         bounds=np.log(TEMPERATURE_BOUNDS),
         method="bounded",
     )
     return float(np.exp(best.x))
 
 
-def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean negative log-likelihood in nats of `(N, 2)` logits."""
+def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Mean negative log-likelihood in nats of `(N, 2)` logits, rows weighed by `weights` `(N,)`; None: all the same."""
     logits = np.asarray(logits, np.float64)
     log_total = np.logaddexp(logits[:, 0], logits[:, 1])
-    return float(np.mean(log_total - logits[np.arange(len(labels)), labels]))
+    return float(np.average(log_total - logits[np.arange(len(labels)), labels], weights=weights))
 
 
 def max_f1_threshold(scores: np.ndarray, is_abnormal: np.ndarray) -> float:

@@ -30,7 +30,7 @@ fine-tuning starts. It was trained on procedural images alone: it has never seen
 ## What it is
 
 ViT, {settings.vit.layers} layers, width {settings.vit.hidden_size}, {settings.vit.heads} heads, patches of
-{settings.vit.patch_size_px} px, {settings.vit.image_size_px} px input (others by interpolated positions);
+{settings.vit.patch_size_px} px, {settings.input_size_px} px input (by interpolated positions, as others);
 {made[parameters]} parameters in fp16. Two linear heads are in the same file: `classifier.*` on the CLS token
 (0 = abnormal, 1 = normal), and `patch_head.*` on every patch (logit of being abnormal). Pixels are RGB, scaled to
 -1..1. `transformers.AutoModel.from_pretrained` loads the backbone; Cygnet's `training.checkpoint` takes the folder.
@@ -47,7 +47,7 @@ with these `params:pretraining` among others:
 | --- | --- |
 | seed | {settings.seed}: image i follows from the seed and i |
 | images seen | {made[images_seen]}, each once; half are normal, the other half their twins with anomalies |
-| side | {settings.small_size_px} px, in the last {larger_frac:.0%} of the steps {settings.vit.image_size_px} px |
+| trained at | {settings.small_size_px} px, in the last {larger_frac:.0%} of the steps {settings.vit.image_size_px} px |
 | drawn | {settings.oversampling} times as large, then averaged down, as images of 256 px are before they get here |
 | kinds seen | {kinds_seen} |
 | kinds never seen | {kinds_unseen} |

@@ -1,5 +1,8 @@
 """Fine-tuning: AdamW or Muon with warm-up and linear decay, early stopping on validation NLL, the best epoch kept.
 
+That NLL is at the temperature which suits these logits best: overconfidence alone, which calibration mends, rejects no
+epoch.
+
 The loss weighs the classes by their inverse frequency, and the masks help: the patches' head has a loss of its own,
 which gives every token something to learn. bfloat16 is used where there are instructions for it.
 
@@ -36,6 +39,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
 from cygnet.errors import UserError
+from cygnet.model.calibrate import fit_temperature, negative_log_likelihood
 from cygnet.model.checkpoints import Checkpoints
 from cygnet.model.data import Batch, Examples, batch_of_twins, mapped_tensor
 from cygnet.model.detector import Detector
@@ -277,10 +281,13 @@ class _Fit:
 
     @torch.inference_mode()
     def _validate(self, accelerator: Accelerator, kept: Detector, at_once: int) -> dict[str, float]:
-        """NLL with both classes weighing the same, as in the loss, and AUROC, of the weights that would be kept.
+        """NLL and AUROC of the weights that would be kept.
+
+        The classes weigh the same, as in the loss, and the NLL is that at the best temperature: what is deployed is
+        calibrated.
 
         Raises:
-            UserError: The NLL is no number.
+            UserError: A logit is no number.
         """
         net, labels = _FromBlock(kept, self.frozen), self.validation.labels
         parts = []
@@ -288,14 +295,18 @@ class _Fit:
             with accelerator.autocast():
                 logits, _ = net(self.validation.take(places)[0].to(accelerator.device))
             parts.append(logits.float().cpu())
-        logits = torch.cat(parts)
-        nll = float(cross_entropy(logits, labels, weight=class_weights(labels)))
-        if not math.isfinite(nll):
+        logits, classes = torch.cat(parts).numpy(), labels.numpy()
+        if not np.isfinite(logits).all():
             rate = f"training.learning_rate ({self.training.learning_rate:g})"
             msg = f"The loss is no number any more: lower {rate}."
             raise UserError(msg)
-        margin = (logits[:, ABNORMAL] - logits[:, NORMAL]).numpy()
-        return {"validation_nll": nll, "validation_auroc": float(roc_auc_score(labels.numpy() == ABNORMAL, margin))}
+        weights = class_weights(labels).numpy()[classes]
+        temperature = fit_temperature(logits, classes, weights)
+        margin = logits[:, ABNORMAL] - logits[:, NORMAL]
+        return {
+            "validation_nll": negative_log_likelihood(logits / temperature, classes, weights),
+            "validation_auroc": float(roc_auc_score(classes == ABNORMAL, margin)),
+        }
 
     @torch.inference_mode()
     def _run_frozen(self, examples: Examples, path: Path) -> Examples:

@@ -47,7 +47,7 @@ def pretrain_detector(pretraining: Pretraining, pretraining_state: Checkpoints) 
     from cygnet.model.pretrain import pretrain
 
     torch.manual_seed(pretraining.seed)
-    detector = Detector(initial_vit(pretraining.vit), Preprocessing(pretraining.vit.image_size_px))
+    detector = Detector(initial_vit(pretraining.vit), Preprocessing(pretraining.input_size_px))
     return pretrain(detector, pretraining, pretraining_state)
 
 
