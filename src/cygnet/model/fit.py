@@ -223,10 +223,11 @@ class _Fit:
             for fitted_frac in training.fitted_fracs if epoch else [1.0]:  # at epoch 0 all are the same
                 interpolate(kept, initial, average, fitted_frac)
                 measured.append({"fitted_frac": fitted_frac, **self._validate(accelerator, kept, at_once)})
-                if measured[-1]["validation_nll"] < lowest_nll:
-                    lowest_nll = measured[-1]["validation_nll"]
-                    best = copy.deepcopy(kept.state_dict())
-            history.append({"epoch": epoch, **trained, **min(measured, key=lambda row: row["validation_nll"])})
+            chosen = min(measured, key=lambda row: row["validation_nll"])
+            if chosen["validation_nll"] < lowest_nll:
+                interpolate(kept, initial, average, chosen["fitted_frac"])
+                best = copy.deepcopy(kept.state_dict())
+            history.append({"epoch": epoch, **trained, **chosen})
             _log(history[-1], training)
             if accelerator.is_main_process:
                 states = {
