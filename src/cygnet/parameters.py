@@ -276,10 +276,9 @@ class Pretraining(Parameters):
 
     @model_validator(mode="after")
     def _patches_fill_images(self) -> Self:
-        for name in ("small_size_px", "input_size_px"):
-            if getattr(self, name) % self.vit.patch_size_px:
-                multiple = f"a multiple of vit.patch_size_px {self.vit.patch_size_px}"
-                msg = f"{name} {getattr(self, name)} is not {multiple}"
+        for name, side_px in (("small_size_px", self.small_size_px), ("input_size_px", self.input_size_px)):
+            if side_px % self.vit.patch_size_px:
+                msg = f"{name} {side_px} is not a multiple of vit.patch_size_px {self.vit.patch_size_px}"
                 raise ValueError(msg)
         return self
 

@@ -50,6 +50,7 @@ from cygnet.model.optimisation import (
     make_optimizers,
     move_average,
     patch_loss,
+    quicker_attention,
     set_learning_rate,
 )
 from cygnet.parameters import Synthesis, Training
@@ -61,9 +62,6 @@ logger = logging.getLogger(__name__)
 
 UNTRAINED = {"train_loss": math.nan, "images": 0}
 """Epoch 0: the checkpoint as it came."""
-PATCHES_FOR_FUSED_ATTENTION = 16
-"""Per side. On a processor, fused attention is slow backwards, and plain attention is in memory: of cygnet-vit-tiny 58
-images/s were fitted plain and 48 fused with 14 patches, 20 and 24 with 18 (2 cores of an AMD EPYC)."""
 
 
 def fit(
@@ -186,8 +184,8 @@ class _Fit:
             gradient_accumulation_steps=math.ceil(training.batch_size / at_once),
             dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=training.seed),
         )
-        if accelerator.device.type == "cpu" and self.detector.patches_per_side < PATCHES_FOR_FUSED_ATTENTION:
-            self.detector.backbone.set_attn_implementation("eager")
+        attention = quicker_attention(accelerator.device, self.detector.patches_per_side)
+        self.detector.backbone.set_attn_implementation(attention)
         average, kept = (copy.deepcopy(self.detector).to(accelerator.device).eval() for _ in range(2))
         initial = [value.to(accelerator.device) for value in self.initial]
         optimizers = make_optimizers(
@@ -218,16 +216,14 @@ class _Fit:
             loader.set_epoch(epoch)
             rows.epoch = epoch
             trained = self._fit_epoch(accelerator, net, average, optimizers, loader, epoch) if epoch else UNTRAINED
-            lowest_nll = min((row["validation_nll"] for row in history), default=math.inf)
             measured = []
             for fitted_frac in training.fitted_fracs if epoch else [1.0]:  # at epoch 0 all are the same
                 interpolate(kept, initial, average, fitted_frac)
                 measured.append({"fitted_frac": fitted_frac, **self._validate(accelerator, kept, at_once)})
-            chosen = min(measured, key=lambda row: row["validation_nll"])
-            if chosen["validation_nll"] < lowest_nll:
-                interpolate(kept, initial, average, chosen["fitted_frac"])
+            history.append({"epoch": epoch, **trained, **min(measured, key=lambda row: row["validation_nll"])})
+            if _best_epoch(history) == epoch:
+                interpolate(kept, initial, average, history[-1]["fitted_frac"])
                 best = copy.deepcopy(kept.state_dict())
-            history.append({"epoch": epoch, **trained, **chosen})
             _log(history[-1], training)
             if accelerator.is_main_process:
                 states = {

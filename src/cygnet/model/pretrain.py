@@ -34,6 +34,7 @@ from cygnet.model.optimisation import (
     make_optimizers,
     move_average,
     patch_loss,
+    quicker_attention,
     set_learning_rate,
 )
 from cygnet.model.preprocessing import Preprocessing
@@ -107,8 +108,8 @@ def pretrain(detector: Detector, pretraining: Pretraining, checkpoints: Checkpoi
     steps = steps_of(pretraining)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     detector.to(device).train()
-    if device.type == "cpu":  # there, fused attention is slow backwards
-        detector.backbone.set_attn_implementation("eager")
+    patches_per_side = pretraining.vit.image_size_px // pretraining.vit.patch_size_px
+    detector.backbone.set_attn_implementation(quicker_attention(device, patches_per_side))
     average = copy.deepcopy(detector)
     optimizers = make_optimizers(detector, "muon", pretraining.learning_rate, pretraining.weight_decay)
     key = pretraining.model_dump_json(exclude=IRRELEVANT)
