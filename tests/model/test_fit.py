@@ -150,6 +150,28 @@ def test_weights_between_checkpoint_and_fitted_are_kept_where_validation_is_bett
         assert (between.history["validation_nll"] <= ends.history["validation_nll"]).all()
 
 
+def test_shares_are_tried_downwards_until_the_nll_rises(
+    run: Callable[..., Fitted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interpolated: list[float] = []
+    tried: list[float] = []
+    nlls = {1.0: 0.5, 0.75: 0.4, 0.5: 0.45, 0.25: 0.1}
+
+    def validate(*_args: object) -> dict[str, float]:
+        tried.append(interpolated[-1])
+        return {"validation_nll": nlls[tried[-1]], "validation_auroc": 0.5}
+
+    def note(kept: Detector, initial: list[torch.Tensor], average: Detector, fitted_frac: float) -> None:
+        interpolated.append(fitted_frac)
+        interpolate(kept, initial, average, fitted_frac)
+
+    monkeypatch.setattr("cygnet.model.fit._Fit._validate", validate)
+    monkeypatch.setattr("cygnet.model.fit.interpolate", note)
+    fitted = run(bright_and_dark(4), bright_and_dark(4, 100), epochs=1, fitted_fracs=[0.25, 0.75, 1.0, 0.5])
+    assert tried == [1.0, 1.0, 0.75, 0.5]  # of epoch 0, and of epoch 1
+    assert fitted.history["fitted_frac"].tolist() == [1.0, 0.75]
+
+
 def test_interpolated_weights_lie_on_the_line(training: Training) -> None:
     start, end, kept = (load_detector(training) for _ in range(3))
     initial = [value.detach().clone() for value in start.parameters()]
@@ -347,10 +369,10 @@ def test_less_memory_gives_smaller_batches_and_the_same_steps(
         return take(examples, places)
 
     arguments = (bright_and_dark(8), bright_and_dark(4, 100))
-    undisturbed = run(*arguments)
+    undisturbed = run(*arguments, batch_size=12)
     monkeypatch.setattr(Examples, "take", take_few)
-    bounded = run(*arguments)
-    assert largest[0] == 8
+    bounded = run(*arguments, batch_size=12)
+    assert largest[0] == 6  # of what divides 12, the most that a processor takes at once
     assert set(largest[1:]) == {4}
     np.testing.assert_allclose(bounded.history["validation_nll"], undisturbed.history["validation_nll"], atol=0.02)
 

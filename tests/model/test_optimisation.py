@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cygnet.model.backbone import load_detector
-from cygnet.model.optimisation import make_optimizers, move_average, patch_loss, set_learning_rate
+from cygnet.model.optimisation import make_optimizers, move_average, patch_loss, quicker_attention, set_learning_rate
 from cygnet.parameters import SmallViT, Training
 
 TWO_BLOCKS = SmallViT(image_size_px=32, patch_size_px=16, hidden_size=32, layers=2, heads=2)
@@ -91,3 +91,29 @@ def test_average_moves_by_its_share() -> None:
         torch.nn.init.constant_(module.bias, value)
     move_average(average, current, 0.75, step=1000)
     assert average.weight.item() == average.bias.item() == 1.5
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+def test_plain_attention_is_that_of_torch(dtype: torch.dtype, tolerance: float, training: Training) -> None:
+    detector = load_detector(training.model_copy(update={"small_vit": TWO_BLOCKS}))
+    for module in (detector.classifier, detector.patch_head):
+        torch.nn.init.normal_(module.weight)
+    images = torch.randint(0, 256, (7, 32, 32, 3), dtype=torch.uint8)  # in fours: the last part is smaller
+    answers, slopes = [], []
+    for name in ("sdpa", quicker_attention(torch.device("cpu"), is_bf16=True)):
+        detector.backbone.set_attn_implementation(name)
+        detector.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            logits, patch_logits = detector(images)
+        (logits.float().square().sum() + patch_logits.float().square().sum()).backward()
+        answers.append(torch.cat([logits.flatten(), patch_logits.flatten()]).float().detach())
+        slopes.append(detector.blocks[0].attention.q_proj.weight.grad.clone())
+    assert name == "plain"
+    for one, other in (answers, slopes):
+        assert one.abs().max() > 0
+        assert (one - other).norm() <= tolerance * one.norm()
+
+
+def test_plain_attention_is_for_bfloat16_on_a_processor_alone() -> None:
+    assert quicker_attention(torch.device("cpu"), is_bf16=False) == "sdpa"
+    assert quicker_attention(torch.device("cuda"), is_bf16=True) == "sdpa"

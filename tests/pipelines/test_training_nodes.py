@@ -15,7 +15,6 @@ from cygnet.model.fitted import Fitted
 from cygnet.model.scorer import Scorer
 from cygnet.parameters import Parameters, RuntimeName, Serving, Synthesis, Training
 from cygnet.pipelines.training.nodes import (
-    calibrate_detector,
     check_parity,
     fit_detector,
     package_detector,
@@ -50,16 +49,30 @@ def with_controls(rows: pa.Table, *splits: str) -> pad.Dataset:
     return pad.dataset(pa.concat_tables([rows, pa.Table.from_pylist(controls, schema=TRAINING_SET)]))
 
 
-def test_predictions_have_each_held_out_row_once_controls_too(scorer: Scorer) -> None:
-    rows = toy_rows(per_class=3)
-    predictions = score_held_out_rows(scorer, with_controls(rows, "test"))
+def score_by(
+    runtime: RuntimeName,
+    scorer: Scorer,
+    rows: pad.Dataset,
+    training: Training,
+    parameters: dict[str, Parameters],
+) -> tuple[Scorer, pa.Table]:
+    """Calibrate a toy detector in a runtime, and score its held-out rows."""
+    fitted = Fitted(scorer.runtime.detector, pd.DataFrame(), 0, 1.0)
+    return score_held_out_rows(fitted, rows, training, parameters["ingestion"], serving_by(parameters, runtime))
+
+
+def test_predictions_have_each_held_out_row_once_controls_too(
+    scorer: Scorer, training: Training, parameters: dict[str, Parameters]
+) -> None:
+    rows = toy_rows(per_class=6)
+    served, predictions = score_by("torch", scorer, with_controls(rows, "test"), training, parameters)
     assert predictions.schema.equals(PREDICTIONS)
     held_out = sorted(name for name in rows["image_id"].to_pylist() if not name.startswith("train"))
     assert predictions["image_id"].to_pylist() == sorted([*held_out, "test/0/control"])
     images = {row["image_id"]: row["image"] for row in rows.to_pylist()}
     for row in predictions.to_pylist():
         if row["kind"] != KIND_NULL:
-            expected = scorer.score([decode_image(images[row["image_id"]])]).iloc[0]
+            expected = served.score([decode_image(images[row["image_id"]])]).iloc[0]
             assert row["anomaly_score"] == pytest.approx(expected["anomaly_score"], abs=1e-5)
 
 
@@ -67,9 +80,8 @@ def test_calibration_is_that_of_validation_without_controls(
     scorer: Scorer, training: Training, parameters: dict[str, Parameters]
 ) -> None:
     rows = toy_rows(per_class=6)
-    fitted = Fitted(scorer.runtime.detector, pd.DataFrame(), 0, 1.0)
     plain, mixed = (
-        calibrate_detector(fitted, table, training, parameters["ingestion"], serving_by(parameters, "torch"))
+        score_by("torch", scorer, table, training, parameters)[0]
         for table in (pad.dataset(rows), with_controls(rows, "validation"))
     )
     assert mixed.calibration == plain.calibration
@@ -93,10 +105,9 @@ def test_chosen_runtime_is_calibrated_predicts_and_is_held_against_torch(
 ) -> None:
     rows, serving = with_controls(toy_rows(per_class=6), "test"), serving_by(parameters, runtime)
     fitted = Fitted(scorer.runtime.detector, pd.DataFrame(), 0, 1.0)
-    served = calibrate_detector(fitted, rows, training, parameters["ingestion"], serving)
+    served, predictions = score_by(runtime, scorer, rows, training, parameters)
     assert served.runtime.name == runtime
     assert vars(served.limits) == serving.limits.model_dump()
-    predictions = score_held_out_rows(served, rows)
     (row,) = (row for row in rows.to_table().to_pylist() if row["image_id"] == "test/1/0")
     (predicted,) = (row for row in predictions.to_pylist() if row["image_id"] == "test/1/0")
     expected = served.score([decode_image(row["image"])]).iloc[0]

@@ -1,4 +1,4 @@
-"""What pretraining and fine-tuning share: parameter groups, rates, patch loss, moving average, precision, attention."""
+"""What pretraining and fine-tuning share: parameter groups, rates, patch loss, moving average, attention, precision."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,11 @@ FULL_COVERAGE_FRAC = 0.25
 """From this share on a patch counts as abnormal in full."""
 KNOWN_COVERAGE_FRAC = 0.1
 """Patches that are covered less, but not free, teach nothing: nobody could tell."""
-PATCHES_FOR_FUSED_ATTENTION = 16
-"""Per side. On a processor, fused attention is slow backwards, but plain attention writes every weight to memory: of
-cygnet-vit-tiny 58 images/s were trained plain and 48 fused with 14 patches, 20 and 24 with 18 (2 cores of an EPYC)."""
+PLAIN_ATTENTION = "plain"
+"""What transformers knows `_attend` as."""
+IMAGES_PER_ATTENTION = 4
+"""Attention weights of more at once leave the processor's cache, and lie in memory that the system maps anew each time:
+57 images of cygnet-vit-tiny at 144 px take 56 ms forwards and back for each 32 of them, in fours 41 ms."""
 
 
 def make_optimizers(
@@ -95,9 +97,39 @@ def move_average(average: torch.nn.Module, current: torch.nn.Module, highest: fl
     torch._foreach_lerp_(list(average.parameters()), list(current.parameters()), 1 - keep)
 
 
-def quicker_attention(device: torch.device, patches_per_side: int) -> str:
-    """Name the attention of transformers, `eager` or `sdpa`, that trains more images/s with so many patches a side."""
-    return "eager" if device.type == "cpu" and patches_per_side < PATCHES_FOR_FUSED_ATTENTION else "sdpa"
+def quicker_attention(device: torch.device, *, is_bf16: bool) -> str:
+    """Name the attention of transformers that trains more images/s, for `set_attn_implementation`.
+
+    In bfloat16 on a processor that is the formula itself, step by step: of torch's fused kernel the way back is slow,
+    and transformers' `eager` computes in float32 in between. Forwards and back with 325 tokens of cygnet-vit-tiny, 32
+    images: 41 ms, fused 80 ms (2 cores of an EPYC). In float32 fused is as quick or quicker.
+    """
+    if device.type != "cpu" or not is_bf16:
+        return "sdpa"
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(PLAIN_ATTENTION, _attend)
+    return PLAIN_ATTENTION
+
+
+def _attend(
+    _module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    _attention_mask: None,  # all tokens of an image see each other
+    *,
+    scaling: float,
+    dropout: float,
+) -> tuple[torch.Tensor, None]:
+    """Attend as transformers asks for it: `(B, heads, T, D)` each to `(B, T, heads, D)`."""
+    attended = []
+    with torch.autocast(query.device.type, enabled=False):  # it would take the softmax to float32 and back
+        for some in zip(*(part.split(IMAGES_PER_ATTENTION) for part in (query * scaling, key, value)), strict=True):
+            queries, keys, values = some  # (4, heads, T, D) each
+            weights = torch.softmax(queries @ keys.transpose(2, 3), dim=-1)  # (4, heads, T, T)
+            attended.append(torch.nn.functional.dropout(weights, dropout) @ values)
+    return torch.cat(attended).transpose(1, 2).contiguous(), None
 
 
 def has_bf16() -> bool:

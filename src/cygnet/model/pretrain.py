@@ -108,8 +108,7 @@ def pretrain(detector: Detector, pretraining: Pretraining, checkpoints: Checkpoi
     steps = steps_of(pretraining)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     detector.to(device).train()
-    patches_per_side = pretraining.vit.image_size_px // pretraining.vit.patch_size_px
-    detector.backbone.set_attn_implementation(quicker_attention(device, patches_per_side))
+    detector.backbone.set_attn_implementation(quicker_attention(device, is_bf16=has_bf16()))
     average = copy.deepcopy(detector)
     optimizers = make_optimizers(detector, "muon", pretraining.learning_rate, pretraining.weight_decay)
     key = pretraining.model_dump_json(exclude=IRRELEVANT)

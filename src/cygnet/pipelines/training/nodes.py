@@ -90,10 +90,10 @@ def fit_detector(
         return fit(detector, train, validation, training, synthesis, checkpoints, Path(folder))
 
 
-def calibrate_detector(
+def score_held_out_rows(
     fitted: Fitted, training_set: pad.Dataset, training: Training, ingestion: Ingestion, serving: Serving
-) -> Scorer:
-    """Make the scorer that will be served, with temperature and threshold found on `validation` in its own runtime.
+) -> tuple[Scorer, pa.Table]:
+    """Score every validation and test image with the scorer that will be served, calibrated on `validation`.
 
     Args:
         fitted: The fitted detector.
@@ -101,23 +101,17 @@ def calibrate_detector(
         training: `threshold`, the rule.
         ingestion: `crop_horizontal_bias`, which the scorer applies to whole frames.
         serving: `runtime` and `limits`.
+
+    Returns:
+        The scorer, with temperature and threshold found in its own runtime, and the table `predictions`.
     """
     from cygnet.model.export import make_runtime
 
     limits = Limits(**serving.limits.model_dump())
     runtime = make_runtime(fitted.detector, serving.runtime)
     plain = Scorer(runtime, PLAIN, ingestion.crop_horizontal_bias, limits)
-    return _calibrated(plain, training_set, training)
-
-
-def score_held_out_rows(scorer: Scorer, training_set: pad.Dataset) -> pa.Table:
-    """Score every validation and test image with the scorer that is served.
-
-    Returns:
-        The table `predictions`.
-    """
-    rows = _score_rows(scorer, training_set, HELD_OUT)
-    return pa.Table.from_pandas(rows, schema=PREDICTIONS, preserve_index=False)
+    scorer, rows = _calibrated(plain, _score_rows(plain, training_set, HELD_OUT), training)
+    return scorer, pa.Table.from_pandas(rows, schema=PREDICTIONS, preserve_index=False)
 
 
 def check_parity(
@@ -139,11 +133,12 @@ def check_parity(
     is_float32 = serving.runtime in FLOAT32
     calibration, bias = scorer.calibration if is_float32 else PLAIN, scorer.crop_horizontal_bias
     of_torch = Scorer(make_runtime(fitted.detector, "torch"), calibration, bias, scorer.limits)
+    rows = _score_rows(of_torch, training_set, ["test"] if is_float32 else HELD_OUT)
     if not is_float32:
-        of_torch = _calibrated(of_torch, training_set, training)
+        of_torch, rows = _calibrated(of_torch, rows, training)
     columns = ["image_id", "anomaly_score", "is_anomalous"]
     served = predictions.to_table(columns=columns, filter=pad.field("split") == "test").to_pandas()
-    parity = compare_runtimes(_score_rows(of_torch, training_set, ["test"]), served, serving.runtime, serving.parity)
+    parity = compare_runtimes(rows[rows["split"] == "test"], served, serving.runtime, serving.parity)
     logger.info(
         "%s against torch: scores of %d images differ by %.2g at most.",
         serving.runtime,
@@ -310,15 +305,23 @@ def package_detector(
     return PackagedDetector(scorer, example, metadata)
 
 
-def _calibrated(scorer: Scorer, training_set: pad.Dataset, training: Training) -> Scorer:
-    """Find temperature and threshold for a scorer that has `PLAIN` ones."""
+def _calibrated(plain: Scorer, rows: pd.DataFrame, training: Training) -> tuple[Scorer, pd.DataFrame]:
+    """Find temperature and threshold on the `validation` among `rows`; give the scorer and the rows that have them.
+
+    Args:
+        plain: A scorer with `PLAIN` ones.
+        rows: What `_score_rows` made with it.
+        training: `threshold`, the rule.
+    """
     from cygnet.model.calibrate import calibrate
 
-    calibration = calibrate(_score_rows(scorer, training_set, ["validation"]), training.threshold)
+    calibration = calibrate(rows[rows["split"] == "validation"], training.threshold)
     logger.info(
-        "%s: temperature %.3f, threshold %.4f.", scorer.runtime.name, calibration.temperature, calibration.threshold
+        "%s: temperature %.3f, threshold %.4f.", plain.runtime.name, calibration.temperature, calibration.threshold
     )
-    return Scorer(scorer.runtime, calibration, scorer.crop_horizontal_bias, scorer.limits)
+    scores = scores_of(rows[["logit_abnormal", "logit_normal"]].to_numpy(), calibration)
+    scorer = Scorer(plain.runtime, calibration, plain.crop_horizontal_bias, plain.limits)
+    return scorer, pd.concat([rows.drop(columns=scores.columns), scores], axis=1)
 
 
 def _score_rows(scorer: Scorer, training_set: pad.Dataset, splits: list[str]) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from kedro.pipeline import Pipeline, node
 
 from cygnet.pipelines.training.nodes import (
-    calibrate_detector,
     check_parity,
     draw_anomaly_maps,
     draw_figures,
@@ -19,7 +18,7 @@ from cygnet.pipelines.training.nodes import (
 
 
 def create_pipeline() -> Pipeline:
-    """Fit, calibrate, score, compare runtimes, evaluate, draw, register."""
+    """Fit, score and calibrate, compare runtimes, evaluate, draw, register."""
     return Pipeline(
         [
             node(list_training_rows, "training_set", "training_rows", name="list_training_rows"),
@@ -31,12 +30,11 @@ def create_pipeline() -> Pipeline:
                 name="fit_detector",
             ),
             node(
-                calibrate_detector,
+                score_held_out_rows,
                 ["fitted", "training_set", "params:training", "params:ingestion", "params:serving"],
-                "scorer",
-                name="calibrate_detector",
+                ["scorer", "predictions"],
+                name="score_held_out_rows",
             ),
-            node(score_held_out_rows, ["scorer", "training_set"], "predictions", name="score_held_out_rows"),
             node(
                 check_parity,
                 ["fitted", "scorer", "predictions", "training_set", "params:training", "params:serving"],
