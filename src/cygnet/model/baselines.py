@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 HELD_OUT = ("validation", "test")
 BATCH_IMAGES = 32
-PATCHES_AT_ONCE = 4096
+PATCHES_AT_ONCE = 2048
 
 DARKEST_EXTREME, BRIGHTEST_EXTREME = 8, 247
 """Grey levels: JPEG at quality 95 leaves black and white within 8 levels."""
@@ -150,7 +150,11 @@ class NearestNeighbour:
         """
         import torch
 
-        self.detector = detector.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        from cygnet.model.optimisation import has_bf16, quicker_attention
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.detector = detector.to(device).eval()
+        detector.backbone.set_attn_implementation(quicker_attention(device, is_bf16=has_bf16()))
         depth = len(detector.blocks)
         layers = sorted({max(1, round(share * depth)) for share in DEPTHS})
         per_frame = math.ceil(memory_patches / len(frames))
@@ -178,8 +182,7 @@ class NearestNeighbour:
         for layer in layers:
             patches = features[layer].flatten(0, 1)  # (B * G * G, D)
             nearest = [
-                (1 - part @ self.memory[layer].T).topk(most, dim=1, largest=False)[0]
-                for part in patches.split(PATCHES_AT_ONCE)
+                1 - (part @ self.memory[layer].T).topk(most, dim=1)[0] for part in patches.split(PATCHES_AT_ONCE)
             ]  # (part, most), the nearest first
             distances[layer] = torch.cat(nearest).reshape(len(images), -1, most)  # (B, G * G, most)
         columns = [
