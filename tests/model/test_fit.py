@@ -368,12 +368,12 @@ def test_less_memory_gives_smaller_batches_and_the_same_steps(
             raise RuntimeError(msg)
         return take(examples, places)
 
-    arguments = (bright_and_dark(8), bright_and_dark(4, 100))
-    undisturbed = run(*arguments, batch_size=12)
+    arguments = (bright_and_dark(12), bright_and_dark(12, 100))
+    undisturbed = run(*arguments, batch_size=24)
     monkeypatch.setattr(Examples, "take", take_few)
-    bounded = run(*arguments, batch_size=12)
-    assert largest[0] == 6  # of what divides 12, the most that a processor takes at once
-    assert set(largest[1:]) == {4}
+    bounded = run(*arguments, batch_size=24)
+    assert largest[:4] == [12, 8, 6, 4]  # all divide 24; a processor takes 16 at most
+    assert set(largest[4:]) == {4}
     np.testing.assert_allclose(bounded.history["validation_nll"], undisturbed.history["validation_nll"], atol=0.02)
 
 

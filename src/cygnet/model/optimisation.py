@@ -121,6 +121,7 @@ def _attend(
     *,
     scaling: float,
     dropout: float,
+    **_options: object,
 ) -> tuple[torch.Tensor, None]:
     """Attend as transformers asks for it: `(B, heads, T, D)` each to `(B, T, heads, D)`."""
     attended = []
