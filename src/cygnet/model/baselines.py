@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
     from cygnet.model.detector import Detector
 
-HELD_OUT = ("validation", "test")
 BATCH_IMAGES = 32
 PATCHES_AT_ONCE = 2048
+"""Similarities of more at once lie in memory that the system maps anew each time."""
 
 DARKEST_EXTREME, BRIGHTEST_EXTREME = 8, 247
 """Grey levels: JPEG at quality 95 leaves black and white within 8 levels."""

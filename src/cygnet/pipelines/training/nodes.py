@@ -135,7 +135,7 @@ def check_parity(
     of_torch = Scorer(make_runtime(fitted.detector, "torch"), calibration, bias, scorer.limits)
     rows = _score_rows(of_torch, training_set, ["test"] if is_float32 else HELD_OUT)
     if not is_float32:
-        of_torch, rows = _calibrated(of_torch, rows, training)
+        _, rows = _calibrated(of_torch, rows, training)
     columns = ["image_id", "anomaly_score", "is_anomalous"]
     served = predictions.to_table(columns=columns, filter=pad.field("split") == "test").to_pandas()
     parity = compare_runtimes(rows[rows["split"] == "test"], served, serving.runtime, serving.parity)
