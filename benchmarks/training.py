@@ -35,7 +35,7 @@ from cygnet.parameters import SmallViT, Synthesis, Training
 SIZE_PX = 224
 BASE = SmallViT(image_size_px=SIZE_PX, patch_size_px=16, hidden_size=768, layers=12, heads=12)
 BATCH_SIZE = 16
-IMAGES = 96  # of one epoch over all weights
+IMAGES = 160  # of one epoch over all weights
 REUSED_IMAGES, EPOCHS = 32, 5  # of the last blocks
 SETTINGS = {"batch_size": BATCH_SIZE, "optimizer": "adamw", "twins": False}
 
@@ -52,7 +52,7 @@ def run() -> Iterator[Result | Figure]:
     yield compare(
         "fit ViT-Base, 224 px, all of it",
         lambda: _plain(detector, some, 1), lambda: _ours(detector, some, full, synthesis),
-        items=IMAGES, item="image", asked=1.9, repetitions=3,
+        items=IMAGES, item="image", asked=1.9, repetitions=2,
     )  # fmt: skip
     yield compare(
         "fit ViT-Base, last 2 blocks, 5 epochs",

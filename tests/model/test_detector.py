@@ -41,6 +41,17 @@ def test_any_multiple_of_the_patch_is_taken(size_px: int, detector: Detector) ->
 
 
 @torch.inference_mode()
+def test_under_autocast_tokens_are_of_its_type_and_logits_nearly_the_same(detector: Detector) -> None:
+    expected, _ = detector(noise(64))
+    with torch.autocast("cpu", torch.bfloat16):
+        tokens = detector.run_blocks(noise(64), 1)
+        logits, _ = detector.finish(tokens.float(), 1)
+    assert tokens.dtype == torch.bfloat16
+    torch.testing.assert_close(logits.float(), expected, atol=0.02, rtol=0.02)
+    assert detector.run_blocks(noise(64), 1).dtype == torch.float32
+
+
+@torch.inference_mode()
 def test_a_patch_logit_is_in_the_place_of_its_patch(detector: Detector) -> None:
     images = noise(64, 1).repeat(2, 1, 1, 1)
     images[1, 16:32, 48:64] = 255 - images[1, 16:32, 48:64]

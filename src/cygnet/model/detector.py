@@ -68,12 +68,14 @@ class Detector(nn.Module):
             tokens: torch.Tensor = embeddings(pixels, interpolate_pos_encoding=True)  # (B, T, D)
         else:  # DINOv2 always interpolates
             tokens = embeddings(pixels)
+        tokens = _as_autocast(tokens)
         for block in self.blocks[:count]:
             tokens = block(tokens)
         return tokens
 
     def finish(self, tokens: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Go on after the first `count` blocks: tokens `(B, T, D)` to logits `(B, 2)` and patch logits `(B, G, G)`."""
+        tokens = _as_autocast(tokens)
         for block in self.blocks[count:]:
             tokens = block(tokens)
         tokens = self.backbone.layernorm(tokens)
@@ -131,6 +133,12 @@ class Detector(nn.Module):
         if heads:
             detector.load_state_dict(heads, strict=False)
         return detector
+
+
+def _as_autocast(tokens: torch.Tensor) -> torch.Tensor:
+    """Convert to what autocast computes in, where it is on: blocks that add and normalise in it move half the bytes."""
+    device = tokens.device.type
+    return tokens.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else tokens
 
 
 def _quieten() -> None:

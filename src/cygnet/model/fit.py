@@ -90,14 +90,14 @@ def fit(
     Raises:
         UserError: The loss grew beyond numbers.
     """
-    run = _Fit(detector, train, validation, training, synthesis, checkpoints, folder).run
+    made = _Fit(detector, train, validation, training, synthesis, checkpoints, folder)
     # as many rows at once as fit into memory; a step is still made of `batch_size`
-    on_processor = IMAGES_ON_PROCESSOR // (2 if training.twins else 1)
+    on_processor = IMAGES_ON_PROCESSOR // (2 if made.twins else 1)
     most = training.batch_size if torch.cuda.is_available() else on_processor
     sizes = [*(size for size in range(most, 0, -1) if training.batch_size % size == 0), 0]
     smaller = iter(sizes[1:])
     fitted: Fitted = find_executable_batch_size(
-        run, starting_batch_size=sizes[0], reduce_batch_size_fn=lambda: next(smaller)
+        made.run, starting_batch_size=sizes[0], reduce_batch_size_fn=lambda: next(smaller)
     )()
     return fitted
 
@@ -296,10 +296,10 @@ class _Fit:
         """
         net, labels = _FromBlock(kept, self.frozen), self.validation.labels
         parts = []
-        for places in torch.arange(len(labels)).split(at_once):
-            with accelerator.autocast():
+        with accelerator.autocast():
+            for places in torch.arange(len(labels)).split(at_once):
                 logits, _ = net(self.validation.take(places)[0].to(accelerator.device))
-            parts.append(logits.float().cpu())
+                parts.append(logits.float().cpu())
         logits, classes = torch.cat(parts).numpy(), labels.numpy()
         if not np.isfinite(logits).all():
             rate = f"training.learning_rate ({self.training.learning_rate:g})"

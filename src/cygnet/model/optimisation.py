@@ -129,8 +129,8 @@ def _attend(
         for some in zip(*(part.split(IMAGES_PER_ATTENTION) for part in (query * scaling, key, value)), strict=True):
             queries, keys, values = some  # (4, heads, T, D) each
             weights = torch.softmax(queries @ keys.transpose(2, 3), dim=-1)  # (4, heads, T, T)
-            attended.append(torch.nn.functional.dropout(weights, dropout) @ values)
-    return torch.cat(attended).transpose(1, 2).contiguous(), None
+            attended.append((torch.nn.functional.dropout(weights, dropout) @ values).transpose(1, 2))
+    return torch.cat(attended), None
 
 
 def has_bf16() -> bool:
