@@ -35,7 +35,7 @@ from cygnet.parameters import SmallViT, Synthesis, Training
 SIZE_PX = 224
 BASE = SmallViT(image_size_px=SIZE_PX, patch_size_px=16, hidden_size=768, layers=12, heads=12)
 BATCH_SIZE = 16
-IMAGES = 160  # of one epoch over all weights
+IMAGES = 160  # of one epoch over all weights; in fewer, the validations that the plain loop lacks weigh too much
 REUSED_IMAGES, EPOCHS = 32, 5  # of the last blocks
 SETTINGS = {"batch_size": BATCH_SIZE, "optimizer": "adamw", "twins": False}
 

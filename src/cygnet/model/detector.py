@@ -61,7 +61,11 @@ class Detector(nn.Module):
         return self.finish(self.run_blocks(images, len(self.blocks)), len(self.blocks))
 
     def run_blocks(self, images: torch.Tensor, count: int) -> torch.Tensor:
-        """Embed `(B, S, S, 3)` uint8 RGB, its positions interpolated, and run the first blocks: tokens `(B, T, D)`."""
+        """Embed `(B, S, S, 3)` uint8 RGB, its positions interpolated, and run the first blocks.
+
+        Returns:
+            Tokens `(B, T, D)` of the weights' type, or under autocast of its type.
+        """
         pixels = self.preprocessing.normalise(images)  # (B, 3, S, S) float32
         embeddings = self.backbone.embeddings
         if "interpolate_pos_encoding" in inspect.signature(embeddings.forward).parameters:

@@ -296,10 +296,10 @@ class _Fit:
         """
         net, labels = _FromBlock(kept, self.frozen), self.validation.labels
         parts = []
-        with accelerator.autocast():
-            for places in torch.arange(len(labels)).split(at_once):
+        for places in torch.arange(len(labels)).split(at_once):
+            with accelerator.autocast():
                 logits, _ = net(self.validation.take(places)[0].to(accelerator.device))
-                parts.append(logits.float().cpu())
+            parts.append(logits.float().cpu())
         logits, classes = torch.cat(parts).numpy(), labels.numpy()
         if not np.isfinite(logits).all():
             rate = f"training.learning_rate ({self.training.learning_rate:g})"
