@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -164,16 +164,25 @@ def test_train_is_balanced_without_a_repeated_image_and_the_rest_is_not_augmente
         assert (polygons == {"validation": 1, "test": 2}[split]).all()
 
 
+def calibration_of(figures: dict[str, Any]) -> Calibration:
+    """What the scores were made with, as a report has it."""
+    rule = figures["threshold_rule"]
+    return Calibration(figures["temperature"], figures["threshold"], rule["rule"], rule["promised_fpr"])
+
+
 def test_evaluation_can_be_recomputed_from_the_tables(
     finished: tuple[Path, subprocess.CompletedProcess[str]], parameters: dict[str, Parameters]
 ) -> None:
     data, _ = finished
     report = json.loads((data / "08_reporting/evaluation.json").read_text())
-    calibration = Calibration(report["temperature"], report["threshold"])
     settings, predictions = parameters["training"].evaluation, read(data, "predictions")
     found = localise(pad.dataset(data / PLACES["training_set"], exclude_invalid_files=True), predictions)
-    again = evaluate(predictions, calibration, report["training"], settings, found)
-    again["baselines"] = evaluate_baselines(read(data, "baselines"), report["baselines"], settings)
+    again = evaluate(predictions, calibration_of(report), report["training"], settings, found)
+    chosen = {
+        name: {"calibration": asdict(calibration_of(figures)), "variant": figures["variant"]}
+        for name, figures in report["baselines"].items()
+    }
+    again["baselines"] = evaluate_baselines(read(data, "baselines"), chosen, settings)
     assert json.loads(json.dumps(again)) == report
 
 
@@ -305,6 +314,7 @@ def test_a_rollback_puts_the_champion_before_back_and_a_second_one_finds_none(
         (["--params=ingestion.intervall_s=1"], "the nearest known one is 'ingestion.interval_s'"),
         (["--params=vidoe=x.mp4"], "the nearest known one is 'video'"),
         (["--params=training.epochs=many"], "'training.epochs' is 'many'"),
+        (["--params=training.checkpoint=/nowhere/vit"], "'/nowhere/vit' can't be used: there is no such folder"),
         (["--params=labels=/nowhere/labels.csv"], "labels=/nowhere/labels.csv: no such file"),
         (["--pipelines", "pretraining", "--params=pretraining.small_size_px=50"], "small_size_px 50 is not a multiple"),
         (["--pipelines", "synthesis"], "There is no table 'images'"),

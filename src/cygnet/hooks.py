@@ -2,6 +2,7 @@
 
 import logging
 import re
+from pathlib import Path
 from typing import Any
 
 from kedro.framework.context import KedroContext
@@ -15,7 +16,7 @@ from pydantic import BaseModel
 from cygnet.datasets.table import TableDataset
 from cygnet.errors import UserError
 from cygnet.job_runs import close_job_run, join_job_run
-from cygnet.parameters import check_parameters
+from cygnet.parameters import Training, check_parameters
 from cygnet.places import check_place, explain
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,14 @@ class UserErrorHooks:
             check = getattr(dataset, "check", None)
             if check is not None and getattr(dataset, "folder", None) not in written:  # else the run makes it
                 check()
+        if any(node.name == "fit_detector" for node in pipeline.nodes):  # else it fails when all before it have run
+            training = Training.model_validate(catalog.load("params:training"))
+            made = {Path(str(getattr(catalog.get(name), "_filepath", ""))) for name in pipeline.all_outputs()}
+            if training.checkpoint is None or Path(training.checkpoint) not in made:  # else the run makes it
+                from cygnet.model.backbone import load_detector
+                from cygnet.model.fit import freeze
+
+                freeze(load_detector(training), training)
 
     @hook_impl(trylast=True)
     def on_pipeline_error(self, error: Exception) -> None:

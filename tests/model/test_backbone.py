@@ -1,11 +1,13 @@
 """What the backbone promises: a ViT with our two labels, whichever way it was had, or one sentence why not."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     DeiTConfig,
     DeiTForImageClassification,
@@ -22,6 +24,7 @@ from transformers import (
 
 from cygnet.errors import UserError
 from cygnet.model.backbone import load_detector
+from cygnet.model.detector import Detector
 from cygnet.model.preprocessing import Preprocessing
 from cygnet.parameters import Training
 
@@ -170,17 +173,38 @@ def cut_short(folder: Path) -> str:
     return str(folder)
 
 
-def wrong_shape(folder: Path) -> str:
-    ARCHITECTURES["vit"]().save_pretrained(folder)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "hidden_size": 32}))
-    return str(folder)
+def with_config(**changes: object) -> Callable[[Path], str]:
+    """Make a ViT whose config says something else than its weights."""
+
+    def make(folder: Path) -> str:
+        ARCHITECTURES["vit"]().save_pretrained(folder)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, **changes}))
+        return str(folder)
+
+    return make
 
 
-def of_fewer_layers(folder: Path) -> str:
+def with_weight(name: str, value: torch.Tensor) -> Callable[[Path], str]:
+    """Make a checkpoint of ours with another tensor of this name."""
+
+    def make(folder: Path) -> str:
+        ARCHITECTURES["vit"]().save_pretrained(folder)
+        Detector.load(folder).save(folder)
+        weights = load_file(folder / "model.safetensors")
+        assert name in weights
+        save_file({**weights, name: value}, folder / "model.safetensors", {"format": "pt"})
+        return str(folder)
+
+    return make
+
+
+def of_ours_with_fewer_layers(folder: Path) -> str:
+    """Other than of a classifier of transformers, its weights' names have no prefix."""
     ARCHITECTURES["vit"]().save_pretrained(folder)
+    Detector.load(folder).save(folder)
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
     return str(folder)
 
 
@@ -188,21 +212,36 @@ def without_config(folder: Path) -> str:
     return str(folder)
 
 
-UNUSABLE = [no_folder, no_hub, no_vit, pickled, cut_short, without_config, wrong_shape, of_fewer_layers]
+UNUSABLE = [
+    (no_folder, "there is no such folder"),
+    (no_hub, "huggingface.co"),
+    (no_vit, "it is a 'resnet', allowed are vit, deit, dinov2"),
+    (pickled, "model.safetensors"),
+    (cut_short, "incomplete"),
+    (without_config, "config.json"),
+    (with_config(hidden_size=32), r"its embeddings.cls_token has the shape \(1, 1, 16\), by its config \(1, 1, 32\)"),
+    (with_config(image_size=56), r"its embeddings.position_embeddings has the shape \(1, 5, 16\)"),
+    (with_config(image_size=[28, 56]), r"its image_size is \[28, 56\], allowed is one number"),
+    (with_config(num_channels=1), "its num_channels is 1, allowed is 3"),
+    (with_config(num_hidden_layers=3), r"its weights lack layers\.2\."),
+    (with_config(num_hidden_layers=1), r"its weights have vit\.layers?\..*, and its config only 1 layers"),
+    (of_ours_with_fewer_layers, r"its weights have layers\.1\..*, and its config only 1 layers"),
+    (with_config(hidden_size="wide"), "hidden_size"),
+    (with_weight("patch_head.weight", torch.zeros(1, 8)), r"its patch_head.weight has the shape \(1, 8\)"),
+    (with_weight("classifier.bias", torch.zeros(3)), r"its classifier.bias has the shape \(3,\)"),
+    (with_weight("classifier.bias", torch.tensor([0.0, torch.nan])), "its classifier.bias has values that are no"),
+    (with_weight("layernorm.bias", torch.full((16,), torch.inf)), "its backbone.layernorm.bias has values that are no"),
+]
 
 
-@pytest.mark.parametrize("make", UNUSABLE)
+@pytest.mark.parametrize(("make", "reason"), UNUSABLE)
 def test_checkpoint_that_can_not_be_used_gets_one_line_that_names_it(
-    make: Callable[[Path], str], tmp_path: Path, training: Training
+    make: Callable[[Path], str], reason: str, tmp_path: Path, training: Training
 ) -> None:
     checkpoint = make(tmp_path)
     with pytest.raises(UserError) as refused:
         load_detector(of_checkpoint(training, checkpoint))
     message = refused.value.message
     assert message.startswith(f"training.checkpoint '{checkpoint}' can't be used: ")
+    assert re.search(reason, message)
     assert "\n" not in message
-
-
-def test_other_architecture_is_named_beside_those_that_are_allowed(tmp_path: Path, training: Training) -> None:
-    with pytest.raises(UserError, match="it is a 'resnet', allowed are vit, deit, dinov2"):
-        load_detector(of_checkpoint(training, no_vit(tmp_path)))

@@ -1,6 +1,7 @@
 """What the evaluation promises: anybody computes the same from `predictions`, and abnormal is the positive class."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,25 @@ def test_each_kind_is_held_against_all_normal_images() -> None:
         assert figures["count"] == len(scores)
         assert figures["auroc"] == pytest.approx(pairwise_auroc(normal, scores), abs=1e-12)
         assert (figures["mean"], figures["min"]) == pytest.approx((scores.mean(), scores.min()))
+
+
+def test_macro_auroc_counts_each_drawn_kind_the_same() -> None:
+    rows = pd.concat([overlapping(abnormal=8), overlapping(abnormal=40, seed=1), controls()], ignore_index=True)
+    kinds = rows.loc[rows["kind"].isin(["polygon"]), "kind"]
+    rows.loc[kinds.index[:3], "kind"] = "scar"
+    report = judge(rows)
+    assert set(report["by_kind"]) == {"polygon", "scar", "real", KIND_NULL}
+    of_kinds = [report["by_kind"][kind]["auroc"] for kind in ("polygon", "scar")]
+    assert of_kinds[0] != of_kinds[1]
+    assert report["macro_auroc"] == pytest.approx(sum(of_kinds) / 2)
+    assert judge(rows[rows["kind"].isin(["none", "real"])])["macro_auroc"] is None
+
+
+@pytest.mark.parametrize(("rule", "promised"), [("max_f1", None), ("target_fpr", 0.04)])
+def test_rule_of_the_threshold_and_the_rate_that_it_promises_are_reported(rule: str, promised: float | None) -> None:
+    calibration = Calibration(1.0, 0.5, rule, promised)
+    report = evaluate(overlapping(), calibration, TRAINING, SETTINGS, LOCALISATION)
+    assert report["threshold_rule"] == {"rule": rule, "promised_fpr": promised}
 
 
 def test_controls_and_other_splits_change_no_overall_figure() -> None:
@@ -209,7 +229,7 @@ def test_calibration_bins_have_equal_mass_and_tied_scores_share_one() -> None:
 def test_a_baseline_is_measured_as_the_detector_is() -> None:
     rows = pd.concat([overlapping(), controls()], ignore_index=True)
     table = pd.concat([rows.assign(baseline="twin"), overlapping(seed=9).assign(baseline="other")])
-    chosen = {name: {"temperature": 1.25, "threshold": 0.5, "variant": {"k": 3}} for name in ("twin", "other")}
+    chosen = {name: {"calibration": asdict(CALIBRATION), "variant": {"k": 3}} for name in ("twin", "other")}
     report, twin = judge(rows), evaluate_baselines(table, chosen, SETTINGS)["twin"]
     assert twin.pop("variant") == {"k": 3}
     for kind in report["by_kind"].values():

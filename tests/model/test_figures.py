@@ -1,6 +1,7 @@
 """What the figures promise: each shows its data, and can be saved."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from io import BytesIO
 from typing import Any
 
@@ -35,7 +36,7 @@ def evaluation() -> dict[str, Any]:
     rows = pd.concat([PREDICTIONS, controls], ignore_index=True)
     settings = Evaluation(seed=0, resamples=100, normal_frames=1, memory_patches=1)
     report = evaluate(rows, Calibration(1.0, 0.5), {}, settings, {"": None})
-    chosen = {"majority": {"temperature": 1.0, "threshold": 0.5, "variant": {}}}
+    chosen = {"majority": {"calibration": asdict(Calibration(1.0, 0.5)), "variant": {}}}
     constant = rows.assign(baseline="majority", anomaly_score=np.float32(0.5))
     return {**report, "baselines": evaluate_baselines(constant, chosen, settings)}
 

@@ -1,27 +1,33 @@
 """What fitting promises: repeatable, stopping in time, keeping the best epoch, and able to learn."""
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from torch.utils.data import DataLoader
+from transformers import ViTConfig, ViTModel
 
+from cygnet.errors import UserError
 from cygnet.model.backbone import load_detector
 from cygnet.model.calibrate import TEMPERATURE_BOUNDS, fit_temperature, negative_log_likelihood
 from cygnet.model.checkpoints import Checkpoints
 from cygnet.model.data import Examples, batch_of_twins
 from cygnet.model.detector import Detector
-from cygnet.model.fit import _Rows, class_weights, fit, interpolate
+from cygnet.model.fit import _Rows, class_weights, fetching_processes, fit, interpolate
 from cygnet.model.fitted import Fitted
 from cygnet.model.preprocessing import Preprocessing
 from cygnet.parameters import Parameters, SmallViT, Synthesis, Training
 from cygnet.tables import ABNORMAL, NORMAL
+from cygnet.vision.codec import decode_image, encode_jpeg
 from cygnet.vision.rng import generator
 from cygnet.vision.twins import draw_as_synthesis, make_twins
 from toys import toy_image
@@ -49,6 +55,7 @@ def bright_and_dark(per_class: int, first_seed: int = 0, *, swapped: bool = Fals
         torch.from_numpy(np.stack(images)),
         1 - named if swapped else named,
         torch.stack(coverage),
+        np.arange(len(labels)),
         f"{per_class} {first_seed} {swapped}",
         PREPROCESSING,
     )
@@ -74,7 +81,7 @@ def spotted(per_class: int, synthesis: Synthesis) -> Examples:
         make_twins(generator(place), image, draw_as_synthesis(synthesis, image)) for place, image in enumerate(images)
     ]
     images, labels, coverage = batch_of_twins([pair for pair in drawn if pair], PREPROCESSING, 2)
-    return Examples(images.flip(3), labels, coverage, "spotted", PREPROCESSING)
+    return Examples(images.flip(3), labels, coverage, np.arange(len(labels)), "spotted", PREPROCESSING)
 
 
 @pytest.fixture
@@ -194,7 +201,7 @@ def test_epoch_0_is_the_checkpoint_as_it_came(run: Callable[..., Fitted]) -> Non
 def test_validation_nll_weighs_the_classes_alike(training: Training, synthesis: Synthesis, tmp_path: Path) -> None:
     both = bright_and_dark(8, 100)
     few = torch.cat([torch.arange(0, 16, 2), torch.tensor([1, 3])])  # 8 abnormal, 2 normal
-    lopsided = Examples(both.images[few], both.labels[few], both.coverage[few], "lopsided", PREPROCESSING)
+    lopsided = Examples(both.images[few], both.labels[few], both.coverage[few], few.numpy(), "lopsided", PREPROCESSING)
     detector = load_detector(training)
     detector.classifier.bias.data = torch.tensor([1.0, -1.0])  # right about most, wrong about the few
     history = fit(
@@ -215,7 +222,8 @@ def test_overconfidence_alone_rejects_no_epoch(
 ) -> None:
     right, wrong = bright_and_dark(12, 100), bright_and_dark(4, 200, swapped=True)
     parts = [(right.images, wrong.images), (right.labels, wrong.labels), (right.coverage, wrong.coverage)]
-    noisy = Examples(*(torch.cat(part) for part in parts), "noisy", PREPROCESSING)
+    images, labels, coverage = (torch.cat(part) for part in parts)
+    noisy = Examples(images, labels, coverage, np.arange(len(labels)), "noisy", PREPROCESSING)
     detector = run(bright_and_dark(12), noisy, epochs=2).detector
     nlls = []
     for factor in (4.0, 8.0):
@@ -240,28 +248,96 @@ def test_separable_classes_are_learned(run: Callable[..., Fitted]) -> None:
 
 
 def test_normal_rows_come_as_twins_drawn_afresh_in_every_epoch(synthesis: Synthesis) -> None:
-    examples = bright_and_dark(2)
-    rows = _Rows(examples, synthesis, seed=1)
+    rows = _Rows(bright_and_dark(2), synthesis, seed=1)
     batches = []
     for epoch in (1, 2, 1):
-        rows.epoch = epoch
+        rows.epoch.fill_(epoch)
         images, labels, coverage = rows.__getitems__([0, 1, 3])  # abnormal, normal, normal
-        assert labels.tolist() == [ABNORMAL, NORMAL, ABNORMAL, NORMAL, ABNORMAL]
-        assert torch.equal(images[0], examples.images[0].flip(2))
-        assert (coverage[[1, 3]] == 0).all()
-        assert (coverage[[2, 4]].amax(dim=(1, 2)) > 0).all()
-        assert all(not torch.equal(images[place], images[place + 1]) for place in (1, 3))
+        assert labels.tolist() == [NORMAL, ABNORMAL, NORMAL, ABNORMAL, ABNORMAL]
+        assert (coverage[[0, 2]] == 0).all()
+        assert (coverage[[1, 3]].amax(dim=(1, 2)) > 0).all()
+        assert coverage[4].isnan().all()
+        assert all(not torch.equal(images[place], images[place + 1]) for place in (0, 2))
         batches.append(images)
     assert torch.equal(batches[0], batches[2])
     assert not torch.equal(batches[0], batches[1])
 
 
-def test_a_row_on_which_no_anomaly_shows_comes_as_it_is(synthesis: Synthesis) -> None:
+def test_processes_fetch_the_same_rows_in_every_epoch(synthesis: Synthesis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cygnet.model.fit.core_count", lambda: 3)
+    threads = cv2.getNumThreads()
+    settings = fetching_processes()
+    assert settings["num_workers"] == 2
+    rows = _Rows(bright_and_dark(4), synthesis, seed=1)
+    loader = DataLoader(rows, batch_size=2, collate_fn=lambda batch: batch, **settings)
+    fetched = []
+    for epoch in (1, 2):
+        rows.epoch.fill_(epoch)
+        fetched.append(list(loader))
+    cv2.setNumThreads(threads)
+    for epoch, batches in zip((1, 2), fetched, strict=True):
+        rows.epoch.fill_(epoch)
+        assert len(batches) == 4
+        for place, batch in enumerate(batches):
+            expected = rows.__getitems__([2 * place, 2 * place + 1])
+            assert all(torch.equal(*parts) for parts in zip(batch[:2], expected[:2], strict=True))
+
+
+def test_twins_take_the_place_of_rows_that_synthesis_drew_and_labelled_rows_stay(synthesis: Synthesis) -> None:
+    examples = bright_and_dark(3)  # labelled: they have no masks
+    examples.coverage[2] = 0.5
+    assert _Rows(examples, synthesis, seed=1).places.tolist() == [0, 1, 3, 4, 5]
+    assert _Rows(examples, None, seed=1).places.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_rows_that_come_alone_are_varied_and_encoded_as_twins_are(
+    synthesis: Synthesis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the encoding would tell them from the twins' normal images, and so the classes apart."""
+    encoded: list[bytes] = []
+
+    def encode(image: np.ndarray, quality: int) -> bytes:
+        encoded.append(encode_jpeg(image, quality))
+        return encoded[-1]
+
+    monkeypatch.setattr("cygnet.vision.twins.encode_jpeg", encode)
     examples = bright_and_dark(2)
-    examples.images[1] = 128
-    images, labels, coverage = _Rows(examples, drawing(synthesis, "blur"), seed=1).__getitems__([1])
-    assert (labels.tolist(), coverage.abs().sum()) == ([NORMAL], 0)
-    assert torch.equal(images, examples.images[1:2].flip(3))
+    examples.images[1] = 128  # nothing shows when it is blurred
+    rows = _Rows(examples, drawing(synthesis, "blur"), seed=1)
+    for row, label in ((0, ABNORMAL), (1, NORMAL)):
+        encoded.clear()
+        images, labels, coverage = rows.__getitems__([row])
+        assert labels.tolist() == [label]
+        assert coverage.isnan().all() if label == ABNORMAL else not coverage.any()
+        assert len(encoded) == 1
+        assert (images[0].flip(2).numpy() == decode_image(encoded[0])).all()
+        plain = [encode_jpeg(examples.images[row].numpy(), quality) for quality in range(60, 99)]
+        is_plain = set()
+        for epoch in range(12):
+            rows.epoch.fill_(epoch)
+            encoded.clear()
+            rows.__getitems__([row])
+            is_plain.add(encoded[0] in plain)
+        assert is_plain == {False, True}
+
+
+def test_a_donor_is_another_frame_where_there_is_one(synthesis: Synthesis, monkeypatch: pytest.MonkeyPatch) -> None:
+    donors: list[np.ndarray] = []
+
+    def note(synthesis: Synthesis, donor: np.ndarray) -> Any:
+        donors.append(donor)
+        return draw_as_synthesis(synthesis, donor)
+
+    monkeypatch.setattr("cygnet.model.fit.draw_as_synthesis", note)
+    examples = bright_and_dark(4)
+    for frames, own in ((np.array([0, 0, 1, 1, 2, 0, 3, 2]), {1, 5}), (np.zeros(8, int), set())):
+        rows = _Rows(dataclasses.replace(examples, frames=frames), synthesis, seed=1)
+        donors.clear()
+        for epoch in range(20):
+            rows.epoch.fill_(epoch)
+            rows.__getitems__([1])
+        seen = {place for place in rows.normal for donor in donors if (examples.images[place].numpy() == donor).all()}
+        assert seen == set(rows.normal.tolist()) - own
 
 
 def test_twins_are_counted_among_the_images(run: Callable[..., Fitted]) -> None:
@@ -291,14 +367,30 @@ class Killed(BaseException):
     """What a test raises in the middle of a fit."""
 
 
+def with_dropout(folder: Path) -> str:
+    """Save a checkpoint that drops tokens' values at random while it is fitted."""
+    sizes = {"image_size": 32, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = ViTConfig(**sizes, intermediate_size=64, hidden_dropout_prob=0.2)
+    torch.manual_seed(0)
+    Detector(ViTModel(config, add_pooling_layer=False), PREPROCESSING).save(folder)
+    return str(folder)
+
+
 @pytest.mark.usefixtures("precision")
-@pytest.mark.parametrize("fitted", ["full", "last_blocks"])
+@pytest.mark.parametrize("fitted", ["full", "last_blocks", "dropout"])
 def test_killed_and_rerun_equals_undisturbed(
-    fitted: str, run: Callable[..., Fitted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fitted: str,
+    run: Callable[..., Fitted],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     arguments = (bright_and_dark(12), bright_and_dark(4, 100))
-    blocks = {"fitted": fitted, "last_blocks": 1, "small_vit": TWO_BLOCKS}
-    changes = {"epochs": 4, "patience": 9, "average": 0.9, "twins": True, **blocks}
+    changes: dict[str, Any] = {"epochs": 4, "patience": 9, "average": 0.9, "twins": True, "small_vit": TWO_BLOCKS}
+    if fitted == "dropout":
+        changes |= {"checkpoint": with_dropout(tmp_path_factory.mktemp("checkpoint"))}
+    else:
+        changes |= {"fitted": fitted, "last_blocks": 1}
     undisturbed = run(*arguments, **changes)
     save, saved = Checkpoints.save, []
 
@@ -320,16 +412,26 @@ def test_killed_and_rerun_equals_undisturbed(
     assert Path(Checkpoints(tmp_path).path).exists() is False
 
 
+@pytest.mark.parametrize("other", ["seed", "rows", "weights"])
 def test_state_of_another_fit_is_not_gone_on_from(
-    run: Callable[..., Fitted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    other: str, run: Callable[..., Fitted], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = (bright_and_dark(12), bright_and_dark(4, 100))
-    expected = run(*arguments, seed=5).history
+    train, validation = bright_and_dark(12), bright_and_dark(4, 100)
+    checkpoint = tmp_path_factory.mktemp("checkpoint")
+    changes = {"seed": 5, "checkpoint": with_dropout(checkpoint)}
+    expected = run(train, validation, **changes).history
+    kept = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "clear", lambda _: None)
-        run(*arguments, seed=6)
-        run(bright_and_dark(11), arguments[1], seed=5)
-    pd.testing.assert_frame_equal(run(*arguments, seed=5).history, expected, check_exact=True)
+        if other == "weights":  # the checkpoint was made anew, under its name
+            detector = Detector.load(checkpoint)
+            torch.nn.init.normal_(detector.classifier.weight)
+            detector.save(checkpoint)
+        others = bright_and_dark(11) if other == "rows" else train
+        run(others, validation, **(changes | ({"seed": 6} if other == "seed" else {})))
+    for name, content in kept.items():
+        (checkpoint / name).write_bytes(content)
+    pd.testing.assert_frame_equal(run(train, validation, **changes).history, expected, check_exact=True)
 
 
 def changed_parameters(before: Detector, after: Detector) -> set[str]:
@@ -347,6 +449,11 @@ def test_frozen_blocks_stay_as_they_were(
     assert {"classifier.weight", "classifier.bias"} <= changed
     assert not any("embeddings" in name or "layers.0." in name for name in changed)
     assert any("layers.1." in name for name in changed) is (parts == 1)
+
+
+def test_last_blocks_must_leave_a_block_to_freeze(run: Callable[..., Fitted]) -> None:
+    with pytest.raises(UserError, match="last_blocks is 2, and the checkpoint has 2 blocks"):
+        run(bright_and_dark(4), bright_and_dark(4, 100), fitted="last_blocks", last_blocks=2, small_vit=TWO_BLOCKS)
 
 
 def test_reusing_what_frozen_blocks_give_changes_no_score(run: Callable[..., Fitted]) -> None:

@@ -13,7 +13,7 @@ from cygnet.model.calibrate import in_first_half, negative_log_likelihood
 from cygnet.model.checkpoints import Checkpoints
 from cygnet.model.fitted import Fitted
 from cygnet.model.scorer import Scorer
-from cygnet.parameters import Parameters, RuntimeName, Serving, Synthesis, Training
+from cygnet.parameters import Parameters, RuntimeName, Serving, Synthesis, Threshold, Training
 from cygnet.pipelines.training.nodes import (
     check_parity,
     fit_detector,
@@ -74,6 +74,24 @@ def test_predictions_have_each_held_out_row_once_controls_too(
         if row["kind"] != KIND_NULL:
             expected = served.score([decode_image(images[row["image_id"]])]).iloc[0]
             assert row["anomaly_score"] == pytest.approx(expected["anomaly_score"], abs=1e-5)
+
+
+@pytest.mark.parametrize(("asked", "promised"), [(0.5, 0.5), (0.01, 1 / 4)])
+def test_rate_that_so_few_frames_can_not_promise_is_told(
+    asked: float,
+    promised: float,
+    scorer: Scorer,
+    training: Training,
+    parameters: dict[str, Parameters],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rule = Threshold(rule="target_fpr", target_fpr=asked)
+    rows = pad.dataset(toy_rows(per_class=6))  # 3 normal validation images are in the half that the threshold is of
+    served, _ = score_by("torch", scorer, rows, training.model_copy(update={"threshold": rule}), parameters)
+    assert served.calibration.target_fpr == promised
+    told = [record.message for record in caplog.records if "training.threshold.target_fpr" in record.message]
+    assert len(told) == (promised > asked)
+    assert all("target_fpr 0.01 is out of reach" in message and "promises 0.25" in message for message in told)
 
 
 def test_calibration_is_that_of_validation_without_controls(

@@ -31,9 +31,13 @@ def load_detector(training: Training) -> Detector:
     torch.manual_seed(training.seed)
     if training.checkpoint is None:
         return Detector(initial_vit(training.small_vit), Preprocessing(training.small_vit.image_size_px))
-    carried = CARRIED / training.checkpoint
+    carried, folder = CARRIED / training.checkpoint, Path(training.checkpoint).expanduser()
     try:
-        return Detector.load(carried if carried.is_dir() else training.checkpoint, training.image_size_px)
+        if training.checkpoint.startswith(("/", "./", "../", "~")) and not folder.is_dir():
+            msg = "there is no such folder"
+            raise NotADirectoryError(msg)
+        places = [place for place in (carried, folder) if place.is_dir()]
+        return Detector.load(places[0] if places else training.checkpoint, training.image_size_px)
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".:")
         msg = (

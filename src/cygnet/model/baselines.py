@@ -18,6 +18,7 @@ fitted as the detector's are.
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
@@ -254,7 +255,7 @@ def fit_and_score(
         settings: `normal_frames`, `memory_patches`, `seed`.
 
     Returns:
-        The rows of table `baselines`; and of each baseline `temperature`, `threshold` and the chosen `variant`.
+        The rows of table `baselines`; and of each baseline its `calibration` as a dict, and the chosen `variant`.
     """
     frames = read_normal_frames(train_frames, settings.normal_frames)
     baselines: dict[str, Baseline] = {
@@ -278,11 +279,7 @@ def fit_and_score(
         for rows, scores in ((validation, ours), (test, others)):
             answers = scores_of(_logits(scores).to_numpy(), calibration)
             parts.append(pd.concat([rows, answers], axis=1).assign(baseline=name))
-        chosen[name] = {
-            "temperature": calibration.temperature,
-            "threshold": calibration.threshold,
-            "variant": variants[name][0],
-        }
+        chosen[name] = {"calibration": asdict(calibration), "variant": variants[name][0]}
     return pd.concat(parts, ignore_index=True), chosen
 
 

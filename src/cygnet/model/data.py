@@ -38,7 +38,8 @@ class Examples:
 
     images: torch.Tensor  # (N, H, H, 3) uint8 BGR, memory-mapped; or tokens (N, T, D) float16 of frozen blocks
     labels: torch.Tensor  # (N,) int64
-    coverage: torch.Tensor  # (N, G, G) float32: share of each patch that the mask covers, 0-1; NaN where unknown
+    coverage: torch.Tensor  # (N, G, G) float32, memory-mapped: the mask's share of each patch, 0-1; NaN where unknown
+    frames: np.ndarray  # (N,) int64: rows of one number come from one frame
     fingerprint: str  # of all rows
     preprocessing: Preprocessing | None  # the model's; None: they are tokens
 
@@ -67,7 +68,7 @@ def load_examples(
         split: `train`, `validation` or `test`.
         preprocessing: The model's.
         patches_per_side: G, of the model.
-        folder: For the memory-mapped file.
+        folder: For the memory-mapped files.
 
     Raises:
         UserError: The split has no row of a class.
@@ -77,7 +78,8 @@ def load_examples(
     keys = keys[keys["kind"] != KIND_NULL].reset_index(drop=True)
     place_of = {image_id: place for place, image_id in enumerate(keys["image_id"])}
     images = torch.empty(0)
-    coverage = torch.empty((len(keys), patches_per_side, patches_per_side))
+    grid = (len(keys), patches_per_side, patches_per_side)
+    coverage = mapped_tensor(folder / f"{split}.coverage", grid, torch.float32)
     digests = [b""] * len(keys)
     for rows in iterate_rows(training_set, [split], with_masks=True):
         for image_id, label, image, mask in rows[["image_id", "label", "image", "mask"]].to_numpy():
@@ -91,7 +93,8 @@ def load_examples(
                 digests[place] = hashlib.blake2b(image + (mask or b""), digest_size=16).digest()
     labels = torch.from_numpy(keys["label"].to_numpy(np.int64))
     fingerprint = hashlib.blake2b(labels.numpy().tobytes() + b"".join(digests), digest_size=16).hexdigest()
-    return Examples(images, labels, coverage, fingerprint, preprocessing)
+    frames, _ = pd.factorize(keys["frame_id"])
+    return Examples(images, labels, coverage, frames, fingerprint, preprocessing)
 
 
 def mask_coverage(mask: np.ndarray, patches_per_side: int) -> np.ndarray:

@@ -7,6 +7,7 @@ The image's head says whether there is an anomaly, the patches' head where: it i
 import inspect
 import json
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -108,14 +109,27 @@ class Detector(nn.Module):
         Raises:
             OSError: The checkpoint can't be had.
             SafetensorError: The weights are no safetensors.
-            ValueError: It is of another architecture, or its weights do not fit its config.
+            ValueError: It is of another architecture, takes no square RGB images, or its weights do not fit its config
+                or are no finite numbers.
         """
+        from huggingface_hub.errors import StrictDataclassError
         from transformers import AutoConfig, AutoModel
 
-        config = AutoConfig.from_pretrained(checkpoint)
+        try:
+            config = AutoConfig.from_pretrained(checkpoint)
+        except StrictDataclassError as error:  # a value of a wrong type
+            raise ValueError(" ".join(str(error).split())) from error
         if config.model_type not in VIT_FAMILY:
             msg = f"it is a '{config.model_type}', allowed are {', '.join(VIT_FAMILY)}"
             raise ValueError(msg)
+        for name, is_right, right in (
+            ("image_size", isinstance(config.image_size, int), "one number of pixels"),
+            ("patch_size", isinstance(config.patch_size, int), "one number of pixels"),
+            ("num_channels", config.num_channels == 3, "3"),
+        ):
+            if not is_right:
+                msg = f"its {name} is {getattr(config, name)}, allowed is {right}"
+                raise ValueError(msg)
         _quieten()
         without_pooler = {"add_pooling_layer": False} if config.model_type in {"vit", "deit"} else {}
         try:
@@ -125,17 +139,30 @@ class Detector(nn.Module):
                 use_safetensors=True,
                 dtype=torch.float32,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # told below, in one line
                 **without_pooler,
             )
-        except RuntimeError as error:  # shapes
+        except RuntimeError as error:  # weights that transformers can't convert
             raise ValueError(str(error)) from error
         if info["missing_keys"]:
-            msg = f"its weights lack {sorted(info['missing_keys'])[0]}"
+            msg = f"its weights lack {min(info['missing_keys'])}"
             raise ValueError(msg)
         detector = cls(backbone, _preprocessing(checkpoint, config, size_px))
         heads = _read_heads(checkpoint, config)
-        if heads:
-            detector.load_state_dict(heads, strict=False)
+        shapes = {name: value.shape for name, value in detector.state_dict().items()}
+        of_heads = [(name, head.shape, shapes[name]) for name, head in heads.items() if head.shape != shapes[name]]
+        for name, is_shape, config_shape in sorted([*info["mismatched_keys"], *of_heads]):
+            msg = f"its {name} has the shape {tuple(is_shape)}, by its config {tuple(config_shape)}"
+            raise ValueError(msg)
+        more = [name for name in info["unexpected_keys"] if re.search(r"(^|\.)layers?\.\d+\.", name)]
+        if more:
+            msg = f"its weights have {min(more)}, and its config only {len(detector.blocks)} layers"
+            raise ValueError(msg)
+        detector.load_state_dict(heads, strict=False)
+        for name, value in detector.state_dict().items():
+            if not value.isfinite().all():
+                msg = f"its {name} has values that are no finite numbers"
+                raise ValueError(msg)
         return detector
 
 

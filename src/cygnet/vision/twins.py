@@ -71,14 +71,14 @@ def draw_as_synthesis(synthesis: Synthesis, donor: np.ndarray) -> Draw:
 
 
 def make_twins(
-    rng: np.random.Generator, scene: np.ndarray, draw: Draw, *, on_picture: bool = True, moved: bool = True
+    rng: np.random.Generator, scene: np.ndarray, draw: Draw, *, on_picture: bool = True, varied: bool = True
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Make twins of a scene `(S, S, 3)` uint8 BGR as `draw_twins` does, or None where no anomaly shows on it.
 
-    With `moved` false they stay where they are: no flips, no affine map.
+    With `varied` false they are only encoded once more.
     """
     if on_picture:
-        (normal,), _ = _vary(rng, [scene], np.zeros(scene.shape[:2], np.uint8), moved=moved)
+        (normal,), _ = _vary(rng, [scene], np.zeros(scene.shape[:2], np.uint8), varied=varied)
         drawn = _draw_until_it_shows(rng, normal, draw)
         if drawn is None:
             return None
@@ -87,10 +87,15 @@ def make_twins(
         drawn = _draw_until_it_shows(rng, scene, draw)
         if drawn is None:
             return None
-        (normal, abnormal), mask = _vary(rng, [scene, drawn[0]], drawn[1], moved=moved)
-    quality = int(rng.integers(60, 99))
-    normal, abnormal = (decode_image(encode_jpeg(image, quality)) for image in (normal, abnormal))
+        (normal, abnormal), mask = _vary(rng, [scene, drawn[0]], drawn[1], varied=varied)
+    normal, abnormal = _encode(rng, normal, abnormal)
     return normal, abnormal, mask
+
+
+def vary_alone(rng: np.random.Generator, image: np.ndarray, *, varied: bool) -> np.ndarray:
+    """Vary and encode one image `(S, S, 3)` uint8 BGR as twins are, with nothing drawn on it."""
+    images, _ = _vary(rng, [image], np.zeros(image.shape[:2], np.uint8), varied=varied)
+    return _encode(rng, *images)[0]
 
 
 def _draw_until_it_shows(
@@ -133,17 +138,18 @@ def _draw_salt_and_pepper(rng: np.random.Generator, scene: np.ndarray, spots: Sp
 
 
 def _vary(
-    rng: np.random.Generator, images: list[np.ndarray], mask: np.ndarray, *, moved: bool
+    rng: np.random.Generator, images: list[np.ndarray], mask: np.ndarray, *, varied: bool
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Vary all images by the same draws: what cameras and our own augmentation do to them.
 
     The mask goes through flips and the affine map alone. Of anomalies in the scene, about 3 in 1000 leave the image or
     drown (measured on 1,500): so often is their label wrong.
     """
+    if not varied:
+        return images, mask
     size_px = mask.shape[0]
     stack = np.concatenate(images, axis=2)  # (S, S, 3 or 6): every draw falls on all
-    if moved:
-        stack, mask = _move(rng, stack, mask)
+    stack, mask = _move(rng, stack, mask)
     if rng.random() < 0.4:
         gain, gamma = rng.uniform(0.75, 1.25), rng.uniform(0.75, 1.3)
         levels = np.clip(255 * (np.arange(256) / 255 * gain) ** gamma, 0, 255).astype(np.uint8)
@@ -160,6 +166,12 @@ def _vary(
         noise = np.rint(rng.normal(0, rng.uniform(0.5, 7), stack.shape[:2])).astype(np.int16)[..., None]
         stack = np.clip(stack.astype(np.int16) + noise, 0, 255).astype(np.uint8)
     return _apart(stack), mask
+
+
+def _encode(rng: np.random.Generator, *images: np.ndarray) -> list[np.ndarray]:
+    """Send all through JPEG of one quality."""
+    quality = int(rng.integers(60, 99))
+    return [decode_image(encode_jpeg(image, quality)) for image in images]
 
 
 def _move(rng: np.random.Generator, stack: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

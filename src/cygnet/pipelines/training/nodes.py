@@ -86,7 +86,7 @@ def fit_detector(
             load_examples(training_set, split, detector.preprocessing, detector.patches_per_side, Path(folder))
             for split in ("train", "validation")
         )
-        logger.info("Fitting on %d images, stopping by %d.", len(train.labels), len(validation.labels))
+        logger.info("Fitting on rows of %d images, stopping by %d.", len(train.labels), len(validation.labels))
         return fit(detector, train, validation, training, synthesis, checkpoints, Path(folder))
 
 
@@ -298,6 +298,8 @@ def package_detector(
         "labels": {"abnormal": ABNORMAL, "normal": NORMAL},
         "temperature": scorer.calibration.temperature,
         "threshold": scorer.calibration.threshold,
+        "threshold_rule": scorer.calibration.rule,
+        "promised_fpr": scorer.calibration.target_fpr,
         "auroc_test": evaluation["auroc"],
         "runtime": scorer.runtime.name,
         "parity": parity,
@@ -317,8 +319,20 @@ def _calibrated(plain: Scorer, rows: pd.DataFrame, training: Training) -> tuple[
 
     calibration = calibrate(rows[rows["split"] == "validation"], training.threshold)
     logger.info(
-        "%s: temperature %.3f, threshold %.4f.", plain.runtime.name, calibration.temperature, calibration.threshold
+        "%s: temperature %.3f, threshold %.4f by %s.",
+        plain.runtime.name,
+        calibration.temperature,
+        calibration.threshold,
+        calibration.rule,
     )
+    asked = training.threshold.target_fpr
+    if calibration.target_fpr is not None and calibration.target_fpr > asked:
+        logger.warning(
+            "training.threshold.target_fpr %g is out of reach of so few normal validation images: the threshold "
+            "promises %.3g, the smallest rate that they allow. Give a longer video, or raise it.",
+            asked,
+            calibration.target_fpr,
+        )
     scores = scores_of(rows[["logit_abnormal", "logit_normal"]].to_numpy(), calibration)
     scorer = Scorer(plain.runtime, calibration, plain.crop_horizontal_bias, plain.limits)
     return scorer, pd.concat([rows.drop(columns=scores.columns), scores], axis=1)
