@@ -283,11 +283,20 @@ def test_processes_fetch_the_same_rows_in_every_epoch(synthesis: Synthesis, monk
             assert all(torch.equal(*parts) for parts in zip(batch[:2], expected[:2], strict=True))
 
 
-def test_twins_take_the_place_of_rows_that_synthesis_drew_and_labelled_rows_stay(synthesis: Synthesis) -> None:
-    examples = bright_and_dark(3)  # labelled: they have no masks
-    examples.coverage[2] = 0.5
-    assert _Rows(examples, synthesis, seed=1).places.tolist() == [0, 1, 3, 4, 5]
-    assert _Rows(examples, None, seed=1).places.tolist() == [0, 1, 2, 3, 4, 5]
+def test_a_mask_is_forgotten_where_the_anomaly_was_moved(synthesis: Synthesis) -> None:
+    examples = bright_and_dark(1)
+    examples.coverage[0] = 0.5
+    rows = _Rows(examples, synthesis, seed=1)
+    plain = [encode_jpeg(examples.images[0].numpy(), quality) for quality in range(60, 99)]
+    as_encoded = [examples.preprocessing.resize(decode_image(each)).tobytes() for each in plain]
+    seen = set()
+    for epoch in range(12):
+        rows.epoch.fill_(epoch)
+        images, _, coverage = rows.__getitems__([0])
+        is_varied = images[0].numpy().tobytes() not in as_encoded
+        assert coverage.isnan().all() if is_varied else (coverage == 0.5).all()
+        seen.add(is_varied)
+    assert seen == {False, True}
 
 
 def test_rows_that_come_alone_are_varied_and_encoded_as_twins_are(

@@ -12,9 +12,9 @@ that. How far to go, validation decides (Wortsman et al., "Robust fine-tuning of
 `fitted_fracs` are tried from the largest down, as long as its NLL falls.
 
 Few rows are soon known by heart. So every normal row comes, in each epoch, as twins with an anomaly drawn afresh by the
-rules of `synthesis`, in place of the rows that synthesis drew: what pretraining does on procedural scenes goes on here
-on the real one. Rows that come alone, labelled ones or without an anomaly that shows, are varied and encoded as twins
-are: the classes differ by the anomaly alone.
+rules of `synthesis`: what pretraining does on procedural scenes goes on here on the real one. Rows that come alone,
+abnormal ones or without an anomaly that shows, are varied and encoded as twins are: the classes differ by the anomaly
+alone. Where an anomaly lies that was moved so, its mask no longer says: it teaches the image's head only.
 
 All of the backbone is fitted, or its last blocks, or the heads alone. Frozen blocks always give the same for the same
 image, so their output is computed once, kept in a memory-mapped file, and reused every epoch.
@@ -114,47 +114,40 @@ def fit(
 
 
 class _Rows(Dataset[Batch]):
-    """Rows of memory-mapped examples, fetched a batch at a time.
-
-    With `synthesis` they are the normal rows, as twins, and the labelled abnormal ones, which have no mask.
-    """
+    """Rows of memory-mapped examples, fetched a batch at a time; with `synthesis` the normal ones as twins."""
 
     def __init__(self, examples: Examples, synthesis: Synthesis | None, seed: int) -> None:
         self.examples, self.synthesis, self.seed = examples, synthesis, seed
-        is_normal = (examples.labels == NORMAL).numpy()
-        is_labelled = ~is_normal & examples.coverage[:, 0, 0].isnan().numpy()
-        self.normal = is_normal.nonzero()[0]  # their places
-        self.places = (is_normal | is_labelled).nonzero()[0] if synthesis else np.arange(len(is_normal))
+        self.normal = (examples.labels == NORMAL).numpy().nonzero()[0]  # their places
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # processes that fetch rows see it change
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.examples.labels)
 
-    def __getitems__(self, indices: list[int]) -> Batch:
+    def __getitems__(self, places: list[int]) -> Batch:
         """Fetch rows; what is drawn follows from seed, epoch and place."""
-        places = self.places[indices]
         preprocessing = self.examples.preprocessing
         if self.synthesis is None or preprocessing is None:
-            return self.examples.take(torch.from_numpy(places))
-        twins, alone, varied = [], [], []
-        for place in places.tolist():
+            return self.examples.take(torch.tensor(places))
+        twins, alone, images, coverage = [], [], [], []
+        for place in places:
             rng = generator(self.seed, "twins", int(self.epoch), place)
             is_varied = rng.random() < 0.5  # others are only encoded once more
             is_normal = self.examples.labels[place] == NORMAL
             pair = self._draw_twins(rng, place, self.synthesis, varied=is_varied) if is_normal else None
             if pair is None:
-                alone.append(place)
                 image = vary_alone(rng, self.examples.images[place].numpy(), varied=is_varied)
-                varied.append(preprocessing.resize(image))
+                known = self.examples.coverage[place]
+                alone.append(place)
+                images.append(torch.from_numpy(preprocessing.resize(image)))
+                coverage.append(torch.full_like(known, torch.nan) if is_varied and not is_normal else known)
             else:
                 twins.append(pair)
         parts = [batch_of_twins(twins, preprocessing, self.examples.coverage.shape[-1])] if twins else []
-        if alone:  # nothing abnormal on them, or nobody knows where
-            parts.append(
-                (torch.from_numpy(np.stack(varied)), self.examples.labels[alone], self.examples.coverage[alone])
-            )
-        images, labels, coverage = (torch.cat(part) for part in zip(*parts, strict=True))
-        return images, labels, coverage
+        if alone:
+            parts.append((torch.stack(images), self.examples.labels[alone], torch.stack(coverage)))
+        batch_images, labels, shares = (torch.cat(part) for part in zip(*parts, strict=True))
+        return batch_images, labels, shares
 
     def _draw_twins(
         self, rng: np.random.Generator, place: int, synthesis: Synthesis, *, varied: bool
@@ -210,7 +203,7 @@ class _Fit:
         self.twins = synthesis if training.twins and any(synthesis.kinds.train.values()) and not self.frozen else None
         self.rows = _Rows(self.train, self.twins, training.seed)
         abnormal_twins = torch.full((len(self.rows.normal) if self.twins else 0,), ABNORMAL)
-        self.weights = class_weights(torch.cat([train.labels[self.rows.places], abnormal_twins]))
+        self.weights = class_weights(torch.cat([train.labels, abnormal_twins]))
 
     def run(self, at_once: int) -> Fitted:
         """Fit with `at_once` images in memory."""

@@ -86,7 +86,7 @@ def fit_detector(
             load_examples(training_set, split, detector.preprocessing, detector.patches_per_side, Path(folder))
             for split in ("train", "validation")
         )
-        logger.info("Fitting on rows of %d images, stopping by %d.", len(train.labels), len(validation.labels))
+        logger.info("Fitting on %d images, stopping by %d.", len(train.labels), len(validation.labels))
         return fit(detector, train, validation, training, synthesis, checkpoints, Path(folder))
 
 
