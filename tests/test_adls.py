@@ -3,6 +3,7 @@
 Azurite has no endpoint for Hadoop, so that Spark can't read or write here: that a workspace's Spark does is not proved.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -146,8 +147,11 @@ def upload(lake: fsspec.AbstractFileSystem, folder: Path, name: str = "media") -
 
 def copies(folder: Path) -> int:
     """Count the temporary files of a folder that this process has open, with or without a name."""
-    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
-    return len({file for link in links if (file := str(link.readlink())).startswith(str(folder))})
+    files = set()
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another thread has closed it meanwhile
+            files.add(str(link.readlink()))
+    return sum(file.startswith(str(folder)) for file in files)
 
 
 def sentence(call: Callable[[], object]) -> str:
