@@ -78,11 +78,12 @@ def compare(
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(repetitions):
         for side, run in zip(seconds, (baseline, ours), strict=True):
-            side.append(_seconds_of(run))
+            side.append(seconds_of(run))
     return Result(what, *seconds, items, item, asked)
 
 
-def _seconds_of(run: Callable[[], Any]) -> float:
+def seconds_of(run: Callable[[], Any]) -> float:
+    """Time one run."""
     start_s = time.perf_counter()
     run()
     return time.perf_counter() - start_s

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from benchmarks.measure import Figure, Result, compare
+from benchmarks.measure import Figure, Result, compare, seconds_of
 from benchmarks.session import ROOT, parameters_of
 from cygnet.model.backbone import initial_vit
 from cygnet.model.checkpoints import Checkpoints
@@ -124,11 +124,13 @@ def _matrix_rate() -> float:
 
 def _seconds(run: Callable[[], None]) -> float:
     """Time what a GPU does until it has done it."""
+
+    def run_to_the_end() -> None:
+        run()
+        torch.cuda.synchronize()
+
     torch.cuda.synchronize()
-    start_s = time.perf_counter()
-    run()
-    torch.cuda.synchronize()
-    return time.perf_counter() - start_s
+    return seconds_of(run_to_the_end)
 
 
 def _detector() -> Detector:

@@ -36,8 +36,8 @@ def load_detector(training: Training) -> Detector:
         if training.checkpoint.startswith(("/", "./", "../", "~")) and not folder.is_dir():
             msg = "there is no such folder"
             raise NotADirectoryError(msg)
-        places = [place for place in (carried, folder) if place.is_dir()]
-        return Detector.load(places[0] if places else training.checkpoint, training.image_size_px)
+        place = next((place for place in (carried, folder) if place.is_dir()), training.checkpoint)
+        return Detector.load(place, training.image_size_px)
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".:")
         msg = (

@@ -404,7 +404,7 @@ def digest(detector: Detector) -> str:
     """Digest all weights."""
     made = hashlib.blake2b(digest_size=16)
     for value in detector.state_dict().values():
-        made.update(value.cpu().contiguous().numpy().tobytes())
+        made.update(value.cpu().contiguous().numpy().ravel())
     return made.hexdigest()
 
 
