@@ -18,7 +18,7 @@ from cygnet.model.preprocessing import Preprocessing
 from cygnet.parameters import Training
 from stub_server import Reply, Request, serving
 
-REPOSITORY, COMMIT = "somebody/vit-toy", "0123456789abcdef0123456789abcdef01234567"
+REPOSITORY, COMMIT = "somebody/vit-toy", 40 * "c"
 LOAD = """
 import sys
 from pathlib import Path
