@@ -1,7 +1,6 @@
 """What a checkpoint from the Hugging Face hub promises: the hub's client, in a process of its own, asks a local hub."""
 
 import hashlib
-import json
 import os
 import re
 import subprocess
@@ -11,14 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import ViTConfig, ViTForImageClassification
 
 from cygnet.model.detector import Detector
 from cygnet.model.preprocessing import Preprocessing
 from cygnet.parameters import Training
 from stub_server import Reply, Request, serving
+from toys import SMALL_VIT, toy_detector
 
 REPOSITORY, COMMIT = "somebody/vit-toy", 40 * "c"
+PREPROCESSING = Preprocessing(SMALL_VIT.image_size_px, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 LOAD = """
 import sys
 from pathlib import Path
@@ -44,12 +44,10 @@ class Hub:
         self.asked.append(f"{request.method} {request.path}")
         resolved = re.fullmatch(rf"/{REPOSITORY}/resolve/(?:main|{COMMIT})/([\w.]+)", request.path)
         if resolved is None:
-            is_known = request.path.startswith((f"/{REPOSITORY}/", f"/api/models/{REPOSITORY}"))
-            missing = "EntryNotFound" if is_known else "RepoNotFound"
-            return Reply(404, {"error": missing}, {"X-Error-Code": missing})
+            return Reply(404, headers={"X-Error-Code": "RepoNotFound"})
         file = self.folder / resolved[1]
         if not file.exists():
-            return Reply(404, {"error": "no such file"}, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+            return Reply(404, headers={"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
         content = file.read_bytes()
         etag = hashlib.sha256(content).hexdigest()
         return Reply(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT})
@@ -57,13 +55,10 @@ class Hub:
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Hub:
-    """Give a hub that has a ViT for another task, with a preprocessing of its own."""
+    """Give a hub that has a detector with heads, a preprocessing of its own, and a pickle beside it."""
     folder = tmp_path / "repository"
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = ViTConfig(image_size=32, patch_size=16, num_labels=5, **sizes)
-    ViTForImageClassification(config).save_pretrained(folder)
-    numbers = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "size": {"height": 32, "width": 32}}
-    (folder / "preprocessor_config.json").write_text(json.dumps(numbers))
+    toy_detector(SMALL_VIT).save(folder)
+    PREPROCESSING.save(folder)
     (folder / "pytorch_model.bin").write_bytes(b"a pickle that nobody may load")
     return Hub(folder)
 
@@ -78,7 +73,7 @@ def address(hub: Hub) -> Iterator[str]:
 def load(training: Training, checkpoint: str, made: Path, home: Path, **more: str) -> subprocess.CompletedProcess[str]:
     """Load a checkpoint in a process that knows no hub but ours, and keeps what it fetched in `home`."""
     settings = training.model_copy(update={"checkpoint": checkpoint}).model_dump_json()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
     return subprocess.run(
         [sys.executable, "-c", LOAD, settings, str(made)],
         env=environment | {"HF_HOME": str(home), **more},
@@ -96,8 +91,8 @@ def test_checkpoint_comes_from_the_hub_once_and_is_the_same_as_from_a_folder(
     assert any(asked.startswith("GET") and asked.endswith("model.safetensors") for asked in hub.asked)
     assert not any(asked.startswith("GET") and asked.endswith(".bin") for asked in hub.asked)
     detector = Detector.load(tmp_path / "fetched")
-    assert detector.preprocessing == Preprocessing(32, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    theirs = Detector.load(hub.folder).state_dict()
+    assert detector.preprocessing == PREPROCESSING
+    theirs = toy_detector(SMALL_VIT).state_dict()
     assert all(torch.equal(value, theirs[name]) for name, value in detector.state_dict().items())
 
     kept = load(training, REPOSITORY, tmp_path / "kept", tmp_path / "home", HF_HUB_OFFLINE="1")
