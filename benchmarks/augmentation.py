@@ -30,7 +30,8 @@ from benchmarks import plain
 from benchmarks.inputs import full_hd_frames
 from benchmarks.measure import Result, compare
 from benchmarks.session import parameters_of, partitions, spark, write
-from cygnet.parameters import Augmentation, Synthesis
+from cygnet.parameters.augmentation import Augmentation
+from cygnet.parameters.synthesis import Synthesis
 from cygnet.pipelines.augmentation.nodes import make_training_set
 from cygnet.pipelines.synthesis.nodes import draw_anomalies
 from cygnet.tables import ABNORMAL, IMAGES, NORMAL

@@ -22,8 +22,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cygnet.model.request import JSON, PARQUET
-from cygnet.model.scorer import Limits
+from cygnet.model.serving.request import JSON, PARQUET
+from cygnet.model.serving.scorer import Limits
 from cygnet.vision.codec import encode_jpeg, encode_png
 
 KEYS = ["dataframe_split", "dataframe_records", "inputs", "instances", "params", "image", "columns", "data", "index"]

@@ -1,6 +1,6 @@
 """The model that everybody serves first: pixels as nested lists of floats in, plain float32 torch, logits out.
 
-What the reference does. It has the weights that `cygnet.model.detector.Detector` saved in its folder.
+What the reference does. It has the weights that `cygnet.model.network.detector.Detector` saved in its folder.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from torch.nn.functional import interpolate
 
-from cygnet.model.detector import Detector
+from cygnet.model.network.detector import Detector
 
 
 class PlainModel(PythonModel):

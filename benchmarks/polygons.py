@@ -22,7 +22,7 @@ from benchmarks import plain
 from benchmarks.inputs import full_hd_frames
 from benchmarks.measure import Result, compare
 from benchmarks.session import parameters_of
-from cygnet.parameters import Polygon, Synthesis
+from cygnet.parameters.synthesis import Polygon, Synthesis
 from cygnet.vision.anomalies import draw_anomaly, make_kinds
 from cygnet.vision.crop import crop_square
 from cygnet.vision.polygons import draw_polygons

@@ -20,10 +20,10 @@ from benchmarks.inputs import full_hd_frames
 from benchmarks.measure import Result, compare
 from benchmarks.server import TINY, limits, random_detector
 from benchmarks.session import parameters_of, spark
-from cygnet.model.export import make_runtime
-from cygnet.model.frame_scores import FrameScoring, list_items
-from cygnet.model.score_parts import ScoreParts
-from cygnet.model.scorer import Calibration, Scorer
+from cygnet.model.scoring.frame_scores import FrameScoring, list_items
+from cygnet.model.scoring.score_parts import ScoreParts
+from cygnet.model.serving.export import make_runtime
+from cygnet.model.serving.scorer import Calibration, Scorer
 from cygnet.pipelines.scoring.nodes import score_items
 
 FRAMES = 900  # 36 s: what Spark needs to start a job, near a second, is little of it

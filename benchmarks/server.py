@@ -23,14 +23,15 @@ from benchmarks.inputs import ROOT, full_hd_frames
 from benchmarks.session import parameters_of
 from cygnet.datasets.endpoint import LocalEndpoint
 from cygnet.datasets.registry import ModelVersion
-from cygnet.model.backbone import initial_vit
-from cygnet.model.detector import Detector
-from cygnet.model.export import make_runtime
-from cygnet.model.packaging import PackagedDetector, log_detector
-from cygnet.model.preprocessing import Preprocessing
-from cygnet.model.request import JSON
-from cygnet.model.scorer import Calibration, Limits, Scorer
-from cygnet.parameters import RuntimeName, Serving, SmallViT
+from cygnet.model.network.backbone import initial_vit
+from cygnet.model.network.detector import Detector
+from cygnet.model.network.preprocessing import Preprocessing
+from cygnet.model.serving.export import make_runtime
+from cygnet.model.serving.packaging import PackagedDetector, log_detector
+from cygnet.model.serving.request import JSON
+from cygnet.model.serving.scorer import Calibration, Limits, Scorer
+from cygnet.parameters.serving import RuntimeName, Serving
+from cygnet.parameters.training import SmallViT
 from cygnet.vision.codec import encode_jpeg
 
 SIZE_PX = 224

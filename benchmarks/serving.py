@@ -41,10 +41,11 @@ from benchmarks.server import (
     tracker,
 )
 from cygnet.datasets.registry import ModelVersion
-from cygnet.model.detector import Detector
-from cygnet.model.export import make_runtime
-from cygnet.model.request import COLUMN, JSON, encoded_image, read_body
-from cygnet.parameters import RuntimeName, SmallViT
+from cygnet.model.network.detector import Detector
+from cygnet.model.serving.export import make_runtime
+from cygnet.model.serving.request import COLUMN, JSON, encoded_image, read_body
+from cygnet.parameters.serving import RuntimeName
+from cygnet.parameters.training import SmallViT
 from cygnet.vision.codec import encode_jpeg
 
 REQUESTS = 40

@@ -35,13 +35,14 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.measure import Figure, Result, compare, seconds_of
 from benchmarks.session import ROOT, parameters_of
-from cygnet.model.backbone import initial_vit
-from cygnet.model.checkpoints import Checkpoints
-from cygnet.model.data import Examples, mapped_tensor
-from cygnet.model.detector import Detector
-from cygnet.model.fit import fit
-from cygnet.model.preprocessing import Preprocessing
-from cygnet.parameters import SmallViT, Synthesis, Training
+from cygnet.model.network.backbone import initial_vit
+from cygnet.model.network.detector import Detector
+from cygnet.model.network.preprocessing import Preprocessing
+from cygnet.model.training.examples import Examples, mapped_tensor
+from cygnet.model.training.fit import fit
+from cygnet.model.training.resume import Checkpoints
+from cygnet.parameters.synthesis import Synthesis
+from cygnet.parameters.training import SmallViT, Training
 
 SIZE_PX = 224
 BASE = SmallViT(image_size_px=SIZE_PX, patch_size_px=16, hidden_size=768, layers=12, heads=12)

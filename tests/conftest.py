@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-from cygnet.parameters import PIPELINE_PARAMETERS, Parameters
-from toys import base_parameters
+from cygnet.parameters.base import Parameters
+from cygnet.parameters.check import PIPELINE_PARAMETERS
+from support.toys import base_parameters
 
 PROJECT = Path(__file__).parents[1]
 COPIED = ("src", "conf", "pyproject.toml", "setup.py", "README.md", "LICENSE")

@@ -32,8 +32,8 @@ from kedro.io import DataCatalog, DatasetError
 from kedro_datasets.matplotlib import MatplotlibDataset
 from matplotlib.figure import Figure
 
-import cygnet.places
 import cygnet.spark
+import cygnet.storage
 from cygnet.datasets.checkpoints import CheckpointsDataset
 from cygnet.datasets.labels import LabelsDataset
 from cygnet.datasets.lineage import LineageDataset
@@ -44,17 +44,18 @@ from cygnet.datasets.table import TableDataset
 from cygnet.datasets.videos import VideosDataset, list_sources
 from cygnet.errors import UserError
 from cygnet.hooks import UserErrorHooks
-from cygnet.model.data import load_examples, read_keys
-from cygnet.model.frame_scores import FrameScoring, list_items, score_item
-from cygnet.model.preprocessing import Preprocessing
-from cygnet.places import CREDENTIALS, check_place, explain, put_folder
+from cygnet.model.network.preprocessing import Preprocessing
+from cygnet.model.rows import read_keys
+from cygnet.model.scoring.frame_scores import FrameScoring, list_items, score_item
+from cygnet.model.training.examples import load_examples
 from cygnet.settings import CONFIG_LOADER_ARGS
+from cygnet.storage import CREDENTIALS, check_place, explain, put_folder
 from cygnet.tables import FRAMES, IMAGES, PREDICTIONS
 from cygnet.vision.annotate import Clip
 from cygnet.vision.codec import encode_png
 from cygnet.vision.video import read_rows, read_samples
-from lake import ACCOUNT, AZURITE, KEY, Proxy, azurite, connection_string
-from toys import toy_predictions, toy_rows, toy_scorer, tracked
+from support.lake import ACCOUNT, AZURITE, KEY, Proxy, azurite, connection_string
+from support.toys import toy_predictions, toy_rows, toy_scorer, tracked
 
 PROJECT = Path(__file__).parents[1]
 HERE = "abfs://lake"
@@ -533,7 +534,7 @@ def test_adlfs_that_is_not_installed_is_a_sentence(monkeypatch: pytest.MonkeyPat
         msg = "Install adlfs to access Azure Datalake Gen2 and Azure Blob Storage"
         raise ImportError(msg)
 
-    monkeypatch.setattr(cygnet.places.fsspec, "url_to_fs", refuse)
+    monkeypatch.setattr(cygnet.storage.fsspec, "url_to_fs", refuse)
     assert sentence(lambda: check_place(HERE)) == f"{HERE}: ADLS needs `pip install 'cygnet[azure]'`."
 
 

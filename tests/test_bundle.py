@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cygnet.parameters import RUN_PARAMETERS
+from cygnet.parameters.check import RUN_PARAMETERS
 from cygnet.pipeline_registry import register_pipelines
 
 PROJECT = Path(__file__).parents[1]

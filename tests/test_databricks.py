@@ -25,12 +25,12 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from cygnet.datasets.registry import ModelVersion, RegisteredModelDataset
 from cygnet.datasets.table import TableDataset
 from cygnet.job_runs import TAG
-from cygnet.model.packaging import PackagedDetector
-from cygnet.parameters import Parameters
+from cygnet.model.serving.packaging import PackagedDetector
+from cygnet.parameters.base import Parameters
 from cygnet.tables import NORMAL
 from cygnet.vision.codec import encode_jpeg, encode_map
-from stub_server import Reply, Request, Workspace
-from toys import toy_image, toy_rows, toy_scorer
+from support.stub_server import Reply, Request, Workspace
+from support.toys import toy_image, toy_rows, toy_scorer
 
 PROJECT = Path(__file__).parents[1]
 JOB = str(Path(sys.executable).parent / "cygnet-job")

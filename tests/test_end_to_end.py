@@ -24,10 +24,10 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from nbclient import NotebookClient
 
 from cygnet.job_runs import TAG
-from cygnet.model.evaluate import evaluate, evaluate_baselines
-from cygnet.model.localisation import localise
-from cygnet.model.scorer import Calibration
-from cygnet.parameters import Parameters
+from cygnet.model.evaluation.evaluate import evaluate, evaluate_baselines
+from cygnet.model.evaluation.localisation import localise
+from cygnet.model.serving.scorer import Calibration
+from cygnet.parameters.base import Parameters
 from cygnet.tables import NORMAL, TABLES
 
 PROJECT = Path(__file__).parents[1]

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from cygnet.job_runs import TAG, close_job_run, join_job_run
-from toys import tracked
+from support.toys import tracked
 
 
 def task(folder: Path, job_run_id: str, *, failed: bool = False) -> tuple[str, str]:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cygnet.parameters import Parameters
-from toys import toy_image, toy_scorer
+from cygnet.parameters.base import Parameters
+from support.toys import toy_image, toy_scorer
 
 TESTS = Path(__file__).parent
 LIGHT = (
@@ -21,9 +21,10 @@ LIGHT = (
     "test_parameters.py",
     *(f"datasets/test_{name}.py" for name in ("labels", "table", "video_file", "videos")),
     *(
-        f"model/test_{name}.py"
-        for name in ("calibrate", "evaluate", "events", "figures", "intervals", "localisation", "parity", "request")
+        f"model/evaluation/test_{name}.py"
+        for name in ("calibrate", "evaluate", "events", "intervals", "localisation", "parity", "plots")
     ),
+    "model/serving/test_request.py",
 )
 IMPORT_ALL = """
 import importlib, pkgutil, cygnet
@@ -40,7 +41,7 @@ SCORE = """
 import sys
 from pathlib import Path
 import numpy as np
-from cygnet.model.scorer import Scorer
+from cygnet.model.serving.scorer import Scorer
 folder = Path(sys.argv[1])
 Scorer.load(folder / "scorer").score(list(np.load(folder / "images.npy"))).to_parquet(folder / "scores.parquet")
 """

@@ -12,7 +12,7 @@ import pytest
 
 from cygnet.errors import UserError
 from cygnet.secrets import resolve_secret
-from stub_server import Workspace
+from support.stub_server import Workspace
 
 PROJECT = Path(__file__).parents[1]
 VALUE = "pond-and-reeds-8731"

@@ -16,8 +16,9 @@ from pydantic import BaseModel
 from cygnet.datasets.table import TableDataset
 from cygnet.errors import UserError
 from cygnet.job_runs import close_job_run, join_job_run
-from cygnet.parameters import Training, check_parameters
-from cygnet.places import check_place, explain
+from cygnet.parameters.check import check_parameters
+from cygnet.parameters.training import Training
+from cygnet.storage import check_place, explain
 
 logger = logging.getLogger(__name__)
 logging.getLogger("kedro_mlflow").setLevel(logging.WARNING)  # importing it sets INFO, after conf/logging.yml
@@ -50,8 +51,8 @@ class UserErrorHooks:
             training = Training.model_validate(catalog.load("params:training"))
             made = {Path(str(getattr(catalog.get(name), "_filepath", ""))) for name in pipeline.all_outputs()}
             if training.checkpoint is None or Path(training.checkpoint) not in made:  # else the run makes it
-                from cygnet.model.backbone import load_detector
-                from cygnet.model.fit import freeze
+                from cygnet.model.network.backbone import load_detector
+                from cygnet.model.training.fit import freeze
 
                 freeze(load_detector(training), training)
 

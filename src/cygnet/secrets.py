@@ -2,7 +2,7 @@
 
 Scopes can be backed by Azure Key Vault. Kedro never logs credentials and hands them to datasets only; in any other file
 a secret would end up among the parameters or tags of a run, so there the resolver must not be used (a test looks). No
-dataset of Cygnet's wants such an entry: for ADLS see `cygnet.places`.
+dataset of Cygnet's wants such an entry: for ADLS see `cygnet.storage`.
 """
 
 from cygnet.errors import UserError

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from cygnet.model.packaging import PackagedDetector
-from cygnet.parameters import Parameters
+from cygnet.model.serving.packaging import PackagedDetector
+from cygnet.parameters.base import Parameters
 from cygnet.tables import NORMAL
 from cygnet.vision.codec import encode_jpeg
-from toys import toy_image, toy_scorer, tracked
+from support.toys import toy_image, toy_scorer, tracked
 
 
 @pytest.fixture(scope="session")

@@ -16,15 +16,15 @@ from omegaconf.resolvers import oc
 
 from cygnet.datasets.databricks_endpoint import DatabricksEndpointDataset, environment_pool
 from cygnet.datasets.endpoint import LocalEndpoint
-from cygnet.datasets.endpoint_client import EndpointError
 from cygnet.datasets.registry import Decision, ModelVersion, RegisteredModelDataset
+from cygnet.endpoints.client import EndpointError
 from cygnet.errors import UserError
-from cygnet.model.packaging import PackagedDetector
-from cygnet.parameters import Client
+from cygnet.model.serving.packaging import PackagedDetector
+from cygnet.parameters.serving import Client
 from cygnet.tables import NORMAL
 from cygnet.vision.codec import encode_png
-from stub_server import CUT, Reply, Request, Workspace
-from toys import toy_image, tracked
+from support.stub_server import CUT, Reply, Request, Workspace
+from support.toys import toy_image, tracked
 
 PROJECT = Path(__file__).parents[2]
 OLD, NEW = ModelVersion("main.test.swan", "5"), ModelVersion("main.test.swan", "7")

@@ -16,13 +16,13 @@ import pytest
 import requests
 
 from cygnet.datasets.endpoint import LocalEndpoint, LocalEndpointDataset
-from cygnet.datasets.endpoint_client import SCORE_COLUMNS, EndpointClient, EndpointError
 from cygnet.datasets.registry import Decision, ModelVersion, RegisteredModelDataset
-from cygnet.model.packaging import PackagedDetector
-from cygnet.parameters import Client
+from cygnet.endpoints.client import SCORE_COLUMNS, EndpointClient, EndpointError
+from cygnet.model.serving.packaging import PackagedDetector
+from cygnet.parameters.serving import Client
 from cygnet.tables import ABNORMAL, NORMAL
 from cygnet.vision.codec import encode_jpeg, encode_png
-from toys import toy_image, tracked
+from support.toys import toy_image, tracked
 
 ENDPOINT = LocalEndpoint(start_timeout_s=120)
 SETTINGS = Client(timeout_s=30, retries=0, backoff_s=0, max_request_bytes=15_000_000, in_flight=2)
@@ -32,7 +32,7 @@ PARENT = """
 import time
 from cygnet.datasets.endpoint import LocalEndpoint
 from cygnet.datasets.registry import ModelVersion
-from cygnet.parameters import Client
+from cygnet.parameters.serving import Client
 
 settings = Client(timeout_s=30, retries=0, backoff_s=0, max_request_bytes=15_000_000, in_flight=2)
 with LocalEndpoint(120).serve(ModelVersion("endpoint", "1"), settings) as client:

@@ -20,7 +20,7 @@ from cygnet.datasets.registry import (
     VersionTagsDataset,
 )
 from cygnet.errors import UserError
-from cygnet.model.packaging import PackagedDetector
+from cygnet.model.serving.packaging import PackagedDetector
 from cygnet.vision.codec import encode_png
 
 pytestmark = pytest.mark.usefixtures("tracking")

@@ -22,12 +22,12 @@ from cygnet.datasets.registry import (
 )
 from cygnet.errors import UserError
 from cygnet.hooks import UserErrorHooks
-from cygnet.model import packaging
-from cygnet.model.packaging import PackagedDetector
+from cygnet.model.serving import packaging
+from cygnet.model.serving.packaging import PackagedDetector
 from cygnet.vision.codec import encode_png
-from stub_catalog import UnityCatalog
-from stub_server import Workspace
-from toys import tracked
+from support.stub_catalog import UnityCatalog
+from support.stub_server import Workspace
+from support.toys import tracked
 
 NAME = "main.pond.detector"
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cygnet.model.scorer import Scorer
-from cygnet.parameters import Parameters, Training
-from toys import toy_scorer, toy_training, tracked
+from cygnet.model.serving.scorer import Scorer
+from cygnet.parameters.base import Parameters
+from cygnet.parameters.training import Training
+from support.toys import toy_scorer, toy_training, tracked
 
 
 @pytest.fixture(autouse=True)

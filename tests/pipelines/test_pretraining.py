@@ -16,7 +16,8 @@ from transformers import AutoModel
 
 from cygnet.datasets.checkpoints import CheckpointsDataset
 from cygnet.datasets.model_folder import ModelFolderDataset
-from cygnet.parameters import Parameters, Pretraining
+from cygnet.parameters.base import Parameters
+from cygnet.parameters.pretraining import Pretraining
 from cygnet.pipeline_registry import register_pipelines
 from cygnet.pipelines.pretraining import create_pipeline
 

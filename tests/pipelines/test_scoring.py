@@ -17,15 +17,16 @@ from cygnet.datasets.table import TableDataset
 from cygnet.datasets.video_file import VideoFileDataset
 from cygnet.datasets.videos import list_sources
 from cygnet.errors import UserError
-from cygnet.model.packaging import PackagedDetector
-from cygnet.model.score_parts import MARKER, ScoreParts
-from cygnet.parameters import Parameters, Scoring
+from cygnet.model.scoring.score_parts import MARKER, ScoreParts
+from cygnet.model.serving.packaging import PackagedDetector
+from cygnet.parameters.base import Parameters
+from cygnet.parameters.scoring import Scoring
 from cygnet.pipelines.ingestion.nodes import match_labels
 from cygnet.pipelines.scoring import nodes
 from cygnet.pipelines.scoring.nodes import ScoringRun, annotate_videos, draw_timelines, list_scores, score_frames
 from cygnet.tables import NORMAL
 from cygnet.vision.codec import encode_jpeg, encode_png
-from toys import toy_image, toy_scorer, tracked
+from support.toys import toy_image, toy_scorer, tracked
 
 
 @pytest.fixture(scope="module")

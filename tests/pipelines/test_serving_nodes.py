@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.dataset as pad
 import pytest
 
-from cygnet.datasets.endpoint_client import EndpointError
 from cygnet.datasets.registry import Decision, ModelVersion
+from cygnet.endpoints.client import EndpointError
 from cygnet.errors import UserError
-from cygnet.parameters import Client, Gate, Serving
+from cygnet.parameters.serving import Client, Gate, Serving
 from cygnet.pipelines.rollback.nodes import roll_back
 from cygnet.pipelines.serving.nodes import (
     Answers,
@@ -27,7 +27,7 @@ from cygnet.pipelines.serving.nodes import (
     write_serving_report,
 )
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL, PREDICTIONS, TRAINING_SET
-from toys import toy_predictions, toy_row, toy_rows
+from support.toys import toy_predictions, toy_row, toy_rows
 
 INCUMBENT = ModelVersion("cygnet", "3")
 GATE = Gate(

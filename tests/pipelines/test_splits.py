@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from cygnet.parameters import Split
+from cygnet.parameters.ingestion import Split
 from cygnet.pipelines.ingestion.splits import cut_spans
 
 

@@ -9,11 +9,14 @@ import pyarrow.dataset as pad
 import pytest
 
 from cygnet.errors import UserError
-from cygnet.model.calibrate import in_first_half, negative_log_likelihood
-from cygnet.model.checkpoints import Checkpoints
-from cygnet.model.fitted import Fitted
-from cygnet.model.scorer import Scorer
-from cygnet.parameters import Parameters, RuntimeName, Serving, Synthesis, Threshold, Training
+from cygnet.model.evaluation.calibrate import in_first_half, negative_log_likelihood
+from cygnet.model.serving.scorer import Scorer
+from cygnet.model.training.results import Fitted
+from cygnet.model.training.resume import Checkpoints
+from cygnet.parameters.base import Parameters
+from cygnet.parameters.serving import RuntimeName, Serving
+from cygnet.parameters.synthesis import Synthesis
+from cygnet.parameters.training import Threshold, Training
 from cygnet.pipelines.training.nodes import (
     check_parity,
     fit_detector,
@@ -22,7 +25,7 @@ from cygnet.pipelines.training.nodes import (
 )
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL, PREDICTIONS, TRAINING_SET
 from cygnet.vision.codec import decode_image
-from toys import toy_row, toy_rows, toy_scorer, toy_training
+from support.toys import toy_row, toy_rows, toy_scorer, toy_training
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cygnet.parameters import Synthesis
+from cygnet.parameters.synthesis import Synthesis
 from cygnet.tables import KIND_NULL
 from cygnet.vision.anomalies import changed_mask, draw_anomaly, make_kinds
 from cygnet.vision.rng import generator

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from cygnet.parameters import Parameters, Spots, Synthesis
+from cygnet.parameters.base import Parameters
+from cygnet.parameters.synthesis import Spots, Synthesis
 from cygnet.vision.anomalies import changed_mask, draw_anomaly, make_kinds
 from cygnet.vision.kinds import KINDS, draw_spots, octaves
 from cygnet.vision.rng import generator

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cygnet.parameters import Polygon, Synthesis
+from cygnet.parameters.synthesis import Polygon, Synthesis
 from cygnet.vision import polygons
 from cygnet.vision.polygons import draw_polygons, fill_patch
 from cygnet.vision.rng import generator

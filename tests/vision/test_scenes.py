@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cygnet.parameters import Pretraining
+from cygnet.parameters.pretraining import Pretraining
 from cygnet.vision.rng import generator
 from cygnet.vision.scenes import TEXTURES, _draw_objects, draw_scene
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cygnet.parameters import Augmentation
+from cygnet.parameters.augmentation import Augmentation
 from cygnet.vision.rng import generator
 from cygnet.vision.transforms import Pair, apply_symmetry, augment, list_symmetries, squash_and_skew, vary_camera
 

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from cygnet.parameters import SEEN_KINDS, Pretraining, Synthesis, Twins
+from cygnet.parameters.pretraining import Pretraining, Twins
+from cygnet.parameters.synthesis import SEEN_KINDS, Synthesis
 from cygnet.vision.codec import decode_image, encode_jpeg
 from cygnet.vision.rng import generator
 from cygnet.vision.scenes import draw_scene

@@ -4,7 +4,7 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset
 
-from cygnet.model.checkpoints import Checkpoints
+from cygnet.model.training.resume import Checkpoints
 
 
 class CheckpointsDataset(AbstractDataset[None, Checkpoints]):

@@ -24,10 +24,10 @@ import urllib3
 from kedro.io import AbstractDataset
 from requests.adapters import HTTPAdapter
 
-from cygnet.datasets.endpoint_client import EndpointClient, EndpointError
 from cygnet.datasets.registry import Decision, ModelVersion
+from cygnet.endpoints.client import EndpointClient, EndpointError
 from cygnet.errors import UserError
-from cygnet.parameters import Client
+from cygnet.parameters.serving import Client
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient

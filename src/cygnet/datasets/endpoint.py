@@ -20,9 +20,9 @@ import mlflow
 import urllib3
 from kedro.io import AbstractDataset
 
-from cygnet.datasets.endpoint_client import EndpointClient, EndpointError
 from cygnet.datasets.registry import Decision, ModelVersion
-from cygnet.parameters import Client
+from cygnet.endpoints.client import EndpointClient, EndpointError
+from cygnet.parameters.serving import Client
 
 POLL_S = 0.2
 
@@ -54,7 +54,7 @@ class LocalEndpoint:
         }
         with TemporaryFile() as log, urllib3.PoolManager(maxsize=settings.in_flight, block=True) as pool:
             server = subprocess.Popen(  # noqa: S603 - our own program and arguments
-                [sys.executable, "-m", "cygnet.datasets.guard", *command],
+                [sys.executable, "-m", "cygnet.endpoints.guard", *command],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

@@ -7,7 +7,7 @@ import pandas as pd
 from kedro.io import AbstractDataset
 
 from cygnet.errors import UserError
-from cygnet.places import exists, on_disk
+from cygnet.storage import exists, on_disk
 from cygnet.tables import LABELS
 
 COLUMNS = ("image_name", "label", "confidence", "notes")

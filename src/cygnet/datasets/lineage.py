@@ -8,7 +8,7 @@ import pandas as pd
 from kedro.io import AbstractDataset
 from mlflow.data.spark_dataset_source import SparkDatasetSource
 
-from cygnet.places import is_remote
+from cygnet.storage import is_remote
 
 
 class LineageDataset(AbstractDataset[pd.DataFrame, None]):

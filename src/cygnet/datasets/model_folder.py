@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from kedro.io import AbstractDataset
 
 from cygnet.errors import UserError
-from cygnet.places import MARKER, exists, is_remote, put_folder, remove
+from cygnet.storage import MARKER, exists, is_remote, put_folder, remove
 
 
 class SavesItself(Protocol):

@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.uri import is_databricks_unity_catalog_uri
 
 from cygnet.errors import UserError
-from cygnet.model.packaging import PackagedDetector, log_detector
+from cygnet.model.serving.packaging import PackagedDetector, log_detector
 
 MADE_BY = {"challenger": "training", "champion": "serving"}
 """The pipeline that lets an alias name a version."""

@@ -12,7 +12,7 @@ import mlflow
 from kedro.io import AbstractDataset
 from kedro.io.core import parse_dataset_definition
 
-from cygnet.places import exists, on_disk, replacing
+from cygnet.storage import exists, on_disk, replacing
 
 
 class ReportDataset(AbstractDataset[Any, Any]):

@@ -5,8 +5,8 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset
 
-from cygnet.model.score_parts import ScoreParts
-from cygnet.places import is_remote
+from cygnet.model.scoring.score_parts import ScoreParts
+from cygnet.storage import is_remote
 
 
 class ScorePartsDataset(AbstractDataset[None, ScoreParts]):

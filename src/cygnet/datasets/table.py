@@ -20,7 +20,7 @@ from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import TablePreview
 
 from cygnet.errors import UserError
-from cygnet.places import MARKER, exists, list_files, reached, read_bytes, remove, replacing
+from cygnet.storage import MARKER, exists, list_files, reached, read_bytes, remove, replacing
 from cygnet.tables import TABLES, WRITTEN_BY
 
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import cv2
 from kedro.io import AbstractDataset, DatasetError
 
-from cygnet.places import exists, replacing
+from cygnet.storage import exists, replacing
 from cygnet.vision.annotate import Clip
 
 

@@ -16,8 +16,8 @@ import pandas as pd
 from kedro.io import AbstractDataset
 
 from cygnet.errors import UserError
-from cygnet.places import check_place, exists, is_remote, reached, replacing
-from cygnet.vision.swan import write_swan_video
+from cygnet.sample.swan import write_swan_video
+from cygnet.storage import check_place, exists, is_remote, reached, replacing
 from cygnet.vision.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 
@@ -29,7 +29,7 @@ class VideosDataset(AbstractDataset[None, pd.DataFrame]):
 
         Args:
             filepath: A video, a folder of videos or of images, or a glob, local or on ADLS.
-            sample: The sample video, `filepath` and the arguments of `cygnet.vision.swan.write_swan_video`. It is
+            sample: The sample video, `filepath` and the arguments of `cygnet.sample.swan.write_swan_video`. It is
                 drawn when it is what `filepath` asks for and it is not there.
             metadata: For kedro-viz.
         """

@@ -12,7 +12,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from cygnet.parameters import Synthesis
+from cygnet.parameters.synthesis import Synthesis
 from cygnet.tables import KIND_NULL
 from cygnet.vision.kinds import KINDS, Change, draw_spots
 from cygnet.vision.polygons import draw_polygons

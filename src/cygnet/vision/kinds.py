@@ -19,7 +19,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from cygnet.parameters import Spots
+from cygnet.parameters.synthesis import Spots
 from cygnet.vision.polygons import SUBPIXEL_BITS, SUBPIXELS
 
 BORDER = cv2.BORDER_REFLECT_101

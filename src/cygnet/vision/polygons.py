@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-from cygnet.parameters import FramePolygons, ImagePolygons, Polygon, PolygonShape
+from cygnet.parameters.synthesis import FramePolygons, ImagePolygons, Polygon, PolygonShape
 
 SALT, PEPPER = 255, 0
 SUBPIXEL_BITS = 4

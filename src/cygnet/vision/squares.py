@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from cygnet.parameters import Crop
+from cygnet.parameters.scoring import Crop
 from cygnet.tables import IMAGE_SIZE_PX
 from cygnet.vision.codec import decode_image, encode_jpeg
 from cygnet.vision.crop import decoding_reduction, place_square, resize_square

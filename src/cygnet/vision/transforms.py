@@ -10,7 +10,7 @@ The border is reflect-101 everywhere: black corners took a detector from AUROC 1
 import cv2
 import numpy as np
 
-from cygnet.parameters import Augmentation, FixedCameraAugmentation, ReferenceAugmentation
+from cygnet.parameters.augmentation import Augmentation, FixedCameraAugmentation, ReferenceAugmentation
 from cygnet.vision.rng import generator
 
 QUARTER_TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}

@@ -11,7 +11,8 @@ from functools import partial
 import cv2
 import numpy as np
 
-from cygnet.parameters import PolygonShape, Spots, Synthesis, Twins
+from cygnet.parameters.pretraining import Twins
+from cygnet.parameters.synthesis import PolygonShape, Spots, Synthesis
 from cygnet.vision.anomalies import FEWEST_CHANGED_PX, changed_mask, make_kinds
 from cygnet.vision.codec import decode_image, encode_jpeg
 from cygnet.vision.kinds import BORDER, KINDS, draw_spots

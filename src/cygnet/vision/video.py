@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from cygnet.places import is_remote, on_disk, read_bytes
+from cygnet.storage import is_remote, on_disk, read_bytes
 from cygnet.vision.codec import decode_image, encode_jpeg
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm"})
@@ -95,7 +95,7 @@ def sample_video(path: str | Path, interval_s: float | None, first_index: int = 
     Raises:
         ShortVideoError: After the last good frame, when the header promised more; or when nothing decodes at all.
         FileNotFoundError: A file on ADLS is not there.
-        UserError: ADLS can't be reached: see `cygnet.places.reached`.
+        UserError: ADLS can't be reached: see `cygnet.storage.reached`.
     """
     # without it FFmpeg paints over the half of a frame that a truncated file lacks, and calls it good
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "fflags;discardcorrupt")

@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own documentation uses
 
 from cygnet.errors import UserError
-from cygnet.parameters import Augmentation
+from cygnet.parameters.augmentation import Augmentation
 from cygnet.spark import flat_map_rows
 from cygnet.tables import ABNORMAL, KIND_NORMAL, KIND_REAL, LABELS, NORMAL, TRAINING_SET
 from cygnet.vision.codec import decode_image, decode_mask, encode_jpeg, encode_png

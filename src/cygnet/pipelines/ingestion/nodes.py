@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own documentation uses
 
 from cygnet.errors import UserError
-from cygnet.parameters import Ingestion
+from cygnet.parameters.ingestion import Ingestion
 from cygnet.pipelines.ingestion.splits import cut_spans, with_split
 from cygnet.spark import flat_map_rows, get_session, spread_rows
 from cygnet.tables import FRAMES, IMAGES, LABELS, SPLITS

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from cygnet.parameters import Split
+from cygnet.parameters.ingestion import Split
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame

@@ -5,11 +5,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from cygnet.model.checkpoint_card import PackagedCheckpoint, write_card
-from cygnet.model.checkpoints import Checkpoints
-from cygnet.model.preprocessing import Preprocessing
-from cygnet.model.pretrained import Pretrained
-from cygnet.parameters import Ingestion, Pretraining
+from cygnet.model.network.preprocessing import Preprocessing
+from cygnet.model.training.model_card import PackagedCheckpoint, write_card
+from cygnet.model.training.results import Pretrained
+from cygnet.model.training.resume import Checkpoints
+from cygnet.parameters.ingestion import Ingestion
+from cygnet.parameters.pretraining import Pretraining
 from cygnet.vision.rng import generator
 from cygnet.vision.twins import draw_twins
 
@@ -21,7 +22,7 @@ SHEET_PAIRS = 12
 
 def draw_twins_sheet(pretraining: Pretraining) -> Figure:
     """Draw some twins side by side as training sees them at the end, anomalies outlined."""
-    from cygnet.model.figures import draw_contact_sheet
+    from cygnet.model.evaluation.plots import draw_contact_sheet
 
     cells = []
     for pair in range(SHEET_PAIRS):
@@ -42,9 +43,9 @@ def pretrain_detector(pretraining: Pretraining, pretraining_state: Checkpoints) 
     """
     import torch
 
-    from cygnet.model.backbone import initial_vit
-    from cygnet.model.detector import Detector
-    from cygnet.model.pretrain import pretrain
+    from cygnet.model.network.backbone import initial_vit
+    from cygnet.model.network.detector import Detector
+    from cygnet.model.training.pretrain import pretrain
 
     torch.manual_seed(pretraining.seed)
     detector = Detector(initial_vit(pretraining.vit), Preprocessing(pretraining.input_size_px))
@@ -60,10 +61,10 @@ def evaluate_pretrained(pretrained: Pretrained, pretraining: Pretraining, ingest
         ingestion: `crop_horizontal_bias` of the swan's frames.
 
     Returns:
-        The content of `pretraining_report.json`: how it was made, and `held_out` and `swan` as `cygnet.model.held_out`
-        measures them.
+        The content of `pretraining_report.json`: how it was made, and `held_out` and `swan` as
+        `cygnet.model.training.held_out` measures them.
     """
-    from cygnet.model.held_out import as_shipped, held_out_pairs, measure, swan_pairs
+    from cygnet.model.training.held_out import as_shipped, held_out_pairs, measure, swan_pairs
 
     detector = as_shipped(pretrained.detector)
     report = {
@@ -88,7 +89,7 @@ def evaluate_pretrained(pretrained: Pretrained, pretraining: Pretraining, ingest
 
 def draw_curve(pretrained: Pretrained, pretraining: Pretraining) -> Figure:
     """Draw the loss against the images seen."""
-    from cygnet.model.figures import draw_pretraining_curve
+    from cygnet.model.evaluation.plots import draw_pretraining_curve
 
     larger_from = pretraining.small_size_frac * pretrained.images
     return draw_pretraining_curve(pretrained.history, larger_from, pretraining.vit.image_size_px)

@@ -16,14 +16,16 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own
 
 from cygnet.datasets.registry import ModelVersion
 from cygnet.errors import UserError
-from cygnet.model.events import find_events, frame_spacing_s, label_spans, measure_events
-from cygnet.model.frame_scores import SCORED_ITEMS, FrameScoring, list_items, score_item
-from cygnet.model.score_parts import PART, ScoreParts
-from cygnet.model.scorer import Settings
-from cygnet.parameters import Augmentation, Ingestion, Scoring
+from cygnet.model.evaluation.events import find_events, frame_spacing_s, label_spans, measure_events
+from cygnet.model.scoring.frame_scores import SCORED_ITEMS, FrameScoring, list_items, score_item
+from cygnet.model.scoring.score_parts import PART, ScoreParts
+from cygnet.model.serving.scorer import Settings
+from cygnet.parameters.augmentation import Augmentation
+from cygnet.parameters.ingestion import Ingestion
+from cygnet.parameters.scoring import Scoring
 from cygnet.pipelines.scoring.progress import shown_progress
-from cygnet.places import folder_on_disk
 from cygnet.spark import flat_map_rows, get_session, spark_schema
+from cygnet.storage import folder_on_disk
 from cygnet.tables import LABELS
 from cygnet.vision.annotate import Clip, FrameScore, annotated_frames
 from cygnet.vision.codec import decode_map
@@ -124,7 +126,7 @@ def list_scores(scores: DataFrame) -> pd.DataFrame:
 
 
 def find_scored_events(scores_csv: pd.DataFrame, scoring_run: ScoringRun, scoring: Scoring) -> pd.DataFrame:
-    """Find the events of every source: see `cygnet.model.events.find_events`."""
+    """Find the events of every source: see `cygnet.model.evaluation.events.find_events`."""
     events = find_events(scores_csv, scoring_run.threshold, scoring.events)
     logger.info(
         "%d of %d frames are anomalous, in %d events.", scores_csv["is_anomalous"].sum(), len(scores_csv), len(events)
@@ -160,7 +162,7 @@ def draw_timelines(
     scores_csv: pd.DataFrame, events: pd.DataFrame, labelled_spans: pd.DataFrame, scoring_run: ScoringRun
 ) -> dict[str, Callable[[], Figure]]:
     """Draw the score of each source over time; each figure is made when it is written."""
-    from cygnet.model.figures import draw_timeline
+    from cygnet.model.evaluation.plots import draw_timeline
 
     return {
         str(source): partial(

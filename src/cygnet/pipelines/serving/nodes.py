@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.dataset as pad
 
-from cygnet.datasets.endpoint_client import Endpoint, EndpointError
 from cygnet.datasets.registry import PREVIOUS_CHAMPION, Decision, ModelVersion, VersionTags
+from cygnet.endpoints.client import Endpoint, EndpointError
 from cygnet.errors import UserError
-from cygnet.parameters import Gate, Serving
+from cygnet.parameters.serving import Gate, Serving
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
 
 logger = logging.getLogger(__name__)
@@ -39,8 +39,8 @@ def ask_endpoint(endpoint: Endpoint, challenger: ModelVersion, training_set: pad
     The score is computed on this side, by softmax of the logits that were answered. A failure is an answer too: it goes
     into the report.
     """
-    from cygnet.model.data import iterate_rows
-    from cygnet.model.scorer import softmax_abnormal
+    from cygnet.model.rows import iterate_rows
+    from cygnet.model.serving.scorer import softmax_abnormal
 
     parts: list[pd.DataFrame] = []
     request_bytes: list[int] = []
@@ -71,7 +71,7 @@ def rescore_incumbent(incumbent: ModelVersion | None, training_set: pad.Dataset,
     Raises:
         UserError: The champion can't be used.
     """
-    from cygnet.model.data import iterate_rows
+    from cygnet.model.rows import iterate_rows
 
     if incumbent is None or serving.gate.mode == "off":
         return pd.DataFrame()
@@ -99,7 +99,7 @@ def write_serving_report(
         The content of `serving_report.json`. `passed` says whether the gate's limits are kept (None: mode `off`,
         nothing was compared), `reasons` which are not, `decision` what follows: `promote` or `refuse`.
     """
-    from cygnet.model.evaluate import auroc, describe_normal, describe_scores
+    from cygnet.model.evaluation.evaluate import auroc, describe_normal, describe_scores
 
     gate = serving.gate
     report: dict[str, Any] = {

@@ -7,7 +7,7 @@ from typing import Any
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own documentation uses
 
-from cygnet.parameters import SplitSeeds, Synthesis
+from cygnet.parameters.synthesis import SplitSeeds, Synthesis
 from cygnet.spark import flat_map_rows
 from cygnet.tables import ABNORMAL, ANOMALIES, KIND_NULL, NORMAL, SPLITS
 from cygnet.vision.anomalies import draw_anomaly, make_kinds

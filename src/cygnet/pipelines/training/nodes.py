@@ -11,11 +11,14 @@ import pyarrow as pa
 import pyarrow.dataset as pad
 from matplotlib.figure import Figure
 
-from cygnet.model.checkpoints import Checkpoints
-from cygnet.model.fitted import Fitted
-from cygnet.model.packaging import PackagedDetector
-from cygnet.model.scorer import Calibration, Limits, Scorer, scores_of
-from cygnet.parameters import Ingestion, Serving, Synthesis, Training
+from cygnet.model.serving.packaging import PackagedDetector
+from cygnet.model.serving.scorer import Calibration, Limits, Scorer, scores_of
+from cygnet.model.training.results import Fitted
+from cygnet.model.training.resume import Checkpoints
+from cygnet.parameters.ingestion import Ingestion
+from cygnet.parameters.serving import Serving
+from cygnet.parameters.synthesis import Synthesis
+from cygnet.parameters.training import Training
 from cygnet.tables import ABNORMAL, BASELINES, KIND_NORMAL, KIND_NULL, NORMAL, PREDICTIONS
 from cygnet.vision.codec import decode_image, decode_map, decode_mask, encode_map
 
@@ -29,15 +32,15 @@ PLAIN = Calibration(1.0, 0.5)
 
 def list_training_rows(training_set: pad.Dataset) -> pd.DataFrame:
     """List the rows of the training table without their pixels, for the run's lineage."""
-    from cygnet.model.data import read_keys
+    from cygnet.model.rows import read_keys
 
     return read_keys(training_set)
 
 
 def draw_training_images(training_set: pad.Dataset) -> Figure:
     """Draw a contact sheet: some normal and some abnormal train images, anomalies outlined, evenly over the keys."""
-    from cygnet.model.data import read_keys
-    from cygnet.model.figures import draw_contact_sheet
+    from cygnet.model.evaluation.plots import draw_contact_sheet
+    from cygnet.model.rows import read_keys
 
     keys = read_keys(training_set, "train")
     chosen: list[str] = []
@@ -73,10 +76,11 @@ def fit_detector(
     Raises:
         UserError: The checkpoint can't be used, or a split lacks a class.
     """
-    from cygnet.model.backbone import load_detector
-    from cygnet.model.calibrate import split_halves
-    from cygnet.model.data import check_classes, load_examples, read_keys
-    from cygnet.model.fit import fit
+    from cygnet.model.evaluation.calibrate import split_halves
+    from cygnet.model.network.backbone import load_detector
+    from cygnet.model.rows import check_classes, read_keys
+    from cygnet.model.training.examples import load_examples
+    from cygnet.model.training.fit import fit
 
     check_classes(read_keys(training_set, "test"), "test")
     split_halves(read_keys(training_set, "validation"))  # else calibration would find out, after the fit
@@ -105,7 +109,7 @@ def score_held_out_rows(
     Returns:
         The scorer, with temperature and threshold found in its own runtime, and the table `predictions`.
     """
-    from cygnet.model.export import make_runtime
+    from cygnet.model.serving.export import make_runtime
 
     limits = Limits(**serving.limits.model_dump())
     runtime = make_runtime(fitted.detector, serving.runtime)
@@ -125,10 +129,10 @@ def check_parity(
     """Score `test` with torch in float32, and compare with what the served runtime said in `predictions`.
 
     Returns:
-        The content of `parity.json`; see `cygnet.model.parity`.
+        The content of `parity.json`; see `cygnet.model.evaluation.parity`.
     """
-    from cygnet.model.export import make_runtime
-    from cygnet.model.parity import FLOAT32, compare_runtimes
+    from cygnet.model.evaluation.parity import FLOAT32, compare_runtimes
+    from cygnet.model.serving.export import make_runtime
 
     is_float32 = serving.runtime in FLOAT32
     calibration, bias = scorer.calibration if is_float32 else PLAIN, scorer.crop_horizontal_bias
@@ -163,8 +167,8 @@ def score_baselines(
     Returns:
         The table `baselines`, and how each was calibrated.
     """
-    from cygnet.model.backbone import load_detector
-    from cygnet.model.baselines import fit_and_score
+    from cygnet.model.evaluation.baselines import fit_and_score
+    from cygnet.model.network.backbone import load_detector
 
     rows, chosen = fit_and_score(
         training_set, train_frames, load_detector(training), training.threshold, training.evaluation
@@ -184,10 +188,10 @@ def evaluate_detector(
     """Measure the detector and the baselines on `test`.
 
     Returns:
-        The content of `evaluation.json`; see `cygnet.model.evaluate`.
+        The content of `evaluation.json`; see `cygnet.model.evaluation.evaluate`.
     """
-    from cygnet.model.evaluate import evaluate, evaluate_baselines
-    from cygnet.model.localisation import localise
+    from cygnet.model.evaluation.evaluate import evaluate, evaluate_baselines
+    from cygnet.model.evaluation.localisation import localise
 
     summary = {
         "checkpoint": training.checkpoint,
@@ -239,24 +243,24 @@ def draw_figures(predictions: pad.Dataset, evaluation: dict[str, Any], fitted: F
     Returns:
         Score histogram, ROC, precision and recall, reliability, confusion matrix, AUROC by kind, training curves.
     """
-    from cygnet.model import figures
+    from cygnet.model.evaluation import plots
 
     columns = ["split", "label", "kind", "anomaly_score", "is_anomalous"]
     rows, threshold = predictions.to_table(columns=columns).to_pandas(), evaluation["threshold"]
     return (
-        figures.draw_score_histogram(rows, threshold),
-        figures.draw_roc(rows, threshold),
-        figures.draw_precision_recall(rows, threshold),
-        figures.draw_reliability(rows, evaluation["ece"]),
-        figures.draw_confusion(rows),
-        figures.draw_auroc_by_kind(evaluation),
-        figures.draw_training_curves(fitted.history),
+        plots.draw_score_histogram(rows, threshold),
+        plots.draw_roc(rows, threshold),
+        plots.draw_precision_recall(rows, threshold),
+        plots.draw_reliability(rows, evaluation["ece"]),
+        plots.draw_confusion(rows),
+        plots.draw_auroc_by_kind(evaluation),
+        plots.draw_training_curves(fitted.history),
     )
 
 
 def draw_anomaly_maps(predictions: pad.Dataset, training_set: pad.Dataset) -> Figure:
     """Draw the anomaly maps of the highest normal and of the lowest abnormal test images."""
-    from cygnet.model import figures
+    from cygnet.model.evaluation import plots
 
     rows = predictions.to_table(
         columns=["image_id", "label", "kind", "anomaly_score", "is_anomalous", "severity", "anomaly_map"],
@@ -280,7 +284,7 @@ def draw_anomaly_maps(predictions: pad.Dataset, training_set: pad.Dataset) -> Fi
         ]
         for chosen in (highest, lowest)
     )
-    return figures.draw_anomaly_maps(false_alarms, misses)
+    return plots.draw_anomaly_maps(false_alarms, misses)
 
 
 def package_detector(
@@ -315,7 +319,7 @@ def _calibrated(plain: Scorer, rows: pd.DataFrame, training: Training) -> tuple[
         rows: What `_score_rows` made with it.
         training: `threshold`, the rule.
     """
-    from cygnet.model.calibrate import calibrate
+    from cygnet.model.evaluation.calibrate import calibrate
 
     calibration = calibrate(rows[rows["split"] == "validation"], training.threshold)
     logger.info(
@@ -340,7 +344,7 @@ def _calibrated(plain: Scorer, rows: pd.DataFrame, training: Training) -> tuple[
 
 def _score_rows(scorer: Scorer, training_set: pad.Dataset, splits: list[str]) -> pd.DataFrame:
     """Score some splits batch by batch: the columns of `predictions`, in the order of the `image_id`s."""
-    from cygnet.model.data import iterate_rows
+    from cygnet.model.rows import iterate_rows
 
     parts = []
     for rows in iterate_rows(training_set, splits):

@@ -1,0 +1,28 @@
+"""Run a server that dies with its parent, whatever kills the parent: `python -m cygnet.endpoints.guard COMMAND...`.
+
+The parent holds the other end of this program's standard input. When the parent ends, by SIGKILL too, the system closes
+that end; the read below returns, and the whole process group of the command is killed.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+
+def main() -> None:
+    """Run the command in a process group of its own until it ends or standard input closes."""
+    server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
+
+    def kill_when_alone() -> None:
+        while os.read(sys.stdin.fileno(), 4096):  # not sys.stdin.read, which holds a lock that exiting waits for
+            pass
+        os.killpg(server.pid, signal.SIGKILL)
+
+    threading.Thread(target=kill_when_alone, daemon=True).start()
+    sys.exit(server.wait())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Evaluation: calibration, metrics with their intervals, localisation, baselines, parity, events and plots."""

@@ -1,0 +1,131 @@
+"""Calibration on `validation`: one temperature for the logits, one threshold for the score.
+
+Each is fitted on frames of its own: the temperature on the first half of every source's validation frames, the
+threshold on the second. On the same frames, the threshold would sit on scores that the temperature has already seen.
+
+Temperature scaling: Guo et al., "On Calibration of Modern Neural Networks", 2017. Threshold of rule `target_fpr`: the
+conformal quantile of Vovk et al., "Algorithmic Learning in a Random World", 2005, as in split conformal prediction.
+"""
+
+import math
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize_scalar
+from sklearn.metrics import precision_recall_curve
+
+from cygnet.errors import UserError
+from cygnet.model.serving.scorer import Calibration, scores_of
+from cygnet.parameters.training import Threshold
+from cygnet.tables import ABNORMAL, KIND_NULL, LABELS, NORMAL
+
+TEMPERATURE_BOUNDS = (0.5, 5.0)
+"""Outside, a temperature mends no overconfidence but hides that validation is too small or separates perfectly."""
+
+
+def calibrate(rows: pd.DataFrame, threshold: Threshold) -> Calibration:
+    """Find the temperature that minimises NLL on one half of the frames, and the threshold on the other.
+
+    Args:
+        rows: `validation`: `frame_id`, `label`, `kind`, and `logit_abnormal`, `logit_normal`, not calibrated. Rows of
+            kind `null` are left out.
+        threshold: The rule.
+
+    Raises:
+        UserError: A half lacks a class.
+    """
+    first, second = split_halves(rows)
+    temperature = fit_temperature(_logits(first), first["label"].to_numpy())
+    scores = scores_of(_logits(second), Calibration(temperature, 0.5))["anomaly_score"].to_numpy()
+    labels = second["label"].to_numpy()
+    if threshold.rule == "max_f1":
+        return Calibration(temperature, max_f1_threshold(scores, labels == ABNORMAL), threshold.rule)
+    score, fpr = conformal_threshold(scores[labels == NORMAL], threshold.target_fpr)
+    return Calibration(temperature, score, threshold.rule, fpr)
+
+
+def split_halves(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Split `validation` without the control kind `null`, as `in_first_half` says.
+
+    Raises:
+        UserError: A half lacks a class.
+    """
+    drawn = rows[rows["kind"] != KIND_NULL]
+    is_first = in_first_half(drawn["frame_id"])
+    first, second = drawn[is_first], drawn[~is_first]
+    for place, half in (("first", first), ("second", second)):
+        for name, label in LABELS.items():
+            if not (half["label"] == label).any():
+                frames = half["frame_id"].nunique()
+                msg = (
+                    f"The {place} half of the validation frames ({frames} frames) has no {name} image, and calibration "
+                    "needs both classes in both: lengthen the video, lower ingestion.interval_s, or raise "
+                    "ingestion.split.validation_frac."
+                )
+                raise UserError(msg)
+    return first, second
+
+
+def in_first_half(frame_ids: pd.Series) -> np.ndarray:
+    """Tell which rows belong to the first half of their source's frames, in the order of time: `(N,)` bool.
+
+    The second half is the larger one where the number is odd.
+    """
+    frames = pd.Series(sorted(set(frame_ids)))
+    source = frames.str.rsplit("/", n=1).str[0]
+    place = frames.groupby(source).cumcount()
+    count = frames.groupby(source).transform("size")
+    return frame_ids.isin(set(frames[place < count // 2])).to_numpy()
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Find the temperature within 0.5-5 that minimises NLL of `(N, 2)` logits, rows weighed by `weights` `(N,)`."""
+    best = minimize_scalar(
+        lambda log_temperature: negative_log_likelihood(logits / np.exp(log_temperature), labels, weights),
+        bounds=np.log(TEMPERATURE_BOUNDS),
+        method="bounded",
+    )
+    return float(np.exp(best.x))
+
+
+def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Mean negative log-likelihood in nats of `(N, 2)` logits, rows weighed by `weights` `(N,)`; None: all the same."""
+    logits = np.asarray(logits, np.float64)
+    log_total = np.logaddexp(logits[:, 0], logits[:, 1])
+    return float(np.average(log_total - logits[np.arange(len(labels)), labels], weights=weights))
+
+
+def max_f1_threshold(scores: np.ndarray, is_abnormal: np.ndarray) -> float:
+    """Find the score from which calling images anomalous gives the best F1.
+
+    Half-way to the next lower score, so that neither side sits on the edge; a float32 value, as scores are.
+    """
+    precision, recall, thresholds = precision_recall_curve(is_abnormal, scores)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    best = float(thresholds[int(np.argmax(f1[:-1]))])
+    lower = scores[scores < best]
+    middle = np.float32((best + lower.max()) / 2) if len(lower) else np.float32(best)
+    return float(middle) if not len(lower) or middle > lower.max() else best  # float32 can round it onto the lower
+
+
+def conformal_threshold(normal_scores: np.ndarray, target_fpr: float) -> tuple[float, float]:
+    """Find the threshold that a new normal image reaches with probability `target_fpr` at most.
+
+    That holds if the new image is exchangeable with these. It is just above the score of rank
+    ceil((n + 1)(1 - target_fpr)); with n too small for that rank, just above the highest.
+
+    Args:
+        normal_scores: `(n,)` float32, at least one.
+        target_fpr: > 0 and < 1.
+
+    Returns:
+        The threshold, a float32 value, and the rate that it promises: `target_fpr`, or 1 / (n + 1) where that is more.
+    """
+    count = len(normal_scores)
+    rank = math.ceil((count + 1) * (1 - target_fpr) - 1e-9)
+    highest_normal = np.sort(normal_scores.astype(np.float32))[min(rank, count) - 1]
+    return float(np.nextafter(highest_normal, np.float32(np.inf))), max(target_fpr, 1 / (count + 1))
+
+
+def _logits(rows: pd.DataFrame) -> np.ndarray:
+    return rows[["logit_abnormal", "logit_normal"]].to_numpy()

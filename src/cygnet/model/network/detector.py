@@ -1,0 +1,208 @@
+"""The detector: a ViT backbone with a 2-class head on its CLS token and a linear head on every patch.
+
+The image's head says whether there is an anomaly, the patches' head where: it is trained from the masks. Labels are
+0 = abnormal and 1 = normal, in the config as everywhere.
+"""
+
+import inspect
+import json
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from cygnet.model.network.preprocessing import FILE_NAME, Preprocessing
+from cygnet.tables import LABELS
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+VIT_FAMILY = ("vit", "deit", "dinov2", "dinov2_with_registers")
+WEIGHTS = "model.safetensors"
+HEADS = ("classifier.weight", "classifier.bias", "patch_head.weight", "patch_head.bias")
+ID2LABEL = {label: name for name, label in LABELS.items()}
+
+
+class Detector(nn.Module):
+    """From raw pixels to the logits of the image and of its patches.
+
+    In the comments B is the batch, S the side in pixels, G = S / patch size, T = 1 CLS token + registers + G * G
+    patches, D the backbone's width.
+    """
+
+    def __init__(self, backbone: "PreTrainedModel", preprocessing: Preprocessing) -> None:
+        super().__init__()
+        backbone.config.id2label, backbone.config.label2id = ID2LABEL, dict(LABELS)
+        self.backbone: Any = backbone
+        self.preprocessing = preprocessing
+        self.classifier = nn.Linear(backbone.config.hidden_size, len(LABELS))  # of the CLS token
+        self.patch_head = nn.Linear(backbone.config.hidden_size, 1)
+        for head in (self.classifier, self.patch_head):
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+        nn.init.constant_(self.patch_head.bias, -3.0)  # few patches are abnormal
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer's blocks, first to last, whatever the family calls them."""
+        return next(module for module in self.backbone.modules() if isinstance(module, nn.ModuleList))
+
+    @property
+    def patches_per_side(self) -> int:
+        """G, for images of the preprocessing's size."""
+        return int(self.preprocessing.size_px // self.backbone.config.patch_size)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take `(B, S, S, 3)` uint8 RGB; give logits `(B, 2)` and patch logits `(B, G, G)`."""
+        return self.finish(self.run_blocks(images, len(self.blocks)), len(self.blocks))
+
+    def run_blocks(self, images: torch.Tensor, count: int) -> torch.Tensor:
+        """Embed `(B, S, S, 3)` uint8 RGB, its positions interpolated, and run the first blocks.
+
+        Returns:
+            Tokens `(B, T, D)` of the weights' type, or under autocast of its type.
+        """
+        pixels = self.preprocessing.normalise(images)  # (B, 3, S, S) float32
+        embeddings = self.backbone.embeddings
+        if "interpolate_pos_encoding" in inspect.signature(embeddings.forward).parameters:
+            tokens: torch.Tensor = embeddings(pixels, interpolate_pos_encoding=True)  # (B, T, D)
+        else:  # DINOv2 always interpolates
+            tokens = embeddings(pixels)
+        tokens = _as_autocast(tokens)
+        for block in self.blocks[:count]:
+            tokens = block(tokens)
+        return tokens
+
+    def finish(self, tokens: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Go on after the first `count` blocks: tokens `(B, T, D)` to logits `(B, 2)` and patch logits `(B, G, G)`."""
+        tokens = _as_autocast(tokens)
+        for block in self.blocks[count:]:
+            tokens = block(tokens)
+        tokens = self.backbone.layernorm(tokens)
+        side = math.isqrt(tokens.shape[1] - 1)  # G: distillation token and registers are fewer than 2 G + 1
+        patches = tokens[:, -side * side :]  # (B, G * G, D)
+        return self.classifier(tokens[:, 0]), self.patch_head(patches).reshape(-1, side, side)
+
+    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+        """Write the Hugging Face config, all weights in one safetensors file, and the preprocessing."""
+        _quieten()
+        self.backbone.save_pretrained(folder, max_shard_size="100GB")
+        weights = load_file(folder / WEIGHTS)  # named as Hugging Face names them on disk
+        weights |= {name: value for name, value in self.state_dict().items() if name in HEADS}
+        weights = {name: value.to("cpu", dtype).contiguous() for name, value in weights.items()}
+        save_file(weights, folder / WEIGHTS, {"format": "pt"})
+        self.preprocessing.save(folder)
+
+    @classmethod
+    def load(cls, checkpoint: str | Path, size_px: int | None = None) -> Self:
+        """Load a checkpoint of the ViT family; its heads too, if it carries both with our labels.
+
+        Args:
+            checkpoint: A folder, or an id on the Hugging Face hub.
+            size_px: Side of the input; None for what the checkpoint's preprocessing says.
+
+        Raises:
+            OSError: The checkpoint can't be had.
+            SafetensorError: The weights are no safetensors.
+            ValueError: It is of another architecture, takes no square RGB images, or its weights do not fit its config
+                or are no finite numbers.
+        """
+        from huggingface_hub.errors import StrictDataclassError
+        from transformers import AutoConfig, AutoModel
+
+        try:
+            config = AutoConfig.from_pretrained(checkpoint)
+        except StrictDataclassError as error:  # a value of a wrong type
+            raise ValueError(" ".join(str(error).split())) from error
+        if config.model_type not in VIT_FAMILY:
+            msg = f"it is a '{config.model_type}', allowed are {', '.join(VIT_FAMILY)}"
+            raise ValueError(msg)
+        for name, is_right, right in (
+            ("image_size", isinstance(config.image_size, int), "one number of pixels"),
+            ("patch_size", isinstance(config.patch_size, int), "one number of pixels"),
+            ("num_channels", config.num_channels == 3, "3"),
+        ):
+            if not is_right:
+                msg = f"its {name} is {getattr(config, name)}, allowed is {right}"
+                raise ValueError(msg)
+        _quieten()
+        without_pooler = {"add_pooling_layer": False} if config.model_type in {"vit", "deit"} else {}
+        try:
+            backbone, info = AutoModel.from_pretrained(
+                checkpoint,
+                config=config,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # told below, in one line
+                **without_pooler,
+            )
+        except RuntimeError as error:  # weights that transformers can't convert
+            raise ValueError(str(error)) from error
+        if info["missing_keys"]:
+            msg = f"its weights lack {min(info['missing_keys'])}"
+            raise ValueError(msg)
+        detector = cls(backbone, _preprocessing(checkpoint, config, size_px))
+        heads = _read_heads(checkpoint, config)
+        shapes = {name: value.shape for name, value in detector.state_dict().items()}
+        of_heads = [(name, head.shape, shapes[name]) for name, head in heads.items() if head.shape != shapes[name]]
+        for name, is_shape, config_shape in sorted([*info["mismatched_keys"], *of_heads]):
+            msg = f"its {name} has the shape {tuple(is_shape)}, by its config {tuple(config_shape)}"
+            raise ValueError(msg)
+        more = [name for name in info["unexpected_keys"] if re.search(r"(^|\.)layers?\.\d+\.", name)]
+        if more:
+            msg = f"its weights have {min(more)}, and its config only {len(detector.blocks)} layers"
+            raise ValueError(msg)
+        detector.load_state_dict(heads, strict=False)
+        for name, value in detector.state_dict().items():
+            if not value.isfinite().all():
+                msg = f"its {name} has values that are no finite numbers"
+                raise ValueError(msg)
+        return detector
+
+
+def _as_autocast(tokens: torch.Tensor) -> torch.Tensor:
+    """Convert to what autocast computes in, where it is on: blocks that add and normalise in it move half the bytes."""
+    device = tokens.device.type
+    return tokens.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else tokens
+
+
+def _quieten() -> None:
+    """Some megabytes are no long work, and weights of other heads are left out on purpose."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+def _preprocessing(checkpoint: str | Path, config: "PretrainedConfig", size_px: int | None) -> Preprocessing:
+    """Read the checkpoint's own numbers; without them pixels are scaled to -1..1."""
+    from transformers.utils.hub import cached_file
+
+    path = cached_file(str(checkpoint), FILE_NAME, _raise_exceptions_for_missing_entries=False)
+    numbers = json.loads(Path(path).read_text()) if path else {}
+    size = numbers.get("crop_size") or numbers.get("size") or config.image_size
+    side_px = size_px or (size["height"] if isinstance(size, dict) and "height" in size else config.image_size)
+    if side_px % config.patch_size:
+        msg = f"its patches of {config.patch_size} px do not fill a side of {side_px} px"
+        raise ValueError(msg)
+    none = (0.5, 0.5, 0.5)
+    return Preprocessing(side_px, tuple(numbers.get("image_mean", none)), tuple(numbers.get("image_std", none)))
+
+
+def _read_heads(checkpoint: str | Path, config: "PretrainedConfig") -> dict[str, torch.Tensor]:
+    """Read both heads, if the checkpoint has both and our labels; else nothing."""
+    from transformers.utils.hub import cached_file
+
+    path = cached_file(str(checkpoint), WEIGHTS, _raise_exceptions_for_missing_entries=False)
+    if path is None or {int(label): name for label, name in (config.id2label or {}).items()} != ID2LABEL:
+        return {}
+    with safe_open(path, "pt") as weights:
+        if not set(HEADS) <= set(weights.keys()):
+            return {}
+        return {name: weights.get_tensor(name).float() for name in HEADS}

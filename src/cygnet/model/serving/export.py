@@ -1,0 +1,83 @@
+"""From the fitted detector to what serves it, by `serving.runtime`.
+
+The graph is made by torch's tracing exporter: the newer one needs `onnxscript`. The batch is its one dynamic axis; the
+interpolated positions are constants in it, because ONNX has no antialiased interpolation.
+
+int8 is ONNX Runtime's dynamic quantisation of the matrix products: weights by channel, once; activations as they come.
+It needs no calibration images. `cygnet.model.evaluation.parity` measures on the test split what it does to the scores.
+"""
+
+import copy
+import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from cygnet.model.network.detector import Detector
+from cygnet.model.serving.onnx_runtime import OUTPUTS, OnnxRuntime
+from cygnet.model.serving.scorer import Runtime
+from cygnet.model.serving.torch_runtime import TorchRuntime
+from cygnet.parameters.serving import RuntimeName
+
+OPSET = 17
+"""The first with LayerNormalization as one operator; ONNX Runtime has it since 1.12."""
+
+
+def make_runtime(detector: Detector, name: RuntimeName) -> Runtime:
+    """Make a runtime of a fitted detector; the detector itself stays as it is."""
+    if name in {"torch", "torch_bf16"}:
+        return TorchRuntime(detector, name)
+    graph = export_graph(detector)
+    return OnnxRuntime(quantise(graph) if name == "onnx_int8" else graph, detector.preprocessing, name)
+
+
+def export_graph(detector: Detector) -> bytes:
+    """Write a detector as an ONNX graph, normalisation included: see `OnnxRuntime` for inputs and outputs."""
+    size_px = detector.preprocessing.size_px
+    images = torch.zeros((1, size_px, size_px, 3), dtype=torch.uint8)
+    copied = copy.deepcopy(detector).cpu().eval()
+    with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # that the exporter is the older one, and what tracing holds constant
+        _fix_positions(copied, images)
+        torch.onnx.export(
+            copied,
+            (images,),
+            Path(folder, "graph.onnx"),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=OUTPUTS,
+            dynamic_axes={name: {0: "batch"} for name in ("images", *OUTPUTS)},
+        )
+        return Path(folder, "graph.onnx").read_bytes()
+
+
+def _fix_positions(detector: Detector, images: torch.Tensor) -> None:
+    """Let the embeddings take the positions for images of this size as they are; tracing would interpolate them."""
+    embeddings = detector.backbone.embeddings
+    interpolate, positions = embeddings.interpolate_pos_encoding, []
+
+    def keep(*tokens_and_size: Any) -> torch.Tensor:
+        positions.append(interpolate(*tokens_and_size))
+        return positions[0]
+
+    embeddings.interpolate_pos_encoding = keep
+    detector(images)
+    embeddings.interpolate_pos_encoding = lambda *_: positions[0]
+
+
+def quantise(graph: bytes) -> bytes:
+    """Quantise the matrix products of a graph with constant weights to int8."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with TemporaryDirectory() as folder:
+        plain, prepared, quantised = (Path(folder, f"{name}.onnx") for name in ("plain", "prepared", "quantised"))
+        plain.write_bytes(graph)
+        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        quantize_dynamic(
+            prepared, quantised, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QInt8
+        )
+        return quantised.read_bytes()

@@ -1,0 +1,107 @@
+"""The scorer as an MLflow model: signature, requirements, code and weights; no pickle, no Spark, no Kedro.
+
+The model carries the few modules of Cygnet that scoring needs, so that an endpoint needs no Cygnet wheel; which ones,
+and which packages, follows from its runtime.
+"""
+
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+import cygnet
+from cygnet.model.serving.scorer import Scorer
+
+MODULES = (
+    "__init__.py",
+    "tables.py",
+    "vision/__init__.py",
+    "vision/codec.py",
+    "vision/crop.py",
+    "model/__init__.py",
+    "model/network/__init__.py",
+    "model/network/preprocessing.py",
+    "model/network/threads.py",
+    "model/serving/__init__.py",
+    "model/serving/request.py",
+    "model/serving/scorer.py",
+)
+REQUIREMENTS = ("mlflow", "numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow")
+
+RUNTIME_MODULES = {
+    "torch": ("model/network/detector.py", "model/serving/torch_runtime.py"),
+    "onnx": ("model/serving/onnx_runtime.py",),
+}
+RUNTIME_REQUIREMENTS = {
+    "torch": ("safetensors", "torch", "transformers"),
+    "onnx": ("onnxruntime",),
+}
+
+SIGNATURE = ModelSignature(
+    inputs=Schema([ColSpec("binary", "image")]),
+    outputs=Schema(
+        [
+            ColSpec("float", "logit_abnormal"),
+            ColSpec("float", "logit_normal"),
+            ColSpec("float", "anomaly_score"),
+            ColSpec("boolean", "is_anomalous"),
+            ColSpec("binary", "heatmap", required=False),
+            ColSpec("double", "threshold"),
+            ColSpec("string", "model_version"),
+            ColSpec("string", "error"),
+        ]
+    ),
+    params=ParamSchema(
+        [
+            ParamSpec("cropped", "boolean", False),
+            ParamSpec("threshold", "double", None),
+            ParamSpec("heatmap", "boolean", False),
+        ]
+    ),
+)
+
+
+@dataclass(frozen=True)
+class PackagedDetector:
+    """What the registry stores as one model version."""
+
+    scorer: Scorer
+    input_example: bytes  # one encoded image
+    metadata: dict[str, Any]
+
+
+def log_detector(detector: PackagedDetector, registered_model_name: str) -> str:
+    """Log the model to the active MLflow run (to a new one, if there is none) and register it.
+
+    Returns:
+        The registered version.
+    """
+    package = Path(cygnet.__file__).parent
+    library = detector.scorer.runtime.name.partition("_")[0]  # torch_bf16 is torch
+    with TemporaryDirectory() as folder:
+        code = Path(folder, "cygnet")
+        for name in MODULES + RUNTIME_MODULES[library]:
+            (code / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(package / name, code / name)
+        detector.scorer.save(Path(folder, "detector"))
+        info = mlflow.pyfunc.log_model(
+            name="detector",
+            python_model=str(package / "model" / "serving" / "served.py"),
+            artifacts={"detector": str(Path(folder, "detector"))},
+            code_paths=[str(code)],
+            signature=SIGNATURE,
+            input_example=pd.DataFrame({"image": [detector.input_example]}),
+            pip_requirements=[
+                f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS + RUNTIME_REQUIREMENTS[library]
+            ],
+            metadata=detector.metadata,
+            registered_model_name=registered_model_name,
+        )
+    return str(info.registered_model_version)

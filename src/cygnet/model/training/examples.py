@@ -1,0 +1,119 @@
+"""Rows of `training_set` as arrays: decoded once, kept as uint8 in a memory-mapped file.
+
+So the memory that a fit needs does not grow with the number of images: the system keeps of the file what fits.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pyarrow.dataset as pad
+import torch
+
+from cygnet.model.network.preprocessing import Preprocessing
+from cygnet.model.rows import check_classes, iterate_rows, read_keys
+from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
+from cygnet.vision.codec import decode_image, decode_mask
+
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Some rows: images `(B, S, S, 3)` uint8 RGB or tokens, labels `(B,)` int64, coverage `(B, G, G)` float32."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One split's images, labels and masks, in the order of their `image_id`s.
+
+    Images are kept as large as they are stored: anomalies are drawn on them as on those of the test split, and only
+    then they are made as small as the model takes them.
+    """
+
+    images: torch.Tensor  # (N, H, H, 3) uint8 BGR, memory-mapped; or tokens (N, T, D) float16 of frozen blocks
+    labels: torch.Tensor  # (N,) int64
+    coverage: torch.Tensor  # (N, G, G) float32, memory-mapped: the mask's share of each patch, 0-1; NaN where unknown
+    frames: np.ndarray  # (N,) int64: rows of one number come from one frame
+    fingerprint: str  # of all rows
+    preprocessing: Preprocessing | None  # the model's; None: they are tokens
+
+    def take(self, places: torch.Tensor) -> Batch:
+        """Fetch some rows, as the model takes them."""
+        images = self.images[places]
+        if self.preprocessing:
+            images = torch.from_numpy(np.stack([self.preprocessing.resize(image) for image in images.numpy()]))
+        return images, self.labels[places], self.coverage[places]
+
+
+def mapped_tensor(path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Make a tensor in a memory-mapped file, which must outlive it; all zeros."""
+    return torch.from_file(str(path), shared=True, size=math.prod(shape), dtype=dtype).reshape(shape)
+
+
+def load_examples(
+    training_set: pad.Dataset, split: str, preprocessing: Preprocessing, patches_per_side: int, folder: Path
+) -> Examples:
+    """Decode one split, without the control kind `null`.
+
+    The order follows from the keys, so that it does not depend on how Spark happened to partition the table.
+
+    Args:
+        training_set: The table.
+        split: `train`, `validation` or `test`.
+        preprocessing: The model's.
+        patches_per_side: G, of the model.
+        folder: For the memory-mapped files.
+
+    Raises:
+        UserError: The split has no row of a class.
+    """
+    keys = read_keys(training_set, split)
+    check_classes(keys, split)
+    keys = keys[keys["kind"] != KIND_NULL].reset_index(drop=True)
+    place_of = {image_id: place for place, image_id in enumerate(keys["image_id"])}
+    images = torch.empty(0)
+    grid = (len(keys), patches_per_side, patches_per_side)
+    coverage = mapped_tensor(folder / f"{split}.coverage", grid, torch.float32)
+    digests = [b""] * len(keys)
+    for rows in iterate_rows(training_set, [split], with_masks=True):
+        for image_id, label, image, mask in rows[["image_id", "label", "image", "mask"]].to_numpy():
+            place = place_of.get(image_id)
+            if place is not None:
+                decoded = decode_image(image)
+                if not len(images):
+                    images = mapped_tensor(folder / f"{split}.images", (len(keys), *decoded.shape), torch.uint8)
+                images[place] = torch.from_numpy(decoded)
+                coverage[place] = torch.from_numpy(_coverage(mask, label, patches_per_side))
+                digests[place] = hashlib.blake2b(image + (mask or b""), digest_size=16).digest()
+    labels = torch.from_numpy(keys["label"].to_numpy(np.int64))
+    fingerprint = hashlib.blake2b(labels.numpy().tobytes() + b"".join(digests), digest_size=16).hexdigest()
+    frames, _ = pd.factorize(keys["frame_id"])
+    return Examples(images, labels, coverage, frames, fingerprint, preprocessing)
+
+
+def mask_coverage(mask: np.ndarray, patches_per_side: int) -> np.ndarray:
+    """Share of each patch that a mask `(H, H)` uint8 covers: `(G, G)` float32, 0-1."""
+    shrunk = cv2.resize(mask, (patches_per_side, patches_per_side), interpolation=cv2.INTER_AREA)
+    return shrunk.astype(np.float32) / 255
+
+
+def batch_of_twins(
+    twins: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], preprocessing: Preprocessing, patches_per_side: int
+) -> Batch:
+    """Put twins, as `cygnet.vision.twins` makes them, into one batch: a normal image, its twin, the next, ..."""
+    images, labels, coverage = [], [], []
+    for normal, abnormal, mask in twins:
+        share = mask_coverage(mask, patches_per_side)
+        images += [preprocessing.resize(normal), preprocessing.resize(abnormal)]
+        labels += [NORMAL, ABNORMAL]
+        coverage += [np.zeros_like(share), share]
+    return torch.from_numpy(np.stack(images)), torch.tensor(labels), torch.from_numpy(np.stack(coverage))
+
+
+def _coverage(mask: bytes | None, label: int, patches_per_side: int) -> np.ndarray:
+    """Share of each patch that is abnormal, `(G, G)`: none of a normal image, unknown for a labelled abnormal one."""
+    if mask:
+        return mask_coverage(decode_mask(mask), patches_per_side)
+    return np.full((patches_per_side, patches_per_side), 0 if label == NORMAL else np.nan, np.float32)

@@ -1,0 +1,115 @@
+"""How good a pretrained detector is on twins that it never saw: other scenes, and the sample video's swan.
+
+The scenes are made of textures that pretraining left out. Both sets hold every kind of anomaly that is drawn in spots,
+those too that pretraining never draws; what is said of all together is of the kinds it has seen. These figures are what
+one checkpoint is preferred to another by, so no filmed image is among them.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from cygnet.model.evaluation.calibrate import negative_log_likelihood
+from cygnet.model.training.examples import batch_of_twins
+from cygnet.model.training.optimisation import is_known
+from cygnet.parameters.pretraining import Pretraining, Twins
+from cygnet.parameters.synthesis import SEEN_KINDS
+from cygnet.sample.swan import draw_frame
+from cygnet.tables import ABNORMAL, IMAGE_SIZE_PX, NORMAL
+from cygnet.vision.crop import crop_square, resize_square
+from cygnet.vision.kinds import KINDS
+from cygnet.vision.rng import generator
+from cygnet.vision.twins import draw_by_weight, draw_twins, make_twins
+
+if TYPE_CHECKING:
+    from cygnet.model.network.detector import Detector
+
+MEASURED_KINDS = (*SEEN_KINDS, *(kind for kind in KINDS if kind not in SEEN_KINDS))
+SWAN = {"width_px": 640, "height_px": 360, "seed": 7}
+"""As in conf/base/globals.yml."""
+SWAN_DURATION_S = 30.0
+PAIRS_PER_BATCH = 32
+
+Pair = tuple[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""A kind, and twins: the normal and the abnormal image `(S, S, 3)` uint8 BGR, and the mask `(S, S)` uint8."""
+
+
+def held_out_pairs(pretraining: Pretraining) -> Iterator[Pair]:
+    """Draw twins of scenes with the held-out textures, each kind in turn; no generator is one of training."""
+    for number in range(pretraining.held_out_images // 2):
+        kind = MEASURED_KINDS[number % len(MEASURED_KINDS)]
+        rng, settings = generator(pretraining.seed, "held out", number), _only(kind, pretraining.twins)
+        yield kind, draw_twins(rng, IMAGE_SIZE_PX, 0.0, settings, pretraining.held_out_textures)
+
+
+def swan_pairs(pretraining: Pretraining, crop_horizontal_bias: float) -> Iterator[Pair]:
+    """Make twins of frames spread over the sample video, with every kind once; one that does not show is left out."""
+    for time_s in np.linspace(0, SWAN_DURATION_S, pretraining.swan_frames, endpoint=False).tolist():
+        scene = resize_square(crop_square(draw_frame(time_s, **SWAN), crop_horizontal_bias))
+        for kind in MEASURED_KINDS:
+            rng = generator(pretraining.seed, "swan", round(1000 * time_s), kind)
+            twins = make_twins(rng, scene, draw_by_weight(_only(kind, pretraining.twins)))
+            if twins is not None:
+                yield kind, twins
+
+
+def as_shipped(detector: "Detector") -> "Detector":
+    """Copy a detector with its weights rounded to fp16, as its file holds them."""
+    return copy.deepcopy(detector).half().float().eval()
+
+
+def measure(detector: "Detector", pairs: Iterator[Pair]) -> dict[str, Any]:
+    """Measure a detector on twins.
+
+    Returns:
+        `pairs`, `auroc`, `nll` (nats, uncalibrated) of the images and `patch_average_precision` of the patches (those
+        that the mask touches but covers less than a tenth of are left out): of all pairs with seen kinds, and
+        `by_kind`. A value is None where no patch is abnormal.
+    """
+    rows = pd.DataFrame(_score(detector, list(pairs)))
+    seen = rows[rows["kind"].isin(SEEN_KINDS)]
+    by_kind = {str(kind): _describe(group) for kind, group in rows.groupby("kind")}
+    return {**_describe(seen), "by_kind": by_kind}
+
+
+@torch.inference_mode()
+def _score(detector: "Detector", pairs: Sequence[Pair]) -> Iterator[dict[str, Any]]:
+    """Score every image: its kind (a normal one's is its twin's), label, logits, and patches with their coverage."""
+    device = next(detector.parameters()).device
+    for start in range(0, len(pairs), PAIRS_PER_BATCH):
+        kinds, twins = zip(*pairs[start : start + PAIRS_PER_BATCH], strict=True)
+        images, labels, coverage = batch_of_twins(twins, detector.preprocessing, detector.patches_per_side)
+        logits, patch_logits = (part.float().cpu().numpy() for part in detector(images.to(device)))
+        for place, label in enumerate(labels.tolist()):
+            yield {
+                "kind": kinds[place // 2],
+                "label": label,
+                "logits": logits[place],
+                "patch_logits": patch_logits[place].ravel(),
+                "coverage": coverage[place].numpy().ravel(),
+            }
+
+
+def _describe(rows: pd.DataFrame) -> dict[str, Any]:
+    logits, labels = np.stack(rows["logits"].to_list()), rows["label"].to_numpy()
+    patch_logits, coverage = np.concatenate(rows["patch_logits"].to_list()), np.concatenate(rows["coverage"].to_list())
+    known = is_known(coverage)
+    is_abnormal = coverage[known] > 0
+    return {
+        "pairs": len(rows) // 2,
+        "auroc": float(roc_auc_score(labels == ABNORMAL, logits[:, ABNORMAL] - logits[:, NORMAL])),
+        "nll": negative_log_likelihood(logits, labels),
+        "patch_average_precision": float(average_precision_score(is_abnormal, patch_logits[known]))
+        if is_abnormal.any()
+        else None,
+    }
+
+
+def _only(kind: str, twins: Twins) -> Twins:
+    """Draw this kind alone, also one that training must not see."""
+    return twins.model_copy(update={"kinds": {kind: 1.0}})

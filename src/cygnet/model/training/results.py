@@ -1,0 +1,32 @@
+"""The results of fitting and pretraining, apart from both: the nodes' annotations resolve without importing torch."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from cygnet.model.network.detector import Detector
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted detector, one row of history per epoch, and how long it took.
+
+    Epoch 0 is the checkpoint before fitting; it has no training loss (NaN).
+    """
+
+    detector: "Detector"
+    history: pd.DataFrame  # epoch, train_loss, images, fitted_frac, validation_nll, validation_auroc, is_best
+    images: int  # fitted on, over all epochs
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A detector, a row of history every so many steps, the images it has seen, and how long it took."""
+
+    detector: "Detector"
+    history: pd.DataFrame  # step, images, loss, learning_rate, seconds
+    images: int
+    seconds: float

@@ -1,0 +1,99 @@
+"""The check of all parameters before any work starts: unknown keys and values out of range get one sentence each."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from cygnet.errors import UserError
+from cygnet.parameters.augmentation import Augmentation
+from cygnet.parameters.base import Parameters
+from cygnet.parameters.ingestion import Ingestion
+from cygnet.parameters.pretraining import Pretraining
+from cygnet.parameters.scoring import Scoring
+from cygnet.parameters.serving import Serving
+from cygnet.parameters.synthesis import Synthesis
+from cygnet.parameters.training import Training
+
+PIPELINE_PARAMETERS: dict[str, type[Parameters]] = {
+    "ingestion": Ingestion,
+    "synthesis": Synthesis,
+    "augmentation": Augmentation,
+    "pretraining": Pretraining,
+    "training": Training,
+    "serving": Serving,
+    "scoring": Scoring,
+}
+
+MOST_PARTITIONS = 10_000
+
+RUN_PARAMETERS = ("video", "labels", "spark_partitions", "job_run_id")
+"""Keys of `--params` that the catalog, spark.yml and hooks read, beside those of the pipelines."""
+
+
+def check_parameters(parameters: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Check all parameters of a run, whatever pipeline it runs.
+
+    Args:
+        parameters: The merged content of `conf/*/parameters*.yml` and `--params`.
+        given: The content of `--params` alone.
+
+    Raises:
+        UserError: One sentence for each value that is unknown, of the wrong type, or out of range.
+    """
+    known = [*PIPELINE_PARAMETERS, *RUN_PARAMETERS]
+    problems = [_unknown(key, known) for key in map(str, parameters) if key not in known]
+    for name, model in PIPELINE_PARAMETERS.items():
+        if name not in parameters:
+            problems.append(f"Parameter '{name}' is missing: restore it in conf/base/parameters_{name}.yml.")
+            continue
+        try:
+            model.model_validate(parameters[name])
+        except ValidationError as error:
+            problems += [_sentence(name, model, detail) for detail in error.errors()]
+    problems += [
+        f"Parameter '{key}' does nothing in a file: pass it as --params={key}=..."
+        for key in RUN_PARAMETERS
+        if key in parameters and key not in given
+    ]
+    partitions = parameters.get("spark_partitions", 1)
+    if not isinstance(partitions, int) or not 1 <= partitions <= MOST_PARTITIONS:
+        problems.append(
+            f"Parameter 'spark_partitions' is {partitions!r}: it must be an int from 1 to {MOST_PARTITIONS}."
+        )
+    if problems:
+        raise UserError(" ".join(problems))
+
+
+def _sentence(pipeline: str, model: type[Parameters], detail: Mapping[str, Any]) -> str:
+    location = [str(part) for part in detail["loc"]]
+    name = ".".join([pipeline, *location])
+    if detail["type"] == "extra_forbidden":
+        return _unknown(name, [f"{pipeline}.{key}" for key in _known_names(model)])
+    if detail["type"] == "missing":
+        return f"Parameter '{name}' is missing: restore it in conf/base/parameters_{pipeline}.yml."
+    if location[-1:] == ["[key]"]:  # pydantic's place of a dictionary's key: a kind that does not exist
+        section = ".".join([pipeline, *location[:-2]])
+        known = re.findall("'(.*?)'", detail["ctx"]["expected"])
+        return _unknown(f"{section}.{location[-2]}", [f"{section}.{key}" for key in known])
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "value_error":
+        return f"Parameter '{name}': {message}."
+    return f"Parameter '{name}' is {detail['input']!r}: {message[0].lower()}{message[1:]}."
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    return f"Parameter '{name}' is unknown: the nearest known one is '{nearest[0]}'."
+
+
+def _known_names(model: type[BaseModel]) -> list[str]:
+    """Dotted names of all parameters of a model, those of its sections included."""
+    names = []
+    for key, field in model.model_fields.items():
+        names.append(key)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names += [f"{key}.{inner}" for inner in _known_names(field.annotation)]
+    return names

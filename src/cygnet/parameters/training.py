@@ -1,0 +1,68 @@
+"""`conf/*/parameters_training.yml`."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from cygnet.parameters.base import Fraction, Parameters, Seed
+
+
+class SmallViT(Parameters):
+    """The ViT that is initialised from its configuration where no checkpoint is given."""
+
+    image_size_px: int = Field(ge=32, le=1024)
+    patch_size_px: int = Field(ge=4, le=64)
+    hidden_size: int = Field(ge=16, le=2048)
+    layers: int = Field(ge=1, le=48)
+    heads: int = Field(ge=1, le=64)
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.image_size_px % self.patch_size_px:
+            msg = f"image_size_px {self.image_size_px} is not a multiple of patch_size_px {self.patch_size_px}"
+            raise ValueError(msg)
+        if self.hidden_size % self.heads:
+            msg = f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}"
+            raise ValueError(msg)
+        return self
+
+
+class Threshold(Parameters):
+    """How the threshold is chosen on the second half of the validation frames."""
+
+    rule: Literal["max_f1", "target_fpr"]
+    target_fpr: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Evaluation(Parameters):
+    """How the detector is measured on `test`, and how much the baselines remember."""
+
+    seed: Seed
+    resamples: int = Field(ge=100, le=100_000)
+    normal_frames: int = Field(ge=1, le=10_000)
+    memory_patches: int = Field(ge=1, le=1_000_000)
+
+
+class Training(Parameters):
+    """`params:training`: the backbone and how it is fitted."""
+
+    checkpoint: str | None
+    image_size_px: Annotated[int, Field(ge=32, le=1024)] | None
+    small_vit: SmallViT
+    fitted: Literal["full", "last_blocks", "heads"]
+    last_blocks: int = Field(ge=1, le=48)
+    seed: Seed
+    epochs: int = Field(ge=1, le=1000)
+    patience: int = Field(ge=1, le=1000)
+    batch_size: int = Field(ge=1, le=4096)
+    optimizer: Literal["adamw", "muon"]
+    learning_rate: float = Field(gt=0, le=1)
+    layer_decay: float = Field(gt=0, le=1)
+    weight_decay: float = Field(ge=0, le=1)
+    warmup_frac: Fraction
+    average: float = Field(ge=0, lt=1)
+    fitted_fracs: list[Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1, max_length=100)
+    patch_loss_weight: float = Field(ge=0, le=100)
+    twins: bool
+    threshold: Threshold
+    evaluation: Evaluation

@@ -1,0 +1,62 @@
+"""What the checkpoint that the package carries promises: small, both heads, and a record of what it saw."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from cygnet.model.network.backbone import CARRIED, load_detector
+from cygnet.model.network.detector import HEADS
+from cygnet.parameters.base import Parameters
+from cygnet.parameters.synthesis import SEEN_KINDS
+
+FOLDER = CARRIED / "cygnet-vit-tiny"
+UNSEEN_KINDS = {"blend", "blur", "shift"}
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    with safe_open(folder / "model.safetensors", "pt") as weights:
+        return {name: weights.get_tensor(name) for name in weights.keys()}  # noqa: SIM118 - it is no dict
+
+
+def test_weights_are_few_and_in_half_precision_with_both_heads() -> None:
+    weights = weights_of(FOLDER)
+    assert set(HEADS) <= set(weights)
+    assert {value.dtype for value in weights.values()} == {torch.float16}
+    assert sum(value.numel() for value in weights.values()) <= 6_000_000
+    assert (FOLDER / "model.safetensors").stat().st_size <= 12_000_000
+
+
+def test_config_records_what_it_saw_and_that_leaves_kinds_to_measure_on(
+    parameters: dict[str, Parameters],
+) -> None:
+    config = json.loads((FOLDER / "config.json").read_text())
+    assert set(config["kinds_seen"]) == set(SEEN_KINDS)
+    assert not UNSEEN_KINDS & set(config["kinds_seen"])
+    assert config["images_seen"] == parameters["pretraining"].images
+    assert config["seed"] == parameters["pretraining"].seed
+    assert not set(config["textures_seen"]) & set(parameters["pretraining"].held_out_textures)
+
+
+def test_card_says_how_it_was_made() -> None:
+    card = (FOLDER / "README.md").read_text()
+    for said in ("kedro run --pipeline=pretraining", "apache-2.0", "## Limits", *UNSEEN_KINDS, *SEEN_KINDS):
+        assert said in card
+
+
+def test_it_is_the_default_and_keeps_its_heads(parameters: dict[str, Any]) -> None:
+    training = parameters["training"]
+    assert training.checkpoint == FOLDER.name
+    detector, weights = load_detector(training), weights_of(FOLDER)
+    assert detector.preprocessing.size_px == parameters["pretraining"].input_size_px
+    for name in HEADS:
+        assert torch.equal(detector.state_dict()[name], weights[name].float())
+
+
+def test_default_fitting_sees_no_kind_that_is_kept_to_measure_on(parameters: dict[str, Parameters]) -> None:
+    kinds = parameters["synthesis"].kinds
+    for split in (kinds.train, kinds.validation):
+        assert set(split) == set(SEEN_KINDS)
+    assert set(kinds.test) >= UNSEEN_KINDS
