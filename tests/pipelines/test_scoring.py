@@ -62,8 +62,7 @@ class Run:
     def __call__(self, path: Path, **changes: Any) -> tuple[DataFrame, ScoringRun]:
         """Score what is at a path; `changes` are of the parameters of scoring."""
         parts = ScorePartsDataset(filepath=str(self.folder / "parts")).load()
-        others = self.parameters["ingestion"], self.parameters["augmentation"]
-        scores, run = score_frames(list_sources(str(path)), self.champion, parts, self.scoring(**changes), *others)
+        scores, run = score_frames(list_sources(str(path)), self.champion, parts, self.scoring(**changes))
         table = TableDataset(filepath=str(self.folder / "scores"), table="scores")
         table.save(scores)
         return table.load(), run
@@ -126,7 +125,7 @@ def test_what_is_scored_is_scored_again_only_if_something_changed(media: Path, r
 
 def test_reports_count_what_the_table_has(media: Path, run: Run, parameters: dict[str, Parameters]) -> None:
     scores, ran = run(media)
-    ingestion, scoring = parameters["ingestion"], run.scoring()
+    scoring = run.scoring()
     listed = list_scores(scores)
     threshold = float(np.sort(listed.loc[listed["source"] == "whole", "anomaly_score"])[20])
     scores, ran = run(media, threshold=threshold)
@@ -139,7 +138,7 @@ def test_reports_count_what_the_table_has(media: Path, run: Run, parameters: dic
     )
     _, frame_labels, label_rejects = match_labels(list_sources(str(media)), labels)
     events = nodes.find_scored_events(listed, ran, scoring)
-    spans, unused = nodes.find_labelled_spans(listed, frame_labels, label_rejects, scoring, ingestion)
+    spans, unused = nodes.find_labelled_spans(listed, frame_labels, label_rejects, scoring, "normal")
     assert (len(spans), unused) == (1, 1)
     report = nodes.write_scoring_report(scores, listed, events, spans, frame_labels, unused, run.champion, ran, scoring)
     rows = collect(scores)

@@ -20,12 +20,14 @@ from cygnet.parameters.training import Threshold, Training
 from cygnet.pipelines.training.nodes import (
     check_parity,
     fit_detector,
+    make_scorers,
     package_detector,
     score_held_out_rows,
+    score_reference_rows,
 )
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL, PREDICTIONS, TRAINING_SET
 from cygnet.vision.codec import decode_image
-from support.toys import toy_row, toy_rows, toy_scorer, toy_training
+from support.toys import SCENE, toy_row, toy_rows, toy_scorer, toy_training
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +63,8 @@ def score_by(
 ) -> tuple[Scorer, pa.Table]:
     """Calibrate a toy detector in a runtime, and score its held-out rows."""
     fitted = Fitted(scorer.runtime.detector, pd.DataFrame(), 0, 1.0)
-    return score_held_out_rows(fitted, rows, training, parameters["ingestion"], serving_by(parameters, runtime))
+    uncalibrated, _ = make_scorers(fitted, SCENE, runtime, parameters["serving"].limits)
+    return score_held_out_rows(uncalibrated, rows, training)
 
 
 def test_predictions_have_each_held_out_row_once_controls_too(
@@ -106,7 +109,7 @@ def test_calibration_is_that_of_validation_without_controls(
         for table in (pad.dataset(rows), with_controls(rows, "validation"))
     )
     assert mixed.calibration == plain.calibration
-    assert plain.crop_horizontal_bias == parameters["ingestion"].crop_horizontal_bias
+    assert plain.scene == SCENE
     validation = [row for row in rows.to_pylist() if row["split"] == "validation"]
     is_first = in_first_half(pd.Series([row["frame_id"] for row in validation]))
     validation = [row for row, first in zip(validation, is_first, strict=True) if first]
@@ -133,7 +136,9 @@ def test_chosen_runtime_is_calibrated_predicts_and_is_held_against_torch(
     (predicted,) = (row for row in predictions.to_pylist() if row["image_id"] == "test/1/0")
     expected = served.score([decode_image(row["image"])]).iloc[0]
     assert predicted["anomaly_score"] == pytest.approx(expected["anomaly_score"], abs=1e-6)
-    parity = check_parity(fitted, served, pad.dataset(predictions), rows, training, serving)
+    _, reference = make_scorers(fitted, SCENE, runtime, serving.limits)
+    reference_scores = score_reference_rows(reference, served, rows, training)
+    parity = check_parity(reference_scores, pad.dataset(predictions), served, serving.parity)
     assert (parity["runtime"], parity["rows"]) == (runtime, 13)
     if runtime in {"torch", "onnx"}:
         assert parity["passed"]
@@ -141,13 +146,22 @@ def test_chosen_runtime_is_calibrated_predicts_and_is_held_against_torch(
     else:
         assert parity["max_abs_score_difference"] > 1e-5
         strict = serving_by(parameters, runtime, max_mean_abs_score_difference=1e-9)
-        again = check_parity(fitted, served, pad.dataset(predictions), rows, training, strict)
+        again = check_parity(reference_scores, pad.dataset(predictions), served, strict.parity)
         assert "serving.parity.max_mean_abs_score_difference" in again["reasons"][0]
 
 
-def test_package_tells_runtime_and_parity(scorer: Scorer, training: Training) -> None:
-    parity = {"passed": False, "reasons": ["too far"]}
-    package = package_detector(scorer, {"auroc": 0.9}, parity, pad.dataset(toy_rows(per_class=1)), training)
+def test_package_tells_runtime_parity_and_what_it_was_made_with(
+    scorer: Scorer, parameters: dict[str, Parameters]
+) -> None:
+    parity, evaluation = {"passed": False, "reasons": ["too far"]}, {"auroc": 0.9, "training": {"checkpoint": None}}
+    rows = pad.dataset(toy_rows(per_class=1))
+    package = package_detector(scorer, evaluation, parity, rows, parameters["serving"].parity)
+    made_with = package.metadata["made_with"]
+    assert made_with["ingestion.crop_horizontal_bias"] == SCENE.crop_horizontal_bias
+    assert made_with["augmentation.jpeg_quality"] == SCENE.training_jpeg_quality
+    assert made_with["serving.runtime"] == "torch"
+    assert made_with["serving.limits.request_rows"] == scorer.limits.request_rows
+    assert made_with["serving.parity.max_auroc_loss"] == parameters["serving"].parity.max_auroc_loss
     assert package.metadata["parity"] == parity
     assert package.metadata["runtime"] == "torch"
 

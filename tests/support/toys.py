@@ -20,6 +20,7 @@ from cygnet.model.network.preprocessing import Preprocessing
 from cygnet.model.serving.scorer import Calibration, Limits, Scorer
 from cygnet.parameters.serving import RuntimeName
 from cygnet.parameters.training import SmallViT, Training
+from cygnet.scene import TrainingScene
 from cygnet.tables import ABNORMAL, KIND_NORMAL, KIND_REAL, NORMAL, TRAINING_SET
 from cygnet.vision.codec import encode_jpeg, encode_map, encode_png
 
@@ -29,6 +30,14 @@ if TYPE_CHECKING:
 CONF_BASE = Path(__file__).parents[2] / "conf" / "base"
 LIMITS = Limits(
     request_rows=50, request_bytes=2_000_000, request_px=9_000_000, image_bytes=1_000_000, image_px=4_000_000
+)
+SCENE = TrainingScene(
+    interval_s=0.1,
+    crop_horizontal_bias=0.4,
+    frame_jpeg_quality=95,
+    image_jpeg_quality=95,
+    image_size_px=256,
+    training_jpeg_quality=95,
 )
 SMALL_VIT = SmallViT(image_size_px=32, patch_size_px=16, hidden_size=32, layers=1, heads=2)
 
@@ -87,7 +96,7 @@ def toy_scorer(
     return Scorer(
         make_runtime(detector, runtime),
         Calibration(temperature, threshold),
-        crop_horizontal_bias=0.4,
+        scene=SCENE,
         limits=dataclasses.replace(LIMITS, **limits),
     )
 

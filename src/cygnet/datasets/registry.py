@@ -51,6 +51,10 @@ class ModelVersion:
         """What was stored with the model when it was logged; empty, if nothing was."""
         return mlflow.models.get_model_info(self.uri).metadata or {}
 
+    def made_with(self) -> dict[str, Any]:
+        """The parameters that the model was made with, by dotted name; empty for one that does not record them."""
+        return self.metadata.get("made_with", {})
+
     def predict(self, images: list[bytes], *, cropped: bool) -> pd.DataFrame:
         """Score encoded images in this process, with the model as it is stored.
 
@@ -151,6 +155,10 @@ class RegisteredModelDataset(AbstractDataset[Any, Any]):
     def load(self) -> ModelVersion | None:
         """Give the version, or None if it is optional and not there; raises as `check` does."""
         return self.check()
+
+    def made_with(self) -> dict[str, Any]:
+        """What the version records of its parameters; nothing for an optional one, which is measured and not used."""
+        return {} if self._optional else _required_version(self._name, self._alias).made_with()
 
     def _exists(self) -> bool:
         return _version_by_alias(self._name, self._alias) is not None

@@ -20,6 +20,7 @@ from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import TablePreview
 
 from cygnet.errors import UserError
+from cygnet.scene import read_scene
 from cygnet.storage import MARKER, exists, list_files, reached, read_bytes, remove, replacing
 from cygnet.tables import TABLES, WRITTEN_BY
 
@@ -36,6 +37,7 @@ class TableDataset(AbstractDataset[Any, Any]):
         filepath: str,
         table: str,
         load_as: str = "spark",
+        scene: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Describe the table; nothing is opened yet.
@@ -44,6 +46,8 @@ class TableDataset(AbstractDataset[Any, Any]):
             filepath: Its folder: local, `/Volumes/...`, or `abfss://...` with container and account, as Spark needs it.
             table: Its name in `cygnet.tables.TABLES`.
             load_as: `spark` or `arrow`.
+            scene: File of the scene that the table is made with (`cygnet.datasets.scene`), to be copied into the commit
+                marker; None for a table without pixels of its own.
             metadata: For kedro-viz.
         """
         if table not in TABLES or load_as not in {"spark", "arrow"}:
@@ -53,6 +57,7 @@ class TableDataset(AbstractDataset[Any, Any]):
         self._table = table
         self._schema = TABLES[table]
         self.load_as = load_as
+        self._scene = scene
         self.metadata = metadata
 
     @property
@@ -85,6 +90,11 @@ class TableDataset(AbstractDataset[Any, Any]):
             UserError: It was not, or ADLS can't be reached.
         """
         self._committed_files()
+
+    def made_with(self) -> dict[str, Any]:
+        """Give what the marker records of the scene, by parameter; empty for a table that records none."""
+        scene = json.loads(read_bytes(f"{self._path}/{MARKER}")).get("scene")
+        return read_scene(scene).by_parameter() if scene else {}
 
     def check_settings(self) -> None:
         """Make sure that Spark can know where the table is, if it is Spark that reads it.
@@ -130,8 +140,9 @@ class TableDataset(AbstractDataset[Any, Any]):
 
     def _commit(self) -> None:
         sizes = {name: size for name, size in sorted(list_files(self._path).items()) if name.endswith(".parquet")}
+        scene = None if self._scene is None else json.loads(read_bytes(self._scene))
         with replacing(f"{self._path}/{MARKER}") as marker:
-            marker.write_text(json.dumps({"table": self._table, "size_bytes": sizes}, indent=1))
+            marker.write_text(json.dumps({"table": self._table, "size_bytes": sizes, "scene": scene}, indent=1))
 
     def _committed_files(self) -> list[str]:
         again = f"run `kedro run --pipeline={WRITTEN_BY[self._table]}` (again)"

@@ -28,6 +28,7 @@ from cygnet.pipelines.ingestion.nodes import _crop_row
 from cygnet.vision.codec import decode_image, decode_map, encode_jpeg, encode_png
 from cygnet.vision.squares import Square
 from cygnet.vision.video import read_rows
+from support.toys import SCENE
 
 WRITE_VIDEO = Callable[..., Path]
 
@@ -41,9 +42,7 @@ def scoring(tmp_path: Path, scorer: Scorer) -> FrameScoring:
         scorer_folder=str(tmp_path / "parts" / "model-toy"),
         crop="square",
         interval_s=None,
-        image_interval_s=0.5,
-        frame_jpeg_quality=95,
-        image_jpeg_qualities=(95, 95),
+        scene=replace(SCENE, interval_s=0.5),
     )
 
 
@@ -189,7 +188,13 @@ def test_a_key_changes_with_file_model_and_settings_and_with_nothing_else(
 
     before = key(scoring)
     assert key(scoring) == before
-    for change in ({"crop": "tiles"}, {"interval_s": 1.0}, {"scorer_folder": "x"}, {"image_jpeg_qualities": (90,)}):
+    changes = (
+        {"crop": "tiles"},
+        {"interval_s": 1.0},
+        {"scorer_folder": "x"},
+        {"scene": replace(SCENE, interval_s=2.0)},
+    )
+    for change in changes:
         assert key(replace(scoring, **change)) != before
     path.touch()
     assert key(scoring) != before

@@ -55,7 +55,7 @@ def test_saved_scorer_gives_identical_scores(runtime_scorer: Scorer, images: lis
     for one, other in zip(loaded.infer(images), runtime_scorer.infer(images), strict=True):
         assert np.array_equal(one, other)
     assert loaded.runtime.name == runtime_scorer.runtime.name
-    for name in ("calibration", "crop_horizontal_bias", "limits"):
+    for name in ("calibration", "scene", "limits"):
         assert getattr(loaded, name) == getattr(runtime_scorer, name)
     assert loaded.runtime.preprocessing == runtime_scorer.runtime.preprocessing
 
@@ -156,12 +156,7 @@ def test_batch_scores_as_one_by_one(scorer: Scorer, images: list[np.ndarray]) ->
 
 def test_threshold_itself_is_anomalous(scorer: Scorer, images: list[np.ndarray]) -> None:
     scores = np.sort(scorer.score(images)["anomaly_score"])
-    stricter = Scorer(
-        scorer.runtime,
-        dataclasses.replace(scorer.calibration, threshold=float(scores[20])),
-        scorer.crop_horizontal_bias,
-        scorer.limits,
-    )
+    stricter = scorer.with_calibration(dataclasses.replace(scorer.calibration, threshold=float(scores[20])))
     assert stricter.score(images)["is_anomalous"].sum() == 20
 
 
@@ -170,7 +165,7 @@ def test_frame_and_its_cropped_image_score_the_same(
     scorer: Scorer, scene: Callable[..., np.ndarray], size_px: tuple[int, int]
 ) -> None:
     frame = encode_jpeg(cv2.resize(scene(5), size_px), 95)
-    image = encode_png(frame_to_image(frame, scorer.crop_horizontal_bias))
+    image = encode_png(frame_to_image(frame, scorer.scene.crop_horizontal_bias))
     pixels = [scorer.decode(frame, cropped=False), scorer.decode(image, cropped=True)]
     assert pixels[0].shape == (256, 256, 3)
     assert np.array_equal(*pixels)
@@ -235,7 +230,7 @@ def test_images_of_an_iterator_are_taken_a_batch_at_a_time(scorer: Scorer, image
 
     counting = dataclasses.make_dataclass("Counting", ["preprocessing", "run", "batch_size"])
     runtime = counting(scorer.runtime.preprocessing, run, 16)
-    taking = Scorer(runtime, scorer.calibration, scorer.crop_horizontal_bias, scorer.limits)
+    taking = Scorer(runtime, scorer.calibration, scorer.scene, scorer.limits)
     taking.infer(image for image in images if waiting.append(image) is None)
     assert most_waiting == [16, 16, 8]
 

@@ -16,9 +16,7 @@ from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
 FLOAT32: tuple[RuntimeName, ...] = ("torch", "onnx")
 
 
-def compare_runtimes(
-    of_torch: pd.DataFrame, of_runtime: pd.DataFrame, name: RuntimeName, limits: Parity
-) -> dict[str, Any]:
+def compare_runtimes(of_torch: pd.DataFrame, of_runtime: pd.DataFrame, name: str, limits: Parity) -> dict[str, Any]:
     """Compare the scores of two runtimes on `test`.
 
     Args:

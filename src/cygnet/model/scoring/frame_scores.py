@@ -24,6 +24,7 @@ import pyarrow as pa
 from cygnet.model.scoring.score_parts import PART_ROWS, ScoreParts, digest
 from cygnet.model.serving.scorer import Scorer, scores_of
 from cygnet.parameters.scoring import Crop
+from cygnet.scene import TrainingScene
 from cygnet.storage import folder_on_disk, state_of
 from cygnet.vision.codec import decode_image, encode_jpeg, encode_map
 from cygnet.vision.squares import Square, cut_square, squares_of
@@ -46,13 +47,11 @@ class FrameScoring:
     scorer_folder: str
     crop: Crop
     interval_s: float | None  # between scored frames of a video; None: every frame
-    image_interval_s: float  # between two images of a folder
-    frame_jpeg_quality: int
-    image_jpeg_qualities: tuple[int, ...]  # of the encodings of a cropped image, one after the other
+    scene: TrainingScene  # what the images have gone through that the detector was fitted on
 
     def interval_of(self, media: str) -> float | None:
         """Give the interval of `video` or `image`."""
-        return self.interval_s if media == "video" else self.image_interval_s
+        return self.interval_s if media == "video" else self.interval_s or self.scene.interval_s
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def score_item(item: Row, scoring: FrameScoring, tasks: int) -> Iterator[Row]:
     parts = ScoreParts(scoring.parts_folder).item(item["key"])
     rows: list[Row] = []
     with ThreadPoolExecutor(1, "decode") as decoder:
-        for batch in _ahead(_batches(_see_frames(item, scoring, scorer, parts.next_index())), decoder):
+        for batch in _ahead(_batches(_see_frames(item, scoring, parts.next_index())), decoder):
             for row in score_batch(batch, scorer):
                 frame_id = f"{item['source']}/{row['frame_index']:06d}"
                 rows.append({"frame_id": frame_id, "source": item["source"], **row})
@@ -159,14 +158,14 @@ def score_batch(batch: list[SeenFrame], scorer: Scorer) -> list[Row]:
     return rows
 
 
-def see_frame(sample: Sample, scoring: FrameScoring, horizontal_bias: float) -> SeenFrame:
+def see_frame(sample: Sample, scoring: FrameScoring) -> SeenFrame:
     """Cut the squares of a decoded frame, and take each through the encodings that a training image had."""
     if sample.image is None:
         return SeenFrame(sample.index, sample.timestamp_s, reason=sample.reason)
     height, width = sample.image.shape[:2]
-    squares = squares_of(scoring.crop, height, width, horizontal_bias)
-    images = [cut_square(sample.image, square, scoring.frame_jpeg_quality) for square in squares]
-    for quality in scoring.image_jpeg_qualities:
+    squares = squares_of(scoring.crop, height, width, scoring.scene.crop_horizontal_bias)
+    images = [cut_square(sample.image, square, scoring.scene.frame_jpeg_quality) for square in squares]
+    for quality in scoring.scene.image_jpeg_qualities:
         images = [decode_image(encode_jpeg(image, quality)) for image in images]
     return SeenFrame(sample.index, sample.timestamp_s, height, width, squares, images)
 
@@ -184,13 +183,13 @@ def _load_scorer(folder: str) -> Scorer:
         return Scorer.load(local)
 
 
-def _see_frames(item: Row, scoring: FrameScoring, scorer: Scorer, next_index: int) -> Iterator[SeenFrame]:
+def _see_frames(item: Row, scoring: FrameScoring, next_index: int) -> Iterator[SeenFrame]:
     for number, path in enumerate(item["paths"]):
         source = {"path": path, "media": item["media"], "file_index": int(item["first_index"]) + number}
         if item["media"] == "image" and source["file_index"] < next_index:
             continue
         for sample in read_samples(source, scoring.interval_of(item["media"]), next_index):
-            yield see_frame(sample, scoring, scorer.crop_horizontal_bias)
+            yield see_frame(sample, scoring)
 
 
 def _batches(frames: Iterator[SeenFrame]) -> Iterator[list[SeenFrame]]:

@@ -21,6 +21,7 @@ from cygnet.model.serving.scorer import Scorer
 
 MODULES = (
     "__init__.py",
+    "scene.py",
     "tables.py",
     "vision/__init__.py",
     "vision/codec.py",

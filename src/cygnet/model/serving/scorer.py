@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from cygnet.model.network.preprocessing import Preprocessing
+from cygnet.scene import TrainingScene
 from cygnet.tables import ABNORMAL, NORMAL
 from cygnet.vision.codec import decode_image, encode_png, image_size_px
 from cygnet.vision.crop import frame_to_image, map_to_frame
@@ -56,7 +57,7 @@ class Settings:
 
     runtime: str
     calibration: Calibration
-    crop_horizontal_bias: float
+    scene: TrainingScene
     limits: Limits
 
     @classmethod
@@ -68,8 +69,9 @@ class Settings:
         """
         try:
             numbers = json.loads((folder / SETTINGS).read_text())
-            calibration, limits = Calibration(**numbers.pop("calibration")), Limits(**numbers.pop("limits"))
-            return cls(calibration=calibration, limits=limits, **numbers)
+            kinds = {"calibration": Calibration, "scene": TrainingScene, "limits": Limits}
+            sections = {name: kind(**numbers.pop(name)) for name, kind in kinds.items()}
+            return cls(**sections, **numbers)
         except (OSError, ValueError, KeyError, TypeError) as error:
             msg = f"its {SETTINGS} is not of this version of Cygnet ({error})"
             raise ValueError(msg) from error
@@ -92,11 +94,15 @@ class Runtime(Protocol):
 class Scorer:
     """Scores images with a fitted detector."""
 
-    def __init__(self, runtime: Runtime, calibration: Calibration, crop_horizontal_bias: float, limits: Limits) -> None:
+    def __init__(self, runtime: Runtime, calibration: Calibration, scene: TrainingScene, limits: Limits) -> None:
         self.runtime = runtime
         self.calibration = calibration
-        self.crop_horizontal_bias = crop_horizontal_bias
+        self.scene = scene
         self.limits = limits
+
+    def with_calibration(self, calibration: Calibration) -> "Scorer":
+        """Give the same scorer with another calibration."""
+        return Scorer(self.runtime, calibration, self.scene, self.limits)
 
     def decode(self, encoded: bytes, *, cropped: bool) -> np.ndarray:
         """Decode a whole frame (cropped and resized here) or an image that is cropped already.
@@ -109,7 +115,7 @@ class Scorer:
             ValueError: The bytes are no image of these formats, or more bytes or pixels than the limits allow.
         """
         self.count_px(encoded)
-        return decode_image(encoded) if cropped else frame_to_image(encoded, self.crop_horizontal_bias)
+        return decode_image(encoded) if cropped else frame_to_image(encoded, self.scene.crop_horizontal_bias)
 
     def count_px(self, encoded: bytes) -> int:
         """Count the pixels of an image without decoding any; raises as `decode` does."""
@@ -165,13 +171,13 @@ class Scorer:
         if cropped:
             scaled = cv2.resize(anomaly_map, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
         else:
-            scaled = map_to_frame(anomaly_map, height_px, width_px, self.crop_horizontal_bias)
+            scaled = map_to_frame(anomaly_map, height_px, width_px, self.scene.crop_horizontal_bias)
         return encode_png(np.rint(scaled * 255).astype(np.uint8))
 
     def save(self, folder: Path) -> None:
         """Write the scorer into an empty or missing folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        settings = asdict(Settings(self.runtime.name, self.calibration, self.crop_horizontal_bias, self.limits))
+        settings = asdict(Settings(self.runtime.name, self.calibration, self.scene, self.limits))
         self.runtime.save(folder, settings)
         (folder / SETTINGS).write_text(json.dumps(settings, indent=1))
 
@@ -180,7 +186,7 @@ class Scorer:
         """Read what `save` wrote; raises as `Settings.load` does."""
         settings = Settings.load(folder)
         runtime = _load_runtime(settings.runtime, folder)
-        return cls(runtime, settings.calibration, settings.crop_horizontal_bias, settings.limits)
+        return cls(runtime, settings.calibration, settings.scene, settings.limits)
 
 
 def _load_runtime(name: str, folder: Path) -> Runtime:

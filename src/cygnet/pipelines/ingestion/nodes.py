@@ -15,8 +15,9 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own
 from cygnet.errors import UserError
 from cygnet.parameters.ingestion import Ingestion
 from cygnet.pipelines.ingestion.splits import cut_spans, with_split
+from cygnet.scene import Scene
 from cygnet.spark import flat_map_rows, get_session, spread_rows
-from cygnet.tables import FRAMES, IMAGES, LABELS, SPLITS
+from cygnet.tables import FRAMES, IMAGE_SIZE_PX, IMAGES, LABELS, SPLITS
 from cygnet.vision.codec import encode_jpeg
 from cygnet.vision.crop import frame_to_image
 from cygnet.vision.video import read_rows
@@ -24,6 +25,17 @@ from cygnet.vision.video import read_rows
 logger = logging.getLogger(__name__)
 
 REJECT_COLUMNS = ["source", "frame_id", "image_name", "reason", "count"]
+
+
+def record_scene(ingestion: Ingestion) -> Scene:
+    """Record what the frames and images of this run go through; everything after this node reads it from there."""
+    return Scene(
+        interval_s=ingestion.interval_s,
+        crop_horizontal_bias=ingestion.crop_horizontal_bias,
+        frame_jpeg_quality=ingestion.frame_jpeg_quality,
+        image_jpeg_quality=ingestion.image_jpeg_quality,
+        image_size_px=IMAGE_SIZE_PX,
+    )
 
 
 def match_labels(sources: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -67,17 +79,17 @@ def match_labels(sources: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFr
     return sources, _one_per_frame(frame_labels), pd.DataFrame(missing, columns=REJECT_COLUMNS)
 
 
-def read_frames(sources: pd.DataFrame, ingestion: Ingestion) -> DataFrame:
+def read_frames(sources: pd.DataFrame, scene: Scene) -> DataFrame:
     """Sample every video, and read every image: spread over Spark's tasks, each decoded once.
 
     Args:
         sources: One row per file.
-        ingestion: `interval_s`, `frame_jpeg_quality`.
+        scene: `interval_s`, `frame_jpeg_quality`.
 
     Returns:
         The table `frames`; a row that failed has a `reason` and no image.
     """
-    read = partial(read_rows, interval_s=ingestion.interval_s, jpeg_quality=ingestion.frame_jpeg_quality)
+    read = partial(read_rows, interval_s=scene.interval_s, jpeg_quality=scene.frame_jpeg_quality)
     return flat_map_rows(spread_rows(get_session().createDataFrame(sources)), read, FRAMES)
 
 
@@ -130,7 +142,7 @@ def split_sources(frames: DataFrame, ingestion: Ingestion) -> pd.DataFrame:
 
 
 def make_images(
-    frames: DataFrame, source_splits: pd.DataFrame, frame_labels: pd.DataFrame, ingestion: Ingestion
+    frames: DataFrame, source_splits: pd.DataFrame, frame_labels: pd.DataFrame, scene: Scene, default_label: str
 ) -> DataFrame:
     """Crop, resize, label and split the frames that decoded.
 
@@ -138,7 +150,8 @@ def make_images(
         frames: The table `frames`.
         source_splits: The bounds of each source's splits.
         frame_labels: The labels that are given, by `frame_id`.
-        ingestion: `crop_horizontal_bias`, `default_label`, `image_jpeg_quality`.
+        scene: `crop_horizontal_bias`, `image_jpeg_quality`.
+        default_label: `normal` or `abnormal`, of frames that no label names.
 
     Returns:
         The table `images`: 256x256 JPEG. Frames in a gap are left out.
@@ -154,12 +167,12 @@ def make_images(
         .select(
             "frame_id",
             "split",
-            F.coalesce("label", F.lit(LABELS[ingestion.default_label])).alias("label"),
+            F.coalesce("label", F.lit(LABELS[default_label])).alias("label"),
             F.coalesce("label_source", F.lit("default")).alias("label_source"),
             "image",
         )
     )
-    return flat_map_rows(rows, partial(_crop_row, ingestion=ingestion), IMAGES)
+    return flat_map_rows(rows, partial(_crop_row, scene=scene), IMAGES)
 
 
 def list_rejects(
@@ -244,6 +257,6 @@ def _one_per_frame(frame_labels: pd.DataFrame) -> pd.DataFrame:
     return frame_labels.drop_duplicates("frame_id").reset_index(drop=True)
 
 
-def _crop_row(row: dict[str, Any], ingestion: Ingestion) -> Iterator[dict[str, Any]]:
-    image = frame_to_image(row["image"], ingestion.crop_horizontal_bias)
-    yield {**row, "image_id": row["frame_id"], "image": encode_jpeg(image, ingestion.image_jpeg_quality)}
+def _crop_row(row: dict[str, Any], scene: Scene) -> Iterator[dict[str, Any]]:
+    image = frame_to_image(row["image"], scene.crop_horizontal_bias)
+    yield {**row, "image_id": row["frame_id"], "image": encode_jpeg(image, scene.image_jpeg_quality)}

@@ -9,7 +9,6 @@ from cygnet.model.network.preprocessing import Preprocessing
 from cygnet.model.training.model_card import PackagedCheckpoint, write_card
 from cygnet.model.training.results import Pretrained
 from cygnet.model.training.resume import Checkpoints
-from cygnet.parameters.ingestion import Ingestion
 from cygnet.parameters.pretraining import Pretraining
 from cygnet.vision.rng import generator
 from cygnet.vision.twins import draw_twins
@@ -52,13 +51,15 @@ def pretrain_detector(pretraining: Pretraining, pretraining_state: Checkpoints) 
     return pretrain(detector, pretraining, pretraining_state)
 
 
-def evaluate_pretrained(pretrained: Pretrained, pretraining: Pretraining, ingestion: Ingestion) -> dict[str, Any]:
+def evaluate_pretrained(
+    pretrained: Pretrained, pretraining: Pretraining, crop_horizontal_bias: float
+) -> dict[str, Any]:
     """Measure the detector as it will ship, on held-out scenes and on the sample video's swan.
 
     Args:
         pretrained: The detector.
         pretraining: What was trained on, and what is measured on.
-        ingestion: `crop_horizontal_bias` of the swan's frames.
+        crop_horizontal_bias: Of the swan's frames, 0-1.
 
     Returns:
         The content of `pretraining_report.json`: how it was made, and `held_out` and `swan` as
@@ -79,7 +80,7 @@ def evaluate_pretrained(pretrained: Pretrained, pretraining: Pretraining, ingest
             "parameters": sum(parameter.numel() for parameter in detector.parameters()),
         },
         "held_out": measure(detector, held_out_pairs(pretraining)),
-        "swan": measure(detector, swan_pairs(pretraining, ingestion.crop_horizontal_bias)),
+        "swan": measure(detector, swan_pairs(pretraining, crop_horizontal_bias)),
     }
     for name in ("held_out", "swan"):
         measured = report[name]

@@ -20,8 +20,6 @@ from cygnet.model.evaluation.events import find_events, frame_spacing_s, label_s
 from cygnet.model.scoring.frame_scores import SCORED_ITEMS, FrameScoring, list_items, score_item
 from cygnet.model.scoring.score_parts import PART, ScoreParts
 from cygnet.model.serving.scorer import Settings
-from cygnet.parameters.augmentation import Augmentation
-from cygnet.parameters.ingestion import Ingestion
 from cygnet.parameters.scoring import Scoring
 from cygnet.pipelines.scoring.progress import shown_progress
 from cygnet.spark import flat_map_rows, get_session, spark_schema
@@ -55,8 +53,6 @@ def score_frames(
     champion: ModelVersion,
     score_parts: ScoreParts,
     scoring: Scoring,
-    ingestion: Ingestion,
-    augmentation: Augmentation,
 ) -> tuple[DataFrame, ScoringRun]:
     """Score every frame on Spark's workers; what a run before this one has scored is taken from there.
 
@@ -65,8 +61,6 @@ def score_frames(
         champion: The model.
         score_parts: Where the workers write, and where the scores come from.
         scoring: `interval_s`, `crop`, `threshold`.
-        ingestion: `interval_s` (of images, if `scoring.interval_s` is null) and the qualities of its two encodings.
-        augmentation: Quality of the encoding that the images of `predictions` had last.
 
     Returns:
         The table `scores`, and how the run went.
@@ -77,18 +71,16 @@ def score_frames(
     scorer_folder = score_parts.add_scorer(champion.uri)
     try:
         with folder_on_disk(scorer_folder) as folder:
-            own_threshold = Settings.load(folder).calibration.threshold
+            model = Settings.load(folder)
     except ValueError as error:
         raise champion.unusable(error) from error
-    threshold = scoring.threshold or own_threshold
+    threshold = scoring.threshold or model.calibration.threshold
     settings = FrameScoring(
         parts_folder=score_parts.folder,
         scorer_folder=scorer_folder,
         crop=scoring.crop,
         interval_s=scoring.interval_s,
-        image_interval_s=scoring.interval_s or ingestion.interval_s,
-        frame_jpeg_quality=ingestion.frame_jpeg_quality,
-        image_jpeg_qualities=(ingestion.image_jpeg_quality, augmentation.jpeg_quality),
+        scene=model.scene,
     )
     items = list_items(sources, settings)
     score_parts.keep_only({PurePath(scorer_folder).name, *items["key"]})
@@ -139,7 +131,7 @@ def find_labelled_spans(
     frame_labels: pd.DataFrame,
     label_rejects: pd.DataFrame,
     scoring: Scoring,
-    ingestion: Ingestion,
+    default_label: str,
 ) -> tuple[pd.DataFrame, int]:
     """Find what is labelled abnormal.
 
@@ -148,12 +140,12 @@ def find_labelled_spans(
         frame_labels: The labels that are given, by `frame_id`; without any, nothing is known and there are no spans.
         label_rejects: The labels that found no image by their name.
         scoring: `events.max_gap_s`: abnormal frames this close together are one span.
-        ingestion: `default_label`, of frames that no label names.
+        default_label: `normal` or `abnormal`, of frames that no label names.
 
     Returns:
         `source`, `start_s`, `end_s` of each span; and how many labels are about no frame that was scored.
     """
-    default = LABELS[ingestion.default_label if len(frame_labels) else "normal"]
+    default = LABELS[default_label if len(frame_labels) else "normal"]
     spans, unused = label_spans(scores_csv, frame_labels, default, scoring.events.max_gap_s)
     return spans, unused + int((label_rejects["image_name"] != "").sum())
 

@@ -26,14 +26,7 @@ def create_pipeline() -> Pipeline:
             ),
             node(
                 score_frames,
-                [
-                    "scored_sources",
-                    "champion",
-                    "score_parts",
-                    "params:scoring",
-                    "params:ingestion",
-                    "params:augmentation",
-                ],
+                ["scored_sources", "champion", "score_parts", "params:scoring"],
                 ["scores", "scoring_run"],
                 name="score_frames",
             ),
@@ -41,7 +34,13 @@ def create_pipeline() -> Pipeline:
             node(find_scored_events, ["scores_csv", "scoring_run", "params:scoring"], "events", name="find_events"),
             node(
                 find_labelled_spans,
-                ["scores_csv", "scored_labels", "scored_label_rejects", "params:scoring", "params:ingestion"],
+                [
+                    "scores_csv",
+                    "scored_labels",
+                    "scored_label_rejects",
+                    "params:scoring",
+                    "params:ingestion.default_label",
+                ],
                 ["labelled_spans", "unused_labels"],
                 name="find_labelled_spans",
             ),

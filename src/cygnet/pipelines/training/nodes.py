@@ -1,6 +1,7 @@
 """Nodes of training. torch and transformers load when a node runs, so that the command line stays quick."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,10 +16,10 @@ from cygnet.model.serving.packaging import PackagedDetector
 from cygnet.model.serving.scorer import Calibration, Limits, Scorer, scores_of
 from cygnet.model.training.results import Fitted
 from cygnet.model.training.resume import Checkpoints
-from cygnet.parameters.ingestion import Ingestion
-from cygnet.parameters.serving import Serving
+from cygnet.parameters.serving import Parity, RequestLimits, RuntimeName
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.parameters.training import Training
+from cygnet.scene import TrainingScene
 from cygnet.tables import ABNORMAL, BASELINES, KIND_NORMAL, KIND_NULL, NORMAL, PREDICTIONS
 from cygnet.vision.codec import decode_image, decode_map, decode_mask, encode_map
 
@@ -28,6 +29,7 @@ SHEET_CELLS_PER_CLASS = 12
 MAPS_PER_CLASS = 5
 HELD_OUT = ["validation", "test"]
 PLAIN = Calibration(1.0, 0.5)
+REFERENCE: RuntimeName = "torch"
 
 
 def list_training_rows(training_set: pad.Dataset) -> pd.DataFrame:
@@ -94,58 +96,83 @@ def fit_detector(
         return fit(detector, train, validation, training, synthesis, checkpoints, Path(folder))
 
 
+def make_scorers(
+    fitted: Fitted, training_scene: TrainingScene, runtime: RuntimeName, limits: RequestLimits
+) -> tuple[Scorer, Scorer]:
+    """Make the scorer that will be served, and the one that it is held against: torch in float32.
+
+    Args:
+        fitted: The fitted detector.
+        training_scene: What the images have gone through; the scorer does the same to whole frames.
+        runtime: What will run the network.
+        limits: What a request may hold.
+
+    Returns:
+        Both scorers, not calibrated yet.
+    """
+    from cygnet.model.serving.export import make_runtime
+
+    served_limits = Limits(**limits.model_dump())
+    served, reference = (
+        Scorer(make_runtime(fitted.detector, name), PLAIN, training_scene, served_limits)
+        for name in (runtime, REFERENCE)
+    )
+    return served, reference
+
+
 def score_held_out_rows(
-    fitted: Fitted, training_set: pad.Dataset, training: Training, ingestion: Ingestion, serving: Serving
+    uncalibrated_scorer: Scorer, training_set: pad.Dataset, training: Training
 ) -> tuple[Scorer, pa.Table]:
     """Score every validation and test image with the scorer that will be served, calibrated on `validation`.
 
     Args:
-        fitted: The fitted detector.
+        uncalibrated_scorer: The scorer.
         training_set: The table.
         training: `threshold`, the rule.
-        ingestion: `crop_horizontal_bias`, which the scorer applies to whole frames.
-        serving: `runtime` and `limits`.
 
     Returns:
         The scorer, with temperature and threshold found in its own runtime, and the table `predictions`.
     """
-    from cygnet.model.serving.export import make_runtime
-
-    limits = Limits(**serving.limits.model_dump())
-    runtime = make_runtime(fitted.detector, serving.runtime)
-    plain = Scorer(runtime, PLAIN, ingestion.crop_horizontal_bias, limits)
-    scorer, rows = _calibrated(plain, _score_rows(plain, training_set, HELD_OUT), training)
+    rows = _score_rows(uncalibrated_scorer, training_set, HELD_OUT)
+    scorer, rows = _calibrated(uncalibrated_scorer, rows, training)
     return scorer, pa.Table.from_pandas(rows, schema=PREDICTIONS, preserve_index=False)
 
 
+def score_reference_rows(
+    reference_scorer: Scorer, scorer: Scorer, training_set: pad.Dataset, training: Training
+) -> pd.DataFrame:
+    """Score `test` with torch in float32, for comparison with what the served runtime says.
+
+    A runtime in float32 must give the same scores, so its calibration is used. Another one was calibrated for itself,
+    and so is the reference.
+
+    Returns:
+        The columns of `predictions`, for `test`.
+    """
+    from cygnet.model.evaluation.parity import FLOAT32
+
+    if scorer.runtime.name in FLOAT32:
+        return _score_rows(reference_scorer.with_calibration(scorer.calibration), training_set, ["test"])
+    _, rows = _calibrated(reference_scorer, _score_rows(reference_scorer, training_set, HELD_OUT), training)
+    return rows[rows["split"] == "test"]
+
+
 def check_parity(
-    fitted: Fitted,
-    scorer: Scorer,
-    predictions: pad.Dataset,
-    training_set: pad.Dataset,
-    training: Training,
-    serving: Serving,
+    reference_scores: pd.DataFrame, predictions: pad.Dataset, scorer: Scorer, limits: Parity
 ) -> dict[str, Any]:
-    """Score `test` with torch in float32, and compare with what the served runtime said in `predictions`.
+    """Compare what the served runtime said in `predictions` with what torch says in float32.
 
     Returns:
         The content of `parity.json`; see `cygnet.model.evaluation.parity`.
     """
-    from cygnet.model.evaluation.parity import FLOAT32, compare_runtimes
-    from cygnet.model.serving.export import make_runtime
+    from cygnet.model.evaluation.parity import compare_runtimes
 
-    is_float32 = serving.runtime in FLOAT32
-    calibration, bias = scorer.calibration if is_float32 else PLAIN, scorer.crop_horizontal_bias
-    of_torch = Scorer(make_runtime(fitted.detector, "torch"), calibration, bias, scorer.limits)
-    rows = _score_rows(of_torch, training_set, ["test"] if is_float32 else HELD_OUT)
-    if not is_float32:
-        _, rows = _calibrated(of_torch, rows, training)
     columns = ["image_id", "anomaly_score", "is_anomalous"]
     served = predictions.to_table(columns=columns, filter=pad.field("split") == "test").to_pandas()
-    parity = compare_runtimes(rows[rows["split"] == "test"], served, serving.runtime, serving.parity)
+    parity = compare_runtimes(reference_scores, served, scorer.runtime.name, limits)
     logger.info(
         "%s against torch: scores of %d images differ by %.2g at most.",
-        serving.runtime,
+        scorer.runtime.name,
         parity["rows"],
         parity["max_abs_score_difference"],
     )
@@ -292,12 +319,12 @@ def package_detector(
     evaluation: dict[str, Any],
     parity: dict[str, Any],
     training_set: pad.Dataset,
-    training: Training,
+    limits: Parity,
 ) -> PackagedDetector:
-    """Put together what the registry stores: the scorer, an example request, and what the model is."""
+    """Put together what the registry stores: the scorer, an example request, what the model is and was made with."""
     example = training_set.head(1, columns=["image"], filter=pad.field("split") == "test")["image"][0].as_py()
     metadata = {
-        "checkpoint": training.checkpoint or "small ViT from its configuration",
+        "checkpoint": evaluation["training"]["checkpoint"] or "small ViT from its configuration",
         "input": "a whole frame, or with the parameter cropped=true a 256x256 image of the scene",
         "labels": {"abnormal": ABNORMAL, "normal": NORMAL},
         "temperature": scorer.calibration.temperature,
@@ -307,6 +334,12 @@ def package_detector(
         "auroc_test": evaluation["auroc"],
         "runtime": scorer.runtime.name,
         "parity": parity,
+        "made_with": {
+            **scorer.scene.by_parameter(),
+            "serving.runtime": scorer.runtime.name,
+            **{f"serving.limits.{name}": value for name, value in asdict(scorer.limits).items()},
+            **{f"serving.parity.{name}": value for name, value in limits},
+        },
     }
     return PackagedDetector(scorer, example, metadata)
 
@@ -338,7 +371,7 @@ def _calibrated(plain: Scorer, rows: pd.DataFrame, training: Training) -> tuple[
             calibration.target_fpr,
         )
     scores = scores_of(rows[["logit_abnormal", "logit_normal"]].to_numpy(), calibration)
-    scorer = Scorer(plain.runtime, calibration, plain.crop_horizontal_bias, plain.limits)
+    scorer = plain.with_calibration(calibration)
     return scorer, pd.concat([rows.drop(columns=scores.columns), scores], axis=1)
 
 

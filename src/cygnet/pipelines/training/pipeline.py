@@ -11,9 +11,11 @@ from cygnet.pipelines.training.nodes import (
     fit_detector,
     list_metrics,
     list_training_rows,
+    make_scorers,
     package_detector,
     score_baselines,
     score_held_out_rows,
+    score_reference_rows,
 )
 
 
@@ -30,14 +32,26 @@ def create_pipeline() -> Pipeline:
                 name="fit_detector",
             ),
             node(
+                make_scorers,
+                ["fitted", "training_scene", "params:serving.runtime", "params:serving.limits"],
+                ["uncalibrated_scorer", "reference_scorer"],
+                name="make_scorers",
+            ),
+            node(
                 score_held_out_rows,
-                ["fitted", "training_set", "params:training", "params:ingestion", "params:serving"],
+                ["uncalibrated_scorer", "training_set", "params:training"],
                 ["scorer", "predictions"],
                 name="score_held_out_rows",
             ),
             node(
+                score_reference_rows,
+                ["reference_scorer", "scorer", "training_set", "params:training"],
+                "reference_scores",
+                name="score_reference_rows",
+            ),
+            node(
                 check_parity,
-                ["fitted", "scorer", "predictions", "training_set", "params:training", "params:serving"],
+                ["reference_scores", "predictions", "scorer", "params:serving.parity"],
                 "parity",
                 name="check_parity",
             ),
@@ -79,7 +93,7 @@ def create_pipeline() -> Pipeline:
             node(draw_anomaly_maps, ["predictions", "training_set"], "anomaly_maps_figure", name="draw_anomaly_maps"),
             node(
                 package_detector,
-                ["scorer", "evaluation", "parity", "training_set", "params:training"],
+                ["scorer", "evaluation", "parity", "training_set", "params:serving.parity"],
                 "challenger",
                 name="package_detector",
             ),
