@@ -17,7 +17,7 @@ from sklearn.metrics import precision_recall_curve
 from cygnet.errors import UserError
 from cygnet.model.serving.scorer import Calibration, scores_of
 from cygnet.parameters.training import Threshold
-from cygnet.tables import ABNORMAL, KIND_NULL, LABELS, NORMAL
+from cygnet.tables import ABNORMAL, KIND_NULL, LABELS, NORMAL, parse_frame_id
 
 TEMPERATURE_BOUNDS = (0.5, 5.0)
 """Outside, a temperature mends no overconfidence but hides that validation is too small or separates perfectly."""
@@ -71,11 +71,10 @@ def in_first_half(frame_ids: pd.Series) -> np.ndarray:
 
     The second half is the larger one where the number is odd.
     """
-    frames = pd.Series(sorted(set(frame_ids)))
-    source = frames.str.rsplit("/", n=1).str[0]
-    place = frames.groupby(source).cumcount()
-    count = frames.groupby(source).transform("size")
-    return frame_ids.isin(set(frames[place < count // 2])).to_numpy()
+    frames = pd.Series(sorted(set(frame_ids), key=parse_frame_id))
+    of_source = frames.groupby([parse_frame_id(frame_id)[0] for frame_id in frames])
+    is_first = of_source.cumcount() < of_source.transform("size") // 2
+    return frame_ids.isin(set(frames[is_first])).to_numpy()
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:

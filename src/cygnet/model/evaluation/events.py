@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from cygnet.parameters.scoring import Events
-from cygnet.tables import ABNORMAL, NORMAL
+from cygnet.tables import ABNORMAL, NORMAL, parse_frame_id
 
 EVENT_COLUMNS = ["source", "start_s", "end_s", "peak_score", "peak_frame_index"]
 SPAN_COLUMNS = ["source", "start_s", "end_s"]
@@ -74,14 +74,14 @@ def label_spans(
     Returns:
         `source`, `start_s`, `end_s` of each span; and how many labels have no scored frame near them.
     """
-    named = frame_labels["frame_id"].str.rsplit("/", n=1)
-    label_source, label_index = named.str[0], named.str[1].astype(int)
+    labelled = [parse_frame_id(frame_id) for frame_id in frame_labels["frame_id"]]
+    labels = pd.DataFrame(labelled, columns=["source", "frame_index"]).assign(label=frame_labels["label"].to_numpy())
     rows, used = [], 0
     for source, frames in scores.groupby("source", sort=False):
         times_s, index = frames["timestamp_s"].to_numpy(), frames["frame_index"].to_numpy()
-        of_source = label_source == source
-        places, is_near = _nearest_places(index, label_index[of_source].to_numpy())
-        places, given = places[is_near], frame_labels.loc[of_source, "label"].to_numpy()[is_near]
+        of_source = labels[labels["source"] == source]
+        places, is_near = _nearest_places(index, of_source["frame_index"].to_numpy(np.int64))
+        places, given = places[is_near], of_source["label"].to_numpy()[is_near]
         used += len(places)
         is_normal, is_abnormal = np.zeros(len(index), bool), np.full(len(index), default_label == ABNORMAL)
         for label, value in ((NORMAL, False), (ABNORMAL, True)):  # of two labels near one frame, abnormal counts

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own
 from cygnet.datasets.registry import ModelVersion
 from cygnet.errors import UserError
 from cygnet.model.evaluation.events import find_events, frame_spacing_s, label_spans, measure_events
-from cygnet.model.scoring.frame_scores import SCORED_ITEMS, FrameScoring, list_items, score_item
+from cygnet.model.scoring.frame_scores import ITEMS, SCORED_ITEMS, FrameScoring, list_items, score_item
 from cygnet.model.scoring.score_parts import PART, ScoreParts
 from cygnet.model.serving.scorer import Settings
 from cygnet.parameters.augmentation import Augmentation
@@ -35,7 +35,6 @@ from cygnet.vision.video import read_samples
 logger = logging.getLogger(__name__)
 
 CSV_COLUMNS = ["source", "frame_index", "timestamp_s", "anomaly_score", "is_anomalous"]
-ITEM_COLUMNS = "key string, source string, media string, paths array<string>, first_index int, place int"
 CLIP_FRAMES_PER_S = (1.0, 120.0)
 """An annotated video is played at the time of its frames, within these bounds."""
 
@@ -250,8 +249,8 @@ def score_items(items: pd.DataFrame, settings: FrameScoring) -> None:
     """Score items on Spark's workers, each as a task of its own, the first ones first."""
     if items.empty:
         return
-    rows = items.assign(place=range(len(items)))[[column.split()[0] for column in ITEM_COLUMNS.split(", ")]]
-    tasks = get_session().createDataFrame(rows, ITEM_COLUMNS).repartitionByRange(len(rows), "place")
+    rows = items.assign(position=range(len(items)))[ITEMS.names]
+    tasks = get_session().createDataFrame(rows, spark_schema(ITEMS)).repartitionByRange(len(rows), "position")
     flat_map_rows(tasks, partial(score_item, scoring=settings, tasks=len(rows)), SCORED_ITEMS).collect()
 
 
