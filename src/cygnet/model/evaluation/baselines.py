@@ -31,6 +31,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cygnet.model.evaluation.calibrate import calibrate, in_first_half
+from cygnet.model.rows import iterate_rows, read_batches
 from cygnet.model.serving.scorer import scores_of
 from cygnet.parameters.training import Evaluation, Threshold
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
@@ -226,13 +227,7 @@ def read_normal_frames(train_frames: pad.Dataset, count: int) -> list[np.ndarray
     keys = np.sort(train_frames.to_table(columns=["image_id"], filter=is_wanted)["image_id"].to_numpy())
     chosen = keys[np.linspace(0, len(keys) - 1, min(count, len(keys))).round().astype(int)]
     images: dict[str, np.ndarray] = {}
-    for batch in train_frames.to_batches(
-        columns=["image_id", "image"],
-        filter=pad.field("image_id").isin(chosen),
-        batch_size=BATCH_IMAGES,
-        batch_readahead=2,
-        fragment_readahead=1,
-    ):
+    for batch in read_batches(train_frames, ["image_id", "image"], pad.field("image_id").isin(chosen), BATCH_IMAGES):
         for image_id, image in zip(batch["image_id"].to_pylist(), batch["image"].to_pylist(), strict=True):
             images[image_id] = decode_image(image)
     return [images[image_id] for image_id in chosen]
@@ -332,7 +327,5 @@ def _score(
 
 
 def _images(training_set: pad.Dataset, split: str) -> Iterator[tuple[pd.DataFrame, list[np.ndarray]]]:
-    from cygnet.model.rows import iterate_rows
-
     for rows in iterate_rows(training_set, [split], BATCH_IMAGES):
         yield rows.drop(columns="image"), [decode_image(encoded) for encoded in rows["image"]]

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.dataset as pad
 
+from cygnet.model.rows import read_batches
 from cygnet.tables import IMAGE_SIZE_PX, KIND_NORMAL, KIND_NULL, NORMAL
 from cygnet.vision.codec import decode_map, decode_mask
 
@@ -119,11 +120,5 @@ def count_pixels(rows: pd.DataFrame, masks: Iterable[tuple[str, bytes | None]]) 
 
 
 def _masks(training_set: pad.Dataset) -> Iterator[tuple[str, bytes | None]]:
-    for batch in training_set.to_batches(
-        columns=["image_id", "mask"],
-        filter=pad.field("split") == "test",
-        batch_size=64,
-        batch_readahead=2,
-        fragment_readahead=1,
-    ):
+    for batch in read_batches(training_set, ["image_id", "mask"], pad.field("split") == "test"):
         yield from zip(batch["image_id"].to_pylist(), batch["mask"].to_pylist(), strict=True)
