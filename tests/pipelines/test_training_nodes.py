@@ -94,7 +94,7 @@ def test_rate_that_so_few_frames_can_not_promise_is_told(
     assert served.calibration.target_fpr == promised
     told = [record.message for record in caplog.records if "training.threshold.target_fpr" in record.message]
     assert len(told) == (promised > asked)
-    assert all("target_fpr 0.01 is out of reach" in message and "promises 0.25" in message for message in told)
+    assert all("target_fpr 0.01 is out of reach" in message and "guarantees 0.25" in message for message in told)
 
 
 def test_calibration_is_that_of_validation_without_controls(

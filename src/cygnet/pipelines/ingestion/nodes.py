@@ -206,10 +206,10 @@ def _label_rows(frame_labels: pd.DataFrame) -> DataFrame:
 def _frames_of_files(sources: pd.DataFrame) -> dict[str, set[str]]:
     """Map the names of image files, with and without extension, to the `frame_id`s that bear them."""
     frames_of_file: dict[str, set[str]] = defaultdict(set)
-    for row in sources[sources["media"] == "image"].itertuples():
-        path = PurePath(str(row.path))
-        for name in (path.stem, path.name):
-            frames_of_file[name].add(frame_id_of(str(row.source), int(row.file_index)))
+    images = sources.loc[sources["media"] == "image", ["source", "path", "file_index"]]
+    for source, path, file_index in images.to_numpy():
+        for name in (PurePath(path).stem, PurePath(path).name):
+            frames_of_file[name].add(frame_id_of(source, file_index))
     return frames_of_file
 
 

@@ -3,7 +3,6 @@
 import json
 import logging
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ from cygnet.datasets.registry import PREVIOUS_CHAMPION, Decision, ModelVersion, 
 from cygnet.endpoints.client import Endpoint, EndpointError
 from cygnet.errors import UserError
 from cygnet.parameters.serving import Gate, Serving
+from cygnet.reports import LatencyMs, RequestBytes, ServedMetrics, ServingReport
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def write_serving_report(
     incumbent: ModelVersion | None,
     incumbent_scores: pd.DataFrame,
     serving: Serving,
-) -> dict[str, Any]:
+) -> ServingReport:
     """Compare what the endpoint answered with `predictions`, the gate's limits and the champion.
 
     A challenger that did not answer, or not for every image, is refused whatever the gate's mode.
@@ -102,7 +102,7 @@ def write_serving_report(
     from cygnet.model.evaluation.evaluate import auroc, describe_normal, describe_scores
 
     gate = serving.gate
-    report: dict[str, Any] = {
+    report: ServingReport = {
         "model": {"name": challenger.name, "version": challenger.version},
         "requests": len(answers.request_bytes),
         "retries": sum(answers.retries),
@@ -116,29 +116,42 @@ def write_serving_report(
         "max_abs_score_difference": None,
         "parity": None,
         "gate": gate.model_dump(),
+        "passed": False,
+        "reasons": [],
+        "decision": "refuse",
     }
     failure = answers.failure or _unscored(answers.scores)
     if failure is not None:
-        return {**report, "passed": False, "reasons": [failure], "decision": "refuse"}
+        report["reasons"] = [failure]
+        return report
     drawn = answers.scores[answers.scores["kind"] != KIND_NULL]
     normal = drawn[drawn["label"] == NORMAL]
-    report["normal"] = describe_normal(normal["anomaly_score"])
-    report["abnormal"] = describe_scores(drawn.loc[drawn["label"] == ABNORMAL, "anomaly_score"])
-    report["false_alarm_frac"] = float(normal["is_anomalous"].mean())
-    report["auroc"] = auroc(drawn)
-    report["max_abs_score_difference"] = _largest_difference(answers.scores, predictions)
-    report["parity"] = challenger.metadata.get("parity")
+    metrics: ServedMetrics = {
+        "normal": describe_normal(normal["anomaly_score"]),
+        "abnormal": describe_scores(drawn.loc[drawn["label"] == ABNORMAL, "anomaly_score"]),
+        "false_alarm_frac": float(normal["is_anomalous"].mean()),
+        "auroc": auroc(drawn),
+        "champion": None,
+        "max_abs_score_difference": _largest_difference(answers.scores, predictions),
+        "parity": challenger.metadata.get("parity"),
+    }
     if incumbent is not None and not incumbent_scores.empty:
         incumbent_drawn = incumbent_scores[incumbent_scores["kind"] != KIND_NULL]
-        report["champion"] = {"version": incumbent.version, "auroc": auroc(incumbent_drawn)}
+        metrics["champion"] = {"version": incumbent.version, "auroc": auroc(incumbent_drawn)}
     if gate.mode == "off":
-        return {**report, "passed": None, "reasons": [], "decision": "promote"}
-    reasons = refusal_reasons(report, gate)
-    decision = "refuse" if reasons and gate.mode == "enforce" else "promote"
-    return {**report, "passed": not reasons, "reasons": reasons, "decision": decision}
+        return {**report, **metrics, "passed": None, "decision": "promote"}
+    reasons = refusal_reasons(metrics, gate)
+    is_refused = bool(reasons) and gate.mode == "enforce"
+    return {
+        **report,
+        **metrics,
+        "passed": not reasons,
+        "reasons": reasons,
+        "decision": "refuse" if is_refused else "promote",
+    }
 
 
-def refusal_reasons(report: dict[str, Any], gate: Gate) -> list[str]:
+def refusal_reasons(report: ServedMetrics, gate: Gate) -> list[str]:
     """Name every limit that the challenger misses, its own check of parity included."""
     reasons = []
     difference = report["max_abs_score_difference"]
@@ -174,7 +187,7 @@ def refusal_reasons(report: dict[str, Any], gate: Gate) -> list[str]:
 
 
 def decide(
-    challenger: ModelVersion, incumbent: ModelVersion | None, serving_report: dict[str, Any]
+    challenger: ModelVersion, incumbent: ModelVersion | None, serving_report: ServingReport
 ) -> tuple[VersionTags, Decision, Decision]:
     """Draw from the report what follows for the challenger.
 
@@ -193,7 +206,7 @@ def decide(
         raise UserError(msg)
     is_promoted = serving_report["decision"] == "promote"
     tags = {
-        "cygnet_gate_mode": serving_report["gate"]["mode"],
+        "cygnet_gate_mode": str(serving_report["gate"]["mode"]),
         "cygnet_gate_passed": json.dumps(serving_report["passed"]),
         "cygnet_gate_decision": serving_report["decision"],
         "cygnet_gate_reasons": "; ".join(serving_report["reasons"]),
@@ -240,9 +253,9 @@ def _largest_difference(scores: pd.DataFrame, predictions: pad.Dataset) -> float
     return None if difference.isna().any() else float(difference.max())
 
 
-def _mean_and_max(values: list[int]) -> dict[str, float] | None:
+def _mean_and_max(values: list[int]) -> RequestBytes | None:
     return {"mean": float(np.mean(values)), "max": int(np.max(values))} if values else None
 
 
-def _p50_and_p95(values: list[float]) -> dict[str, float] | None:
-    return {f"p{share}": float(np.percentile(values, share)) for share in (50, 95)} if values else None
+def _p50_and_p95(values: list[float]) -> LatencyMs | None:
+    return {"p50": float(np.percentile(values, 50)), "p95": float(np.percentile(values, 95))} if values else None
