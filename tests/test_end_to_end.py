@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,12 @@ from nbclient import NotebookClient
 from cygnet.job_runs import TAG
 from cygnet.model.evaluation.evaluate import evaluate, evaluate_baselines
 from cygnet.model.evaluation.localisation import localise
+from cygnet.model.evaluation.results import FittedBaseline
 from cygnet.model.serving.scorer import Calibration
 from cygnet.parameters.base import Parameters
+from cygnet.reports import EvaluationReport, ParityReport, ScoringReport, ServingReport
 from cygnet.tables import NORMAL, TABLES
+from support.reports import assert_conforms
 
 PROJECT = Path(__file__).parents[1]
 KEDRO = str(Path(sys.executable).parent / "kedro")
@@ -87,6 +90,15 @@ def test_the_run_writes_every_report_and_says_where(
         assert str(data / "08_reporting" / name) in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"), [("evaluation", EvaluationReport), ("parity", ParityReport), ("serving_report", ServingReport)]
+)
+def test_the_reports_have_their_declared_shape(
+    name: str, shape: type, finished: tuple[Path, subprocess.CompletedProcess[str]]
+) -> None:
+    assert_conforms(json.loads((finished[0] / FIRST_REPORTS / f"{name}.json").read_text()), shape)
+
+
 def test_the_log_has_no_noise(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     _, result = finished
     for noise in ("Traceback", "Warning", "WARN", "log4j", "incubator", "it/s]"):
@@ -117,6 +129,7 @@ def test_scoring_writes_every_frame_of_the_sample_and_its_reports(
     events = pd.read_csv(data / "07_model_output/events.csv")
     assert list(events.columns) == ["source", "start_s", "end_s", "peak_score", "peak_frame_index"]
     report = json.loads((data / "08_reporting/scoring_report.json").read_text())
+    assert_conforms(report, ScoringReport)
     assert (report["frames"], report["failed_frames"]) == (80, {})
     assert report["labels"]["spans"] == 1
     assert cv2.VideoCapture(str(data / "08_reporting/scoring/swan.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 80
@@ -178,11 +191,11 @@ def test_evaluation_can_be_recomputed_from_the_tables(
     settings, predictions = parameters["training"].evaluation, read(data, "predictions")
     found = localise(pad.dataset(data / PLACES["training_set"], exclude_invalid_files=True), predictions)
     again = evaluate(predictions, calibration_of(report), report["training"], settings, found)
-    chosen = {
-        name: {"calibration": asdict(calibration_of(figures)), "variant": figures["variant"]}
-        for name, figures in report["baselines"].items()
+    fitted = {
+        name: FittedBaseline(metrics["variant"], calibration_of(metrics))
+        for name, metrics in report["baselines"].items()
     }
-    again["baselines"] = evaluate_baselines(read(data, "baselines"), chosen, settings)
+    again["baselines"] = evaluate_baselines(read(data, "baselines"), fitted, settings)
     assert json.loads(json.dumps(again)) == report
 
 

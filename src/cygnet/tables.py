@@ -21,6 +21,21 @@ KIND_NULL = "null"
 """The control: the whole synthesis path with nothing drawn. It is no anomaly and counts in no overall metric."""
 
 
+def frame_id_of(source: str, frame_index: int) -> str:
+    """Name a frame: `<source>/<frame index, at least 6 digits>`."""
+    return f"{source}/{frame_index:06d}"
+
+
+def parse_frame_id(frame_id: str) -> tuple[str, int]:
+    """Split a `frame_id` into its source, which may itself contain slashes, and its frame index.
+
+    Raises:
+        ValueError: It does not end in a slash and a number.
+    """
+    source, _, frame_index = frame_id.rpartition("/")
+    return source, int(frame_index)
+
+
 def _image(name: str, mime_type: str, *, nullable: bool) -> pa.Field:
     metadata = {"spark.contentAnnotation": f'{{"mimeType": "{mime_type}"}}'}
     return pa.field(name, pa.binary(), nullable=nullable, metadata=metadata)
@@ -29,6 +44,35 @@ def _image(name: str, mime_type: str, *, nullable: bool) -> pa.Field:
 def _required(name: str, kind: pa.DataType) -> pa.Field:
     return pa.field(name, kind, nullable=False)
 
+
+SOURCES = pa.schema(
+    [
+        _required("source", pa.string()),  # name of the video, or of the folder of images
+        _required("path", pa.string()),  # of one file
+        _required("media", pa.string()),  # video or image
+        _required("file_index", pa.int64()),  # an image's position in the natural name order of its folder; 0: a video
+    ]
+)
+"""One row per file. Built at the start of a run and never stored."""
+
+IMAGE_LABELS = pa.schema(
+    [
+        _required("image_name", pa.string()),  # as the user wrote it
+        _required("label", pa.string()),  # a key of LABELS
+        _required("source", pa.string()),  # human or llm
+    ]
+)
+"""The user's labels, by the name of an image."""
+
+FRAME_LABELS = pa.schema(
+    [
+        _required("frame_id", pa.string()),
+        _required("label", pa.int32()),  # ABNORMAL or NORMAL
+        _required("label_source", pa.string()),  # human or llm
+        _required("image_name", pa.string()),  # of the label that this row comes from
+    ]
+)
+"""The labels that match a source of this run: at most one per frame. Never stored."""
 
 FRAMES = pa.schema(
     [

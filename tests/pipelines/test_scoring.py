@@ -24,8 +24,10 @@ from cygnet.parameters.scoring import Scoring
 from cygnet.pipelines.ingestion.nodes import match_labels
 from cygnet.pipelines.scoring import nodes
 from cygnet.pipelines.scoring.nodes import ScoringRun, annotate_videos, draw_timelines, list_scores, score_frames
+from cygnet.reports import ScoringReport
 from cygnet.tables import NORMAL
 from cygnet.vision.codec import encode_jpeg, encode_png
+from support.reports import assert_conforms
 from support.toys import toy_image, toy_scorer, tracked
 
 
@@ -141,6 +143,7 @@ def test_reports_count_what_the_table_has(media: Path, run: Run, parameters: dic
     spans, unused = nodes.find_labelled_spans(listed, frame_labels, label_rejects, scoring, "normal")
     assert (len(spans), unused) == (1, 1)
     report = nodes.write_scoring_report(scores, listed, events, spans, frame_labels, unused, run.champion, ran, scoring)
+    assert_conforms(report, ScoringReport)
     rows = collect(scores)
     assert report["frames"] == rows["reason"].isna().sum() == sum(each["frames"] for each in report["sources"].values())
     assert sum(report["failed_frames"].values()) == rows["reason"].notna().sum() == 3

@@ -25,7 +25,9 @@ from cygnet.pipelines.serving.nodes import (
     rescore_incumbent,
     write_serving_report,
 )
+from cygnet.reports import ServingReport
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL, PREDICTIONS, TRAINING_SET
+from support.reports import assert_conforms
 from support.toys import toy_predictions, toy_row, toy_rows
 
 INCUMBENT = ModelVersion("cygnet", "3")
@@ -46,6 +48,15 @@ PASSING = {
     "max_abs_score_difference": 1e-6,
     "champion": None,
     "parity": None,
+}
+PARITY = {
+    "runtime": "onnx",
+    "rows": 8,
+    "max_abs_score_difference": 0.2,
+    "mean_abs_score_difference": 0.1,
+    "decisions_agree_frac": 1.0,
+    "hardest_kind": "blur",
+    "auroc_loss_hardest_kind": 0.0,
 }
 KEYS = {
     *("model", "requests", "request_bytes", "latency_ms", "normal", "abnormal"),
@@ -140,6 +151,7 @@ def report_of(
     incumbent = None if incumbent_scores is None else IncumbentScores(INCUMBENT.version, incumbent_scores)
     limits = GATE.model_copy(update=gate)
     report = write_serving_report(challenger, answered(scores), offline(predictions), incumbent, limits)
+    assert_conforms(report, ServingReport)
     assert set(report) >= KEYS
     return report
 
@@ -227,6 +239,7 @@ def test_report_of_a_failed_endpoint_has_every_key(scores: pd.DataFrame) -> None
 def test_report_of_an_endpoint_that_never_answered_has_every_key() -> None:
     answers = Answers(pd.DataFrame(), [], [], [], "did not start")
     report = write_serving_report(CHALLENGER, answers, offline(ROWS), IncumbentScores(INCUMBENT.version, ROWS), GATE)
+    assert_conforms(report, ServingReport)
     assert set(report) >= KEYS
     assert (report["requests"], report["request_bytes"], report["latency_ms"]) == (0, None, None)
     assert (report["passed"], report["reasons"]) == (False, ["did not start"])
@@ -285,10 +298,10 @@ def test_false_alarms_are_counted_as_the_model_calls_them_and_on_normal_images_a
 
 def test_the_models_own_check_of_parity_is_a_reason() -> None:
     class Unequal(FakeChallenger):
-        stored = {"parity": {"passed": False, "reasons": ["ONNX differs by 0.2"]}}  # noqa: RUF012
+        stored = {"parity": {**PARITY, "passed": False, "reasons": ["ONNX differs by 0.2"]}}  # noqa: RUF012
 
     class Equal(FakeChallenger):
-        stored = {"parity": {"passed": True, "reasons": []}}  # noqa: RUF012
+        stored = {"parity": {**PARITY, "passed": True, "reasons": []}}  # noqa: RUF012
 
     report = report_of(ROWS, challenger=Unequal("cygnet", "7"))
     assert report["reasons"] == ["the model failed its own check of parity: ONNX differs by 0.2"]

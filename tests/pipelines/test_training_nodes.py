@@ -17,14 +17,8 @@ from cygnet.parameters.base import Parameters
 from cygnet.parameters.serving import RuntimeName, Serving
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.parameters.training import Threshold, Training
-from cygnet.pipelines.training.nodes import (
-    check_parity,
-    fit_detector,
-    make_scorers,
-    package_detector,
-    score_held_out_rows,
-    score_reference_rows,
-)
+from cygnet.pipelines.training.evaluation_nodes import check_parity, score_reference_rows
+from cygnet.pipelines.training.nodes import fit_detector, make_scorer, package_detector, score_held_out_rows
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL, PREDICTIONS, TRAINING_SET
 from cygnet.vision.codec import decode_image
 from support.toys import SCENE, toy_row, toy_rows, toy_scorer, toy_training
@@ -63,8 +57,8 @@ def score_by(
 ) -> tuple[Scorer, pa.Table]:
     """Calibrate a toy detector in a runtime, and score its held-out rows."""
     fitted = Fitted(scorer.runtime.detector, pd.DataFrame(), 0, 1.0)
-    uncalibrated, _ = make_scorers(fitted, SCENE, runtime, parameters["serving"].limits)
-    return score_held_out_rows(uncalibrated, rows, training)
+    scorer = make_scorer(fitted, SCENE, runtime, parameters["serving"].limits)
+    return score_held_out_rows(scorer, rows, training)
 
 
 def test_predictions_have_each_held_out_row_once_controls_too(
@@ -97,7 +91,7 @@ def test_rate_that_so_few_frames_can_not_promise_is_told(
     assert served.calibration.target_fpr == promised
     told = [record.message for record in caplog.records if "training.threshold.target_fpr" in record.message]
     assert len(told) == (promised > asked)
-    assert all("target_fpr 0.01 is out of reach" in message and "promises 0.25" in message for message in told)
+    assert all("target_fpr 0.01 is out of reach" in message and "guarantees 0.25" in message for message in told)
 
 
 def test_calibration_is_that_of_validation_without_controls(
@@ -136,8 +130,7 @@ def test_chosen_runtime_is_calibrated_predicts_and_is_held_against_torch(
     (predicted,) = (row for row in predictions.to_pylist() if row["image_id"] == "test/1/0")
     expected = served.score([decode_image(row["image"])]).iloc[0]
     assert predicted["anomaly_score"] == pytest.approx(expected["anomaly_score"], abs=1e-6)
-    _, reference = make_scorers(fitted, SCENE, runtime, serving.limits)
-    reference_scores = score_reference_rows(reference, served, rows, training)
+    reference_scores = score_reference_rows(fitted, served, rows, training)
     parity = check_parity(reference_scores, pad.dataset(predictions), served, serving.parity)
     assert (parity["runtime"], parity["rows"]) == (runtime, 13)
     if runtime in {"torch", "onnx"}:

@@ -113,7 +113,7 @@ def toy_row(image_id: str, label: int, split: str = "train", **columns: Any) -> 
     mask = columns.pop("mask", None)
     return {
         "image_id": image_id,
-        "frame_id": f"{image_id}-frame",
+        "frame_id": image_id,
         "split": split,
         "label": label,
         "kind": KIND_NORMAL if label == NORMAL else KIND_REAL,

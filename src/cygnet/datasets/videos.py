@@ -18,6 +18,7 @@ from kedro.io import AbstractDataset
 from cygnet.errors import UserError
 from cygnet.sample.swan import write_swan_video
 from cygnet.storage import check_place, exists, is_remote, reached, replacing
+from cygnet.tables import SOURCES
 from cygnet.vision.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 
@@ -82,7 +83,7 @@ def list_sources(path: str) -> pd.DataFrame:
         msg = f"video={path}: nothing usable there among {len(files)} files; videos end in {suffixes}."
         raise UserError(msg)
     _check_names([file.stem for file in videos] + list(names.values()), path)
-    return pd.DataFrame(rows, columns=["source", "path", "media", "file_index"])
+    return pd.DataFrame(rows, columns=SOURCES.names)
 
 
 def natural_key(path: PurePath) -> list[tuple[int, int, str]]:

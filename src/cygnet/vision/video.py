@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from cygnet.storage import is_remote, on_disk, read_bytes
+from cygnet.tables import frame_id_of
 from cygnet.vision.codec import decode_image, encode_jpeg
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm"})
@@ -201,7 +202,7 @@ def _read_image(path: str, index: int, timestamp_s: float) -> Sample:
 def _row(name: str, sample: Sample, jpeg_quality: int) -> dict[str, Any]:
     height, width = sample.image.shape[:2] if sample.image is not None else (0, 0)
     return {
-        "frame_id": f"{name}/{sample.index:06d}",
+        "frame_id": frame_id_of(name, sample.index),
         "source": name,
         "frame_index": sample.index,
         "timestamp_s": sample.timestamp_s,

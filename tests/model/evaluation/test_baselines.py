@@ -19,11 +19,14 @@ from cygnet.model.evaluation.baselines import (
     read_normal_frames,
 )
 from cygnet.model.evaluation.evaluate import evaluate_baselines
+from cygnet.model.evaluation.results import FittedBaseline
 from cygnet.model.network.backbone import load_detector
 from cygnet.model.network.detector import Detector
 from cygnet.parameters.training import Evaluation, Training
+from cygnet.reports import BaselineMetrics
 from cygnet.tables import ABNORMAL, BASELINES, IMAGES, KIND_NORMAL, KIND_NULL, NORMAL, TRAINING_SET
 from cygnet.vision.codec import encode_jpeg
+from support.reports import assert_conforms
 from support.toys import toy_row
 
 SETTINGS = Evaluation(seed=1, resamples=100, normal_frames=12, memory_patches=200)
@@ -86,28 +89,29 @@ def train_frames(frame: Callable[[int], np.ndarray], labels: dict[int, int] | No
 @pytest.fixture
 def scored(
     frame: Callable[[int], np.ndarray], detector: Detector, training: Training
-) -> tuple[pd.DataFrame, dict[str, dict[str, object]]]:
-    """Give the rows of all baselines, and how they were calibrated."""
+) -> tuple[pd.DataFrame, dict[str, FittedBaseline]]:
+    """Give the rows of all baselines, and how they were fitted."""
     training_set = pad.dataset(pa.Table.from_pylist(rows_of(frame), schema=TRAINING_SET))
     return fit_and_score(training_set, train_frames(frame), detector, training.threshold, SETTINGS)
 
 
 def test_white_squares_are_found_by_all_but_the_majority(
-    scored: tuple[pd.DataFrame, dict[str, dict[str, object]]],
+    scored: tuple[pd.DataFrame, dict[str, FittedBaseline]],
 ) -> None:
-    figures = evaluate_baselines(*scored, SETTINGS)
-    assert set(figures) == {"majority", "pixel_statistics", "median_mad", "nearest_neighbour"}
-    for name, of_it in figures.items():
+    metrics = evaluate_baselines(*scored, SETTINGS)
+    assert set(metrics) == {"majority", "pixel_statistics", "median_mad", "nearest_neighbour"}
+    for name, of_it in metrics.items():
+        assert_conforms(of_it, BaselineMetrics)
         assert of_it["auroc"] == (0.5 if name == "majority" else 1.0)
         null = of_it["by_kind"][KIND_NULL]["intervals"]["auroc"]
         assert null["low"] <= 0.5 <= null["high"]
         assert of_it["counts"] == {"normal": 10, "abnormal": 10, "normal_frames": 10, "abnormal_frames": 10}
         assert of_it["nll"] <= np.log(2) + 1e-6
-    assert set(figures["nearest_neighbour"]["variant"]) == {"layer", "k"}
+    assert set(metrics["nearest_neighbour"]["variant"]) == {"layer", "k"}
 
 
 def test_rows_are_those_of_the_table_each_baseline_has_every_held_out_row(
-    scored: tuple[pd.DataFrame, dict[str, dict[str, object]]],
+    scored: tuple[pd.DataFrame, dict[str, FittedBaseline]],
 ) -> None:
     rows, _ = scored
     assert pa.Table.from_pandas(rows, schema=BASELINES, preserve_index=False).num_rows == 4 * 3 * (12 + 10)
@@ -118,17 +122,18 @@ def test_rows_are_those_of_the_table_each_baseline_has_every_held_out_row(
 
 
 def test_test_rows_decide_nothing_and_the_order_of_rows_neither(
-    scored: tuple[pd.DataFrame, dict[str, dict[str, object]]],
+    scored: tuple[pd.DataFrame, dict[str, FittedBaseline]],
     frame: Callable[[int], np.ndarray],
     detector: Detector,
     training: Training,
 ) -> None:
     rows = [row for row in rows_of(frame) if row["split"] != "test" or row["kind"] == KIND_NORMAL]
     training_set = pad.dataset(pa.Table.from_pylist(rows[::-1], schema=TRAINING_SET))
-    again, chosen = fit_and_score(training_set, train_frames(frame), detector, training.threshold, SETTINGS)
-    assert {name: of_it["variant"] for name, of_it in chosen.items()} == {
-        name: of_it["variant"] for name, of_it in scored[1].items()
-    }
+    again, fitted = fit_and_score(training_set, train_frames(frame), detector, training.threshold, SETTINGS)
+    variants, variants_again = (
+        {name: baseline.variant for name, baseline in baselines.items()} for baselines in (scored[1], fitted)
+    )
+    assert variants == variants_again
     both = scored[0].merge(again, on=["baseline", "image_id"])
     assert len(both) == len(again)
     np.testing.assert_allclose(both["anomaly_score_x"], both["anomaly_score_y"], atol=1e-5)

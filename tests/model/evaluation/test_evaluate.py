@@ -1,7 +1,6 @@
 """What the evaluation promises: anybody computes the same from `predictions`, and abnormal is the positive class."""
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -9,18 +8,21 @@ import pandas as pd
 import pytest
 
 from cygnet.model.evaluation.evaluate import calibration_bins, evaluate, evaluate_baselines, expected_calibration_error
+from cygnet.model.evaluation.results import FittedBaseline, LocalisationByKind
 from cygnet.model.serving.scorer import Calibration
 from cygnet.parameters.training import Evaluation
+from cygnet.reports import BaselineMetrics, DetectorMetrics
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
+from support.reports import assert_conforms
 from support.toys import toy_predictions
 
 TRAINING = {"checkpoint": None, "epochs": 2, "images": 20, "seconds": 1.5, "images_per_second": 13.3}
 CALIBRATION = Calibration(temperature=1.25, threshold=0.5)
 SETTINGS = Evaluation(seed=0, resamples=100, normal_frames=1, memory_patches=1)
-LOCALISATION = {
-    "": {"pixel_average_precision": 0.5, "pro_at_fpr_30pct": 0.6},
-    "polygon": {"pixel_average_precision": 0.7, "pro_at_fpr_30pct": 0.8},
-}
+LOCALISATION = LocalisationByKind(
+    {"pixel_average_precision": 0.5, "pro_at_fpr_30pct": 0.6},
+    {"polygon": {"pixel_average_precision": 0.7, "pro_at_fpr_30pct": 0.8}},
+)
 
 
 def overlapping(normal: int = 60, abnormal: int = 40, seed: int = 0) -> pd.DataFrame:
@@ -39,7 +41,9 @@ def controls(count: int = 10) -> pd.DataFrame:
 
 
 def judge(rows: pd.DataFrame) -> dict[str, Any]:
-    return evaluate(rows, CALIBRATION, TRAINING, SETTINGS, LOCALISATION)
+    report = evaluate(rows, CALIBRATION, TRAINING, SETTINGS, LOCALISATION)
+    assert_conforms(report, DetectorMetrics)
+    return report
 
 
 def pairwise_auroc(normal: np.ndarray, abnormal: np.ndarray) -> float:
@@ -159,8 +163,8 @@ def test_report_has_the_agreed_keys() -> None:
     assert set(report) >= figures
     assert set(report["by_kind"]["polygon"]) >= {"count", "mean", "min", *figures}
     assert set(report["intervals"]) == {"auroc", "average_precision", "f1", "recall"}
-    assert report["localisation"] == LOCALISATION[""]
-    assert report["by_kind"]["polygon"]["localisation"] == LOCALISATION["polygon"]
+    assert report["localisation"] == LOCALISATION.overall
+    assert report["by_kind"]["polygon"]["localisation"] == LOCALISATION.by_kind["polygon"]
     assert "localisation" not in report["by_kind"]["real"]
     assert set(report["training"]) >= {"checkpoint", "epochs", "images", "seconds", "images_per_second"}
 
@@ -229,8 +233,9 @@ def test_calibration_bins_have_equal_mass_and_tied_scores_share_one() -> None:
 def test_a_baseline_is_measured_as_the_detector_is() -> None:
     rows = pd.concat([overlapping(), controls()], ignore_index=True)
     table = pd.concat([rows.assign(baseline="twin"), overlapping(seed=9).assign(baseline="other")])
-    chosen = {name: {"calibration": asdict(CALIBRATION), "variant": {"k": 3}} for name in ("twin", "other")}
-    report, twin = judge(rows), evaluate_baselines(table, chosen, SETTINGS)["twin"]
+    fitted = {name: FittedBaseline({"k": 3}, CALIBRATION) for name in ("twin", "other")}
+    report, twin = judge(rows), evaluate_baselines(table, fitted, SETTINGS)["twin"]
+    assert_conforms(twin, BaselineMetrics)
     assert twin.pop("variant") == {"k": 3}
     for kind in report["by_kind"].values():
         kind.pop("localisation", None)

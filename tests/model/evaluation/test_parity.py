@@ -1,7 +1,6 @@
 """What the parity check promises: each limit is held, for the runtimes that it is meant for, on the same images."""
 
 import json
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +8,9 @@ import pytest
 
 from cygnet.model.evaluation.parity import compare_runtimes
 from cygnet.parameters.serving import Parity, RuntimeName
+from cygnet.reports import ParityReport
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
+from support.reports import assert_conforms
 from support.toys import toy_predictions
 
 LIMITS = Parity(
@@ -28,8 +29,9 @@ def rows() -> pd.DataFrame:
     return pd.concat([table, control], ignore_index=True)
 
 
-def compare(served: pd.DataFrame, name: RuntimeName = "onnx") -> dict[str, Any]:
+def compare(served: pd.DataFrame, name: RuntimeName = "onnx") -> ParityReport:
     parity = compare_runtimes(rows(), served, name, LIMITS)
+    assert_conforms(parity, ParityReport)
     assert parity["passed"] == (not parity["reasons"])
     assert json.loads(json.dumps(parity, allow_nan=True)) == parity or np.isnan(parity["max_abs_score_difference"])
     return parity

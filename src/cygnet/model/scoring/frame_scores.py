@@ -26,12 +26,25 @@ from cygnet.model.serving.scorer import Scorer, scores_of
 from cygnet.parameters.scoring import Crop
 from cygnet.scene import TrainingScene
 from cygnet.storage import folder_on_disk, state_of
+from cygnet.tables import frame_id_of
 from cygnet.vision.codec import decode_image, encode_jpeg, encode_map
 from cygnet.vision.squares import Square, cut_square, squares_of
 from cygnet.vision.video import Sample, expected_samples, read_samples
 
 BATCH_IMAGES = 32
 """Of 196,608 bytes each: what waits between the two threads is bounded by this, however large the frames are."""
+
+ITEMS = pa.schema(
+    [
+        pa.field("key", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("media", pa.string()),  # video or image
+        pa.field("paths", pa.list_(pa.string())),
+        pa.field("first_index", pa.int32()),  # frame index of the first path
+        pa.field("position", pa.int32()),  # in the order in which the items are started
+    ]
+)
+"""What a worker is told about an item."""
 
 SCORED_ITEMS = pa.schema([pa.field("key", pa.string()), pa.field("rows", pa.int64())])
 """What a worker answers for an item; the scores themselves are in its parts."""
@@ -119,7 +132,7 @@ def score_item(item: Row, scoring: FrameScoring, tasks: int) -> Iterator[Row]:
     with ThreadPoolExecutor(1, "decode") as decoder:
         for batch in _ahead(_batches(_see_frames(item, scoring, parts.next_index())), decoder):
             for row in score_batch(batch, scorer):
-                frame_id = f"{item['source']}/{row['frame_index']:06d}"
+                frame_id = frame_id_of(item["source"], row["frame_index"])
                 rows.append({"frame_id": frame_id, "source": item["source"], **row})
             if len(rows) == PART_ROWS:
                 parts.append(rows)

@@ -19,6 +19,7 @@ from cygnet.model.training.examples import batch_of_twins
 from cygnet.model.training.optimisation import is_known
 from cygnet.parameters.pretraining import Pretraining, Twins
 from cygnet.parameters.synthesis import SEEN_KINDS
+from cygnet.reports import PairMetrics, PairMetricsByKind
 from cygnet.sample.swan import draw_frame
 from cygnet.tables import ABNORMAL, IMAGE_SIZE_PX, NORMAL
 from cygnet.vision.crop import crop_square, resize_square
@@ -63,7 +64,7 @@ def as_shipped(detector: "Detector") -> "Detector":
     return copy.deepcopy(detector).half().float().eval()
 
 
-def measure(detector: "Detector", pairs: Iterator[Pair]) -> dict[str, Any]:
+def measure(detector: "Detector", pairs: Iterator[Pair]) -> PairMetricsByKind:
     """Measure a detector on twins.
 
     Returns:
@@ -95,7 +96,7 @@ def _score(detector: "Detector", pairs: Sequence[Pair]) -> Iterator[dict[str, An
             }
 
 
-def _describe(rows: pd.DataFrame) -> dict[str, Any]:
+def _describe(rows: pd.DataFrame) -> PairMetrics:
     logits, labels = np.stack(rows["logits"].to_list()), rows["label"].to_numpy()
     patch_logits, coverage = np.concatenate(rows["patch_logits"].to_list()), np.concatenate(rows["coverage"].to_list())
     known = is_known(coverage)

@@ -16,8 +16,18 @@ from cygnet.errors import UserError
 from cygnet.parameters.ingestion import Ingestion
 from cygnet.pipelines.ingestion.splits import cut_spans, with_split
 from cygnet.scene import Scene
-from cygnet.spark import flat_map_rows, get_session, spread_rows
-from cygnet.tables import FRAMES, IMAGE_SIZE_PX, IMAGES, LABELS, SPLITS
+from cygnet.spark import flat_map_rows, get_session, spark_schema, spread_rows
+from cygnet.tables import (
+    FRAME_LABELS,
+    FRAMES,
+    IMAGE_LABELS,
+    IMAGE_SIZE_PX,
+    IMAGES,
+    LABELS,
+    SOURCES,
+    SPLITS,
+    frame_id_of,
+)
 from cygnet.vision.codec import encode_jpeg
 from cygnet.vision.crop import frame_to_image
 from cygnet.vision.video import read_rows
@@ -59,12 +69,12 @@ def match_labels(sources: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFr
     names = set(sources["source"])
     series = {_series_of(file) for file in frames_of_file}
     matched, missing, others = [], [], 0
-    for name, label, label_source in labels[["image_name", "label", "source"]].itertuples(index=False):
+    for name, label, label_source in labels[IMAGE_LABELS.names].itertuples(index=False):
         numbered = re.fullmatch(r"(.+)_(\d{6})", name)
         if name in frames_of_file:
             frame_id = _the_one_frame(name, frames_of_file[name])
         elif numbered and numbered[1] in names:
-            frame_id = f"{numbered[1]}/{numbered[2]}"
+            frame_id = frame_id_of(numbered[1], int(numbered[2]))
         elif _names_this_run(name, names, series):
             missing.append(("", "", name, "a label for an image that is not there", 1))
             continue
@@ -75,7 +85,7 @@ def match_labels(sources: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFr
     if others:
         logger.warning("%d labels are of sources that are not in this run: ignored.", others)
         missing.append(("", "", "", "labels of sources that are not in this run", others))
-    frame_labels = pd.DataFrame(matched, columns=["frame_id", "label", "label_source", "image_name"])
+    frame_labels = pd.DataFrame(matched, columns=FRAME_LABELS.names)
     return sources, _one_per_frame(frame_labels), pd.DataFrame(missing, columns=REJECT_COLUMNS)
 
 
@@ -90,7 +100,7 @@ def read_frames(sources: pd.DataFrame, scene: Scene) -> DataFrame:
         The table `frames`; a row that failed has a `reason` and no image.
     """
     read = partial(read_rows, interval_s=scene.interval_s, jpeg_quality=scene.frame_jpeg_quality)
-    return flat_map_rows(spread_rows(get_session().createDataFrame(sources)), read, FRAMES)
+    return flat_map_rows(spread_rows(get_session().createDataFrame(sources, spark_schema(SOURCES))), read, FRAMES)
 
 
 def split_sources(frames: DataFrame, ingestion: Ingestion) -> pd.DataFrame:
@@ -213,18 +223,16 @@ def list_rejects(
 
 
 def _label_rows(frame_labels: pd.DataFrame) -> DataFrame:
-    return get_session().createDataFrame(
-        frame_labels, "frame_id string, label int, label_source string, image_name string"
-    )
+    return get_session().createDataFrame(frame_labels, spark_schema(FRAME_LABELS))
 
 
 def _frames_of_files(sources: pd.DataFrame) -> dict[str, set[str]]:
     """Map the names of image files, with and without extension, to the `frame_id`s that bear them."""
     frames_of_file: dict[str, set[str]] = defaultdict(set)
-    for row in sources[sources["media"] == "image"].itertuples():
-        path = PurePath(str(row.path))
-        for name in (path.stem, path.name):
-            frames_of_file[name].add(f"{row.source}/{row.file_index:06d}")
+    images = sources.loc[sources["media"] == "image", ["source", "path", "file_index"]]
+    for source, path, file_index in images.to_numpy():
+        for name in (PurePath(path).stem, PurePath(path).name):
+            frames_of_file[name].add(frame_id_of(source, file_index))
     return frames_of_file
 
 

@@ -1,7 +1,6 @@
 """Nodes of pretraining. torch and transformers load when a node runs, so that the command line stays quick."""
 
 import logging
-from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -10,6 +9,7 @@ from cygnet.model.training.model_card import PackagedCheckpoint, write_card
 from cygnet.model.training.results import Pretrained
 from cygnet.model.training.resume import Checkpoints
 from cygnet.parameters.pretraining import Pretraining
+from cygnet.reports import PretrainingReport
 from cygnet.vision.rng import generator
 from cygnet.vision.twins import draw_twins
 
@@ -53,7 +53,7 @@ def pretrain_detector(pretraining: Pretraining, pretraining_state: Checkpoints) 
 
 def evaluate_pretrained(
     pretrained: Pretrained, pretraining: Pretraining, crop_horizontal_bias: float
-) -> dict[str, Any]:
+) -> PretrainingReport:
     """Measure the detector as it will ship, on held-out scenes and on the sample video's swan.
 
     Args:
@@ -68,7 +68,7 @@ def evaluate_pretrained(
     from cygnet.model.training.held_out import as_shipped, held_out_pairs, measure, swan_pairs
 
     detector = as_shipped(pretrained.detector)
-    report = {
+    report: PretrainingReport = {
         "pretraining": {
             "seed": pretraining.seed,
             "images_seen": pretrained.images,
@@ -82,8 +82,7 @@ def evaluate_pretrained(
         "held_out": measure(detector, held_out_pairs(pretraining)),
         "swan": measure(detector, swan_pairs(pretraining, crop_horizontal_bias)),
     }
-    for name in ("held_out", "swan"):
-        measured = report[name]
+    for name, measured in (("held_out", report["held_out"]), ("swan", report["swan"])):
         logger.info("AUROC %.4f, NLL %.4f on %d pairs: %s", measured["auroc"], measured["nll"], measured["pairs"], name)
     return report
 
@@ -96,8 +95,15 @@ def draw_curve(pretrained: Pretrained, pretraining: Pretraining) -> Figure:
     return draw_pretraining_curve(pretrained.history, larger_from, pretraining.vit.image_size_px)
 
 
-def package_checkpoint(pretrained: Pretrained, report: dict[str, Any], pretraining: Pretraining) -> PackagedCheckpoint:
+def package_checkpoint(
+    pretrained: Pretrained, report: PretrainingReport, pretraining: Pretraining
+) -> PackagedCheckpoint:
     """Put together the folder that Cygnet carries: the detector, what it saw, and the model card."""
-    recorded = ("kinds_seen", "textures_seen", "images_seen", "seed")
-    facts = {key: report["pretraining"][key] for key in recorded}
+    made = report["pretraining"]
+    facts = {
+        "kinds_seen": made["kinds_seen"],
+        "textures_seen": made["textures_seen"],
+        "images_seen": made["images_seen"],
+        "seed": made["seed"],
+    }
     return PackagedCheckpoint(pretrained.detector, facts, write_card(NAME, pretraining, report))

@@ -2,11 +2,10 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,25 +16,22 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own
 from cygnet.datasets.registry import ModelVersion
 from cygnet.errors import UserError
 from cygnet.model.evaluation.events import find_events, frame_spacing_s, label_spans, measure_events
-from cygnet.model.scoring.frame_scores import SCORED_ITEMS, FrameScoring, list_items, score_item
+from cygnet.model.scoring.clips import annotated_clip
+from cygnet.model.scoring.frame_scores import ITEMS, SCORED_ITEMS, FrameScoring, list_items, score_item
+from cygnet.model.scoring.progress import shown_progress
 from cygnet.model.scoring.score_parts import PART, ScoreParts
+from cygnet.model.scoring.summary import count_by_source
 from cygnet.model.serving.scorer import Settings
 from cygnet.parameters.scoring import Scoring
-from cygnet.pipelines.scoring.progress import shown_progress
+from cygnet.reports import ScoringReport
 from cygnet.spark import flat_map_rows, get_session, spark_schema
 from cygnet.storage import folder_on_disk
 from cygnet.tables import LABELS
-from cygnet.vision.annotate import Clip, FrameScore, annotated_frames
-from cygnet.vision.codec import decode_map
-from cygnet.vision.squares import Square
-from cygnet.vision.video import read_samples
+from cygnet.vision.annotate import Clip
 
 logger = logging.getLogger(__name__)
 
 CSV_COLUMNS = ["source", "frame_index", "timestamp_s", "anomaly_score", "is_anomalous"]
-ITEM_COLUMNS = "key string, source string, media string, paths array<string>, first_index int, place int"
-CLIP_FRAMES_PER_S = (1.0, 120.0)
-"""An annotated video is played at the time of its frames, within these bounds."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +176,7 @@ def annotate_videos(
             _annotate,
             sources[sources["source"] == source],
             scores.filter(F.col("source") == F.lit(str(source))),
-            1 / frame_spacing_s(frames["timestamp_s"].to_numpy()),
+            frame_spacing_s(frames["timestamp_s"].to_numpy()),
             scoring_run.threshold,
             scoring.interval_s,
         )
@@ -198,7 +194,7 @@ def write_scoring_report(
     champion: ModelVersion,
     scoring_run: ScoringRun,
     scoring: Scoring,
-) -> dict[str, Any]:
+) -> ScoringReport:
     """Sum up: model, frames that were scored and that failed, speed, each source, and the labels if there are any.
 
     Returns:
@@ -208,16 +204,6 @@ def write_scoring_report(
     failures = failed.toPandas()
     if len(failures):
         logger.warning("%d frames have no score: see scoring_report.json.", failures["count"].sum())
-    frames_by_source = scores_csv.groupby("source")
-    per_source = {
-        str(source): {
-            "frames": int((scores_csv["source"] == source).sum()),
-            "anomalous_frames": int(scores_csv.loc[scores_csv["source"] == source, "is_anomalous"].sum()),
-            "failed_frames": int(failures.loc[failures["source"] == source, "count"].sum()),
-            "events": int((events["source"] == source).sum()),
-        }
-        for source in sorted({*frames_by_source.groups, *failures["source"]})
-    }
     has_speed = scoring_run.frames_now > 0
     return {
         "model": {"name": champion.name, "version": champion.version},
@@ -225,13 +211,15 @@ def write_scoring_report(
         "crop": scoring.crop,
         "interval_s": scoring.interval_s,
         "frames": len(scores_csv),
-        "failed_frames": {reason: int(count) for reason, count in failures.groupby("reason")["count"].sum().items()},
+        "failed_frames": {
+            str(reason): int(count) for reason, count in failures.groupby("reason")["count"].sum().items()
+        },
         "anomalous_frames": int(scores_csv["is_anomalous"].sum()),
         "events": len(events),
         "frames_of_runs_before": scoring_run.frames_before,
         "seconds": scoring_run.seconds,
         "frames_per_s": scoring_run.frames_now / scoring_run.seconds if has_speed else None,
-        "sources": per_source,
+        "sources": count_by_source(scores_csv, failures, events),
         "labels": {**measure_events(events, labelled_spans, scores_csv), "unused_labels": unused_labels}
         if len(frame_labels)
         else None,
@@ -242,33 +230,13 @@ def score_items(items: pd.DataFrame, settings: FrameScoring) -> None:
     """Score items on Spark's workers, each as a task of its own, the first ones first."""
     if items.empty:
         return
-    rows = items.assign(place=range(len(items)))[[column.split()[0] for column in ITEM_COLUMNS.split(", ")]]
-    tasks = get_session().createDataFrame(rows, ITEM_COLUMNS).repartitionByRange(len(rows), "place")
+    rows = items.assign(position=range(len(items)))[ITEMS.names]
+    tasks = get_session().createDataFrame(rows, spark_schema(ITEMS)).repartitionByRange(len(rows), "position")
     flat_map_rows(tasks, partial(score_item, scoring=settings, tasks=len(rows)), SCORED_ITEMS).collect()
 
 
 def _annotate(
-    files: pd.DataFrame, scores: DataFrame, frames_per_s: float, threshold: float, interval_s: float | None
+    files: pd.DataFrame, scores: DataFrame, spacing_s: float, threshold: float, interval_s: float | None
 ) -> Clip:
-    frames = annotated_frames(_scored_frames(files, scores, interval_s), threshold)
-    return Clip(frames, float(np.clip(frames_per_s, *CLIP_FRAMES_PER_S)))
-
-
-def _scored_frames(
-    files: pd.DataFrame, scores: DataFrame, interval_s: float | None
-) -> Iterator[tuple[np.ndarray, FrameScore]]:
-    """Read the frames of a source again, beside their scores."""
-    samples = (sample for file in _rows_of(files) for sample in read_samples(file, interval_s))
-    images = (sample.image for sample in samples if sample.image is not None)
     rows = scores.filter("reason is null").orderBy("frame_index").toLocalIterator()
-    done = 0
-    with shown_progress(f"Annotating {files['source'].iloc[0]}:", lambda: done, 0):
-        for image, row in zip(images, rows, strict=True):
-            square = Square(row["square_left_px"], row["square_top_px"], row["square_side_px"])
-            anomaly_map = decode_map(bytes(row["anomaly_map"]))
-            yield image, FrameScore(row["timestamp_s"], row["anomaly_score"], row["is_anomalous"], square, anomaly_map)
-            done += 1
-
-
-def _rows_of(files: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in files.to_dict("records")]
+    return annotated_clip(files, (row.asDict() for row in rows), spacing_s, threshold, interval_s)

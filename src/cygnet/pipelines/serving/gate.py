@@ -1,13 +1,13 @@
 """The gate: what an endpoint answered, held against `predictions`, fixed limits and the champion of before."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow.dataset as pad
 
 from cygnet.parameters.serving import Gate
+from cygnet.reports import ChampionAuroc, LatencyMs, ParityReport, RequestBytes, RequestMetrics, ServedMetrics
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
 
 
@@ -31,8 +31,8 @@ class IncumbentScores:
 
 
 def measure_answers(
-    answers: Answers, predictions: pad.Dataset, incumbent: IncumbentScores | None, parity: dict[str, Any] | None
-) -> dict[str, Any]:
+    answers: Answers, predictions: pad.Dataset, incumbent: IncumbentScores | None, parity: ParityReport | None
+) -> ServedMetrics:
     """Compute the figures that the gate goes by.
 
     Args:
@@ -45,7 +45,7 @@ def measure_answers(
 
     drawn = answers.scores[answers.scores["kind"] != KIND_NULL]
     normal = drawn[drawn["label"] == NORMAL]
-    champion = None
+    champion: ChampionAuroc | None = None
     if incumbent is not None:
         rescored = incumbent.scores[incumbent.scores["kind"] != KIND_NULL]
         champion = {"version": incumbent.version, "auroc": auroc(rescored)}
@@ -60,10 +60,10 @@ def measure_answers(
     }
 
 
-def refusal_reasons(report: dict[str, Any], gate: Gate) -> list[str]:
+def refusal_reasons(metrics: ServedMetrics, gate: Gate) -> list[str]:
     """Name every limit that the challenger misses, its own check of parity included."""
     reasons = []
-    difference = report["max_abs_score_difference"]
+    difference = metrics["max_abs_score_difference"]
     if difference is None:
         reasons.append("the endpoint's answers and the test rows of predictions are not of the same images")
     elif difference > gate.max_abs_score_difference:
@@ -71,31 +71,31 @@ def refusal_reasons(report: dict[str, Any], gate: Gate) -> list[str]:
             f"the endpoint's scores differ from predictions by up to {difference:.2g}, "
             f"allowed are {gate.max_abs_score_difference:g} (serving.gate.max_abs_score_difference)"
         )
-    if not report["auroc"] >= gate.min_auroc:
-        reasons.append(f"AUROC {report['auroc']:.4f} is below {gate.min_auroc:g} (serving.gate.min_auroc)")
-    if not report["normal"]["p99"] <= gate.max_normal_p99:
+    if not metrics["auroc"] >= gate.min_auroc:
+        reasons.append(f"AUROC {metrics['auroc']:.4f} is below {gate.min_auroc:g} (serving.gate.min_auroc)")
+    if not metrics["normal"]["p99"] <= gate.max_normal_p99:
         reasons.append(
-            f"the 99th percentile of normal images' scores, {report['normal']['p99']:.4f}, is above "
+            f"the 99th percentile of normal images' scores, {metrics['normal']['p99']:.4f}, is above "
             f"{gate.max_normal_p99:g} (serving.gate.max_normal_p99)"
         )
-    if not report["false_alarm_frac"] <= gate.max_false_alarm_frac:
+    if not metrics["false_alarm_frac"] <= gate.max_false_alarm_frac:
         reasons.append(
-            f"{report['false_alarm_frac']:.1%} of the normal images are called anomalous, allowed are "
+            f"{metrics['false_alarm_frac']:.1%} of the normal images are called anomalous, allowed are "
             f"{gate.max_false_alarm_frac:.1%} (serving.gate.max_false_alarm_frac)"
         )
-    champion = report["champion"]
-    if champion and not report["auroc"] >= champion["auroc"] - gate.max_auroc_loss:
+    champion = metrics["champion"]
+    if champion and not metrics["auroc"] >= champion["auroc"] - gate.max_auroc_loss:
         reasons.append(
-            f"AUROC {report['auroc']:.4f} is more than {gate.max_auroc_loss:g} (serving.gate.max_auroc_loss) below the "
-            f"champion's {champion['auroc']:.4f} (version {champion['version']}) on the same images"
+            f"AUROC {metrics['auroc']:.4f} is more than {gate.max_auroc_loss:g} (serving.gate.max_auroc_loss) below "
+            f"the champion's {champion['auroc']:.4f} (version {champion['version']}) on the same images"
         )
-    parity = report["parity"]
+    parity = metrics["parity"]
     if parity and not parity["passed"]:
         reasons.append(f"the model failed its own check of parity: {', '.join(parity['reasons'])}")
     return reasons
 
 
-def describe_requests(answers: Answers) -> dict[str, Any]:
+def describe_requests(answers: Answers) -> RequestMetrics:
     """Sum up the requests: how many, attempts beyond the first, bytes and milliseconds."""
     return {
         "requests": len(answers.request_bytes),
@@ -125,9 +125,9 @@ def _largest_difference(scores: pd.DataFrame, predictions: pad.Dataset) -> float
     return None if difference.isna().any() else float(difference.max())
 
 
-def _mean_and_max(values: list[int]) -> dict[str, float] | None:
+def _mean_and_max(values: list[int]) -> RequestBytes | None:
     return {"mean": float(np.mean(values)), "max": int(np.max(values))} if values else None
 
 
-def _p50_and_p95(values: list[float]) -> dict[str, float] | None:
-    return {f"p{share}": float(np.percentile(values, share)) for share in (50, 95)} if values else None
+def _p50_and_p95(values: list[float]) -> LatencyMs | None:
+    return {"p50": float(np.percentile(values, 50)), "p95": float(np.percentile(values, 95))} if values else None

@@ -2,7 +2,6 @@
 
 import json
 import logging
-from typing import Any
 
 import pandas as pd
 import pyarrow.dataset as pad
@@ -19,6 +18,7 @@ from cygnet.pipelines.serving.gate import (
     refusal_reasons,
     unscored,
 )
+from cygnet.reports import ServingReport
 from cygnet.scene import PARAMETERS
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def write_serving_report(
     predictions: pad.Dataset,
     incumbent_scores: IncumbentScores | None,
     gate: Gate,
-) -> dict[str, Any]:
+) -> ServingReport:
     """Compare what the endpoint answered with `predictions`, the gate's limits and the champion.
 
     A challenger that did not answer, or not for every image, is refused whatever the gate's mode.
@@ -108,7 +108,7 @@ def write_serving_report(
         The content of `serving_report.json`. `passed` says whether the challenger keeps the gate's limits (None: mode
         `off`, nothing was compared), `reasons` which it misses, `decision` what follows: `promote` or `refuse`.
     """
-    report: dict[str, Any] = {
+    report: ServingReport = {
         "model": {"name": challenger.name, "version": challenger.version},
         **describe_requests(answers),
         "normal": None,
@@ -119,20 +119,29 @@ def write_serving_report(
         "max_abs_score_difference": None,
         "parity": None,
         "gate": gate.model_dump(),
+        "passed": False,
+        "reasons": [],
+        "decision": "refuse",
     }
     failure = answers.failure or unscored(answers.scores)
     if failure is not None:
-        return {**report, "passed": False, "reasons": [failure], "decision": "refuse"}
-    report |= measure_answers(answers, predictions, incumbent_scores, challenger.metadata.get("parity"))
+        return {**report, "reasons": [failure]}
+    metrics = measure_answers(answers, predictions, incumbent_scores, challenger.metadata.get("parity"))
     if gate.mode == "off":
-        return {**report, "passed": None, "reasons": [], "decision": "promote"}
-    reasons = refusal_reasons(report, gate)
-    decision = "refuse" if reasons and gate.mode == "enforce" else "promote"
-    return {**report, "passed": not reasons, "reasons": reasons, "decision": decision}
+        return {**report, **metrics, "passed": None, "decision": "promote"}
+    reasons = refusal_reasons(metrics, gate)
+    is_refused = bool(reasons) and gate.mode == "enforce"
+    return {
+        **report,
+        **metrics,
+        "passed": not reasons,
+        "reasons": reasons,
+        "decision": "refuse" if is_refused else "promote",
+    }
 
 
 def decide(
-    challenger: ModelVersion, incumbent: ModelVersion | None, serving_report: dict[str, Any]
+    challenger: ModelVersion, incumbent: ModelVersion | None, serving_report: ServingReport
 ) -> tuple[VersionTags, Decision, Decision]:
     """Draw from the report what follows for the challenger.
 
@@ -151,7 +160,7 @@ def decide(
         raise UserError(msg)
     is_promoted = serving_report["decision"] == "promote"
     tags = {
-        "cygnet_gate_mode": serving_report["gate"]["mode"],
+        "cygnet_gate_mode": str(serving_report["gate"]["mode"]),
         "cygnet_gate_passed": json.dumps(serving_report["passed"]),
         "cygnet_gate_decision": serving_report["decision"],
         "cygnet_gate_reasons": "; ".join(serving_report["reasons"]),

@@ -4,32 +4,27 @@ import logging
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as pad
 from matplotlib.figure import Figure
 
 from cygnet.model.serving.packaging import PackagedDetector
-from cygnet.model.serving.scorer import Calibration, Limits, Scorer, scores_of
+from cygnet.model.serving.scorer import Limits, Scorer
 from cygnet.model.training.results import Fitted
 from cygnet.model.training.resume import Checkpoints
 from cygnet.parameters.serving import Parity, RequestLimits, RuntimeName
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.parameters.training import Training
+from cygnet.reports import (
+    EvaluationReport,
+    ParityReport,
+)
 from cygnet.scene import TrainingScene
-from cygnet.tables import ABNORMAL, BASELINES, KIND_NORMAL, KIND_NULL, NORMAL, PREDICTIONS
-from cygnet.vision.codec import decode_image, decode_map, decode_mask, encode_map
+from cygnet.tables import ABNORMAL, NORMAL, PREDICTIONS
 
 logger = logging.getLogger(__name__)
-
-SHEET_CELLS_PER_CLASS = 12
-MAPS_PER_CLASS = 5
-HELD_OUT = ["validation", "test"]
-PLAIN = Calibration(1.0, 0.5)
-REFERENCE: RuntimeName = "torch"
 
 
 def list_training_rows(training_set: pad.Dataset) -> pd.DataFrame:
@@ -40,28 +35,11 @@ def list_training_rows(training_set: pad.Dataset) -> pd.DataFrame:
 
 
 def draw_training_images(training_set: pad.Dataset) -> Figure:
-    """Draw a contact sheet: some normal and some abnormal train images, anomalies outlined, evenly over the keys."""
+    """Draw a contact sheet of normal and abnormal train images, with the anomalies outlined."""
+    from cygnet.model.evaluation.gallery import training_examples
     from cygnet.model.evaluation.plots import draw_contact_sheet
-    from cygnet.model.rows import read_keys
 
-    keys = read_keys(training_set, "train")
-    chosen: list[str] = []
-    for label in (NORMAL, ABNORMAL):
-        image_ids = keys.loc[keys["label"] == label, "image_id"].to_numpy()
-        places = np.linspace(0, len(image_ids) - 1, min(SHEET_CELLS_PER_CLASS, len(image_ids))).round().astype(int)
-        chosen += list(image_ids[places])
-    rows = training_set.to_table(
-        columns=["image_id", "frame_id", "kind", "image", "mask"], filter=pad.field("image_id").isin(chosen)
-    )
-    cells = [
-        (
-            row["frame_id"] if row["kind"] == KIND_NORMAL else f"{row['frame_id']} {row['kind']}",
-            decode_image(row["image"]),
-            decode_mask(row["mask"]) if row["mask"] else None,
-        )
-        for row in sorted(rows.to_pylist(), key=lambda row: chosen.index(row["image_id"]))
-    ]
-    return draw_contact_sheet(cells)
+    return draw_contact_sheet(training_examples(training_set))
 
 
 def fit_detector(
@@ -96,28 +74,20 @@ def fit_detector(
         return fit(detector, train, validation, training, synthesis, checkpoints, Path(folder))
 
 
-def make_scorers(
-    fitted: Fitted, training_scene: TrainingScene, runtime: RuntimeName, limits: RequestLimits
-) -> tuple[Scorer, Scorer]:
-    """Make the scorer that will be served, and the one that it is held against: torch in float32.
+def make_scorer(fitted: Fitted, training_scene: TrainingScene, runtime: RuntimeName, limits: RequestLimits) -> Scorer:
+    """Make the scorer that will be served, not calibrated yet.
 
     Args:
         fitted: The fitted detector.
         training_scene: What the images have gone through; the scorer does the same to whole frames.
-        runtime: What will run the network.
+        runtime: What runs the network.
         limits: What a request may hold.
-
-    Returns:
-        Both scorers, not calibrated yet.
     """
+    from cygnet.model.evaluation.score_rows import UNCALIBRATED
     from cygnet.model.serving.export import make_runtime
 
     served_limits = Limits(**limits.model_dump())
-    served, reference = (
-        Scorer(make_runtime(fitted.detector, name), PLAIN, training_scene, served_limits)
-        for name in (runtime, REFERENCE)
-    )
-    return served, reference
+    return Scorer(make_runtime(fitted.detector, runtime), UNCALIBRATED, training_scene, served_limits)
 
 
 def score_held_out_rows(
@@ -133,191 +103,17 @@ def score_held_out_rows(
     Returns:
         The scorer, with temperature and threshold found in its own runtime, and the table `predictions`.
     """
-    rows = _score_rows(uncalibrated_scorer, training_set, HELD_OUT)
-    scorer, rows = _calibrated(uncalibrated_scorer, rows, training)
+    from cygnet.model.evaluation.score_rows import EVALUATION_SPLITS, calibrate_scorer, score_rows
+
+    rows = score_rows(uncalibrated_scorer, training_set, EVALUATION_SPLITS)
+    scorer, rows = calibrate_scorer(uncalibrated_scorer, rows, training.threshold)
     return scorer, pa.Table.from_pandas(rows, schema=PREDICTIONS, preserve_index=False)
-
-
-def score_reference_rows(
-    reference_scorer: Scorer, scorer: Scorer, training_set: pad.Dataset, training: Training
-) -> pd.DataFrame:
-    """Score `test` with torch in float32, for comparison with what the served runtime says.
-
-    A runtime in float32 must give the same scores, so its calibration is used. Another one was calibrated for itself,
-    and so is the reference.
-
-    Returns:
-        The columns of `predictions`, for `test`.
-    """
-    from cygnet.model.evaluation.parity import FLOAT32
-
-    if scorer.runtime.name in FLOAT32:
-        return _score_rows(reference_scorer.with_calibration(scorer.calibration), training_set, ["test"])
-    _, rows = _calibrated(reference_scorer, _score_rows(reference_scorer, training_set, HELD_OUT), training)
-    return rows[rows["split"] == "test"]
-
-
-def check_parity(
-    reference_scores: pd.DataFrame, predictions: pad.Dataset, scorer: Scorer, limits: Parity
-) -> dict[str, Any]:
-    """Compare what the served runtime said in `predictions` with what torch says in float32.
-
-    Returns:
-        The content of `parity.json`; see `cygnet.model.evaluation.parity`.
-    """
-    from cygnet.model.evaluation.parity import compare_runtimes
-
-    columns = ["image_id", "anomaly_score", "is_anomalous"]
-    served = predictions.to_table(columns=columns, filter=pad.field("split") == "test").to_pandas()
-    parity = compare_runtimes(reference_scores, served, scorer.runtime.name, limits)
-    logger.info(
-        "%s against torch: scores of %d images differ by %.2g at most.",
-        scorer.runtime.name,
-        parity["rows"],
-        parity["max_abs_score_difference"],
-    )
-    for reason in parity["reasons"]:
-        logger.warning("The model will not be promoted: %s.", reason)
-    return parity
-
-
-def score_baselines(
-    training_set: pad.Dataset, train_frames: pad.Dataset, training: Training
-) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
-    """Fit the baselines on `train`, calibrate them on `validation` as the detector is, and score the held-out rows.
-
-    Args:
-        training_set: The table.
-        train_frames: The table `images`.
-        training: The checkpoint before fine-tuning, `threshold`, `evaluation`.
-
-    Returns:
-        The table `baselines`, and how each was calibrated.
-    """
-    from cygnet.model.evaluation.baselines import fit_and_score
-    from cygnet.model.network.backbone import load_detector
-
-    rows, chosen = fit_and_score(
-        training_set, train_frames, load_detector(training), training.threshold, training.evaluation
-    )
-    return pa.Table.from_pandas(rows, schema=BASELINES, preserve_index=False), chosen
-
-
-def evaluate_detector(
-    predictions: pad.Dataset,
-    training_set: pad.Dataset,
-    baselines: pad.Dataset,
-    baseline_calibrations: dict[str, dict[str, Any]],
-    scorer: Scorer,
-    fitted: Fitted,
-    training: Training,
-) -> dict[str, Any]:
-    """Measure the detector and the baselines on `test`.
-
-    Returns:
-        The content of `evaluation.json`; see `cygnet.model.evaluation.evaluate`.
-    """
-    from cygnet.model.evaluation.evaluate import evaluate, evaluate_baselines
-    from cygnet.model.evaluation.localisation import localise
-
-    summary = {
-        "checkpoint": training.checkpoint,
-        "epochs": int(fitted.history["epoch"].max()),
-        "images": fitted.images,
-        "seconds": fitted.seconds,
-        "images_per_second": fitted.images / fitted.seconds,
-    }
-    settings, rows = training.evaluation, predictions.to_table().to_pandas()
-    evaluation = evaluate(rows, scorer.calibration, summary, settings, localise(training_set, rows))
-    evaluation["baselines"] = evaluate_baselines(baselines.to_table().to_pandas(), baseline_calibrations, settings)
-    counts = evaluation["counts"]
-    best = max(evaluation["baselines"], key=lambda name: evaluation["baselines"][name]["auroc"])
-    logger.info(
-        "AUROC %.4f on test (%.4f-%.4f): %d normal and %d abnormal images of %d frames. Best baseline: %.4f, %s.",
-        evaluation["auroc"],
-        evaluation["intervals"]["auroc"]["low"],
-        evaluation["intervals"]["auroc"]["high"],
-        counts["normal"],
-        counts["abnormal"],
-        counts["normal_frames"],
-        evaluation["baselines"][best]["auroc"],
-        best,
-    )
-    return evaluation
-
-
-def list_metrics(evaluation: dict[str, Any], fitted: Fitted) -> dict[str, Any]:
-    """List what MLflow shows as metrics: the history by epoch, and the evaluation's figures.
-
-    Returns:
-        Metric name to `{"value", "step"}`, or to a list of them.
-    """
-    metrics: dict[str, Any] = {
-        name: [
-            {"value": float(value), "step": int(epoch)}
-            for epoch, value in fitted.history[["epoch", name]].dropna().to_numpy()
-        ]
-        for name in ("train_loss", "fitted_frac", "validation_nll", "validation_auroc")
-    }
-    for name, value in _flatten("test", {key: evaluation[key] for key in evaluation if key != "training"}):
-        metrics[name] = {"value": float(value), "step": 0}
-    return metrics
-
-
-def draw_figures(predictions: pad.Dataset, evaluation: dict[str, Any], fitted: Fitted) -> tuple[Figure, ...]:
-    """Draw the figures of `test`, and the training curves.
-
-    Returns:
-        Score histogram, ROC, precision and recall, reliability, confusion matrix, AUROC by kind, training curves.
-    """
-    from cygnet.model.evaluation import plots
-
-    columns = ["split", "label", "kind", "anomaly_score", "is_anomalous"]
-    rows, threshold = predictions.to_table(columns=columns).to_pandas(), evaluation["threshold"]
-    return (
-        plots.draw_score_histogram(rows, threshold),
-        plots.draw_roc(rows, threshold),
-        plots.draw_precision_recall(rows, threshold),
-        plots.draw_reliability(rows, evaluation["ece"]),
-        plots.draw_confusion(rows),
-        plots.draw_auroc_by_kind(evaluation),
-        plots.draw_training_curves(fitted.history),
-    )
-
-
-def draw_anomaly_maps(predictions: pad.Dataset, training_set: pad.Dataset) -> Figure:
-    """Draw the anomaly maps of the highest normal and of the lowest abnormal test images."""
-    from cygnet.model.evaluation import plots
-
-    rows = predictions.to_table(
-        columns=["image_id", "label", "kind", "anomaly_score", "is_anomalous", "severity", "anomaly_map"],
-        filter=(pad.field("split") == "test") & (pad.field("kind") != KIND_NULL),
-    ).to_pandas()
-    rows = rows.sort_values(["anomaly_score", "image_id"])
-    highest = rows[rows["label"] == NORMAL].tail(MAPS_PER_CLASS)[::-1]
-    lowest = rows[rows["label"] == ABNORMAL].head(MAPS_PER_CLASS)
-    image_ids = [*highest["image_id"], *lowest["image_id"]]
-    images = training_set.to_table(columns=["image_id", "image", "mask"], filter=pad.field("image_id").isin(image_ids))
-    by_id = {row["image_id"]: row for row in images.to_pylist()}
-    false_alarms, misses = (
-        [
-            (
-                _map_title(row),
-                decode_image(by_id[row["image_id"]]["image"]),
-                decode_map(row["anomaly_map"]),
-                decode_mask(by_id[row["image_id"]]["mask"]) if by_id[row["image_id"]]["mask"] else None,
-            )
-            for row in chosen.to_dict("records")
-        ]
-        for chosen in (highest, lowest)
-    )
-    return plots.draw_anomaly_maps(false_alarms, misses)
 
 
 def package_detector(
     scorer: Scorer,
-    evaluation: dict[str, Any],
-    parity: dict[str, Any],
+    evaluation: EvaluationReport,
+    parity: ParityReport,
     training_set: pad.Dataset,
     limits: Parity,
 ) -> PackagedDetector:
@@ -342,71 +138,3 @@ def package_detector(
         },
     }
     return PackagedDetector(scorer, example, metadata)
-
-
-def _calibrated(plain: Scorer, rows: pd.DataFrame, training: Training) -> tuple[Scorer, pd.DataFrame]:
-    """Find temperature and threshold on the `validation` among `rows`; give the scorer and the rows that have them.
-
-    Args:
-        plain: A scorer with `PLAIN` ones.
-        rows: What `_score_rows` made with it.
-        training: `threshold`, the rule.
-    """
-    from cygnet.model.evaluation.calibrate import calibrate
-
-    calibration = calibrate(rows[rows["split"] == "validation"], training.threshold)
-    logger.info(
-        "%s: temperature %.3f, threshold %.4f by %s.",
-        plain.runtime.name,
-        calibration.temperature,
-        calibration.threshold,
-        calibration.rule,
-    )
-    asked = training.threshold.target_fpr
-    if calibration.target_fpr is not None and calibration.target_fpr > asked:
-        logger.warning(
-            "training.threshold.target_fpr %g is out of reach of so few normal validation images: the threshold "
-            "promises %.3g, the smallest rate that they allow. Give a longer video, or raise it.",
-            asked,
-            calibration.target_fpr,
-        )
-    scores = scores_of(rows[["logit_abnormal", "logit_normal"]].to_numpy(), calibration)
-    scorer = plain.with_calibration(calibration)
-    return scorer, pd.concat([rows.drop(columns=scores.columns), scores], axis=1)
-
-
-def _score_rows(scorer: Scorer, training_set: pad.Dataset, splits: list[str]) -> pd.DataFrame:
-    """Score some splits batch by batch: the columns of `predictions`, in the order of the `image_id`s."""
-    from cygnet.model.rows import iterate_rows
-
-    parts = []
-    for rows in iterate_rows(training_set, splits):
-        logits, maps = scorer.infer([scorer.decode(encoded, cropped=True) for encoded in rows["image"]])
-        scores = scores_of(logits, scorer.calibration)
-        parts.append(
-            pd.concat([rows.drop(columns="image"), scores], axis=1).assign(
-                anomaly_map=[encode_map(probabilities) for probabilities in maps]
-            )
-        )
-    return pd.concat(parts).sort_values("image_id", ignore_index=True)
-
-
-def _map_title(row: dict[str, Any]) -> str:
-    """Say what an image is, what it scored, and whether that was wrong."""
-    is_normal = row["label"] == NORMAL
-    name = "normal" if is_normal else row["kind"]
-    severity = "" if pd.isna(row["severity"]) else f" of severity {row['severity']:.2f}"
-    wrong = "false alarm" if is_normal else "missed"
-    verdict = f", {wrong}" if row["is_anomalous"] == is_normal else ""
-    return f"{name}{severity}: {row['anomaly_score']:.3f}{verdict}"
-
-
-def _flatten(prefix: str, values: dict[str, Any]) -> list[tuple[str, float]]:
-    """Name every number of nested dicts by its path; names of methods are no metrics."""
-    flat = []
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat += _flatten(f"{prefix}.{key}", value)
-        elif value is not None and not isinstance(value, str):
-            flat.append((f"{prefix}.{key}", value))
-    return flat

@@ -2,20 +2,25 @@
 
 from kedro.pipeline import Pipeline, node
 
-from cygnet.pipelines.training.nodes import (
+from cygnet.pipelines.training.evaluation_nodes import (
     check_parity,
     draw_anomaly_maps,
     draw_figures,
-    draw_training_images,
+    evaluate_baselines,
     evaluate_detector,
-    fit_detector,
     list_metrics,
-    list_training_rows,
-    make_scorers,
-    package_detector,
+    measure_localisation,
     score_baselines,
-    score_held_out_rows,
     score_reference_rows,
+    write_evaluation,
+)
+from cygnet.pipelines.training.nodes import (
+    draw_training_images,
+    fit_detector,
+    list_training_rows,
+    make_scorer,
+    package_detector,
+    score_held_out_rows,
 )
 
 
@@ -32,10 +37,10 @@ def create_pipeline() -> Pipeline:
                 name="fit_detector",
             ),
             node(
-                make_scorers,
+                make_scorer,
                 ["fitted", "training_scene", "params:serving.runtime", "params:serving.limits"],
-                ["uncalibrated_scorer", "reference_scorer"],
-                name="make_scorers",
+                "uncalibrated_scorer",
+                name="make_scorer",
             ),
             node(
                 score_held_out_rows,
@@ -45,7 +50,7 @@ def create_pipeline() -> Pipeline:
             ),
             node(
                 score_reference_rows,
-                ["reference_scorer", "scorer", "training_set", "params:training"],
+                ["fitted", "scorer", "training_set", "params:training"],
                 "reference_scores",
                 name="score_reference_rows",
             ),
@@ -61,20 +66,20 @@ def create_pipeline() -> Pipeline:
                 ["baselines", "baseline_calibrations"],
                 name="score_baselines",
             ),
+            node(measure_localisation, ["predictions", "training_set"], "localisation", name="measure_localisation"),
             node(
                 evaluate_detector,
-                [
-                    "predictions",
-                    "training_set",
-                    "baselines",
-                    "baseline_calibrations",
-                    "scorer",
-                    "fitted",
-                    "params:training",
-                ],
-                "evaluation",
+                ["predictions", "localisation", "scorer", "fitted", "params:training"],
+                "detector_metrics",
                 name="evaluate_detector",
             ),
+            node(
+                evaluate_baselines,
+                ["baselines", "baseline_calibrations", "params:training"],
+                "baseline_metrics",
+                name="evaluate_baselines",
+            ),
+            node(write_evaluation, ["detector_metrics", "baseline_metrics"], "evaluation", name="write_evaluation"),
             node(list_metrics, ["evaluation", "fitted"], "metrics", name="list_metrics"),
             node(
                 draw_figures,

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from cygnet.pipelines.scoring import progress
-from cygnet.pipelines.scoring.progress import shown_progress
+from cygnet.model.scoring import progress
+from cygnet.model.scoring.progress import shown_progress
 
 
 @pytest.mark.parametrize(
