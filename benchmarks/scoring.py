@@ -24,7 +24,7 @@ from cygnet.model.scoring.frame_scores import FrameScoring, list_items
 from cygnet.model.scoring.score_parts import ScoreParts
 from cygnet.model.serving.export import make_runtime
 from cygnet.model.serving.scorer import Calibration, Scorer
-from cygnet.pipelines.scoring.nodes import score_items
+from cygnet.pipelines.scoring.spark_scoring import score_items
 
 FRAMES = 900  # 36 s: what Spark needs to start a job, near a second, is little of it
 

@@ -303,21 +303,26 @@ class LabelMetrics(EventMetrics):
     unused_labels: int  # labels that match no scored frame
 
 
-class ScoringReport(TypedDict):
+class FrameCounts(TypedDict):
+    """What was scored."""
+
+    frames: int  # with a score
+    failed_frames: dict[str, int]  # by reason
+    anomalous_frames: int
+    events: int
+    sources: dict[str, SourceCounts]  # by name
+
+
+class ScoringReport(FrameCounts):
     """The content of `scoring_report.json`."""
 
     model: Model  # the champion
     threshold: float  # score from which a frame is anomalous
     crop: str  # `scoring.crop`
     interval_s: float | None  # `scoring.interval_s`; null: every frame of a video
-    frames: int  # with a score
-    failed_frames: dict[str, int]  # by reason
-    anomalous_frames: int
-    events: int
     frames_of_runs_before: int  # scored by an earlier run and reused
     seconds: float  # this run took to score its frames
     frames_per_s: float | None  # in this run; null if it scored none
-    sources: dict[str, SourceCounts]  # by name
     labels: LabelMetrics | None  # null without labels of these sources
 
 

@@ -17,11 +17,11 @@ from cygnet.datasets.table import TableDataset
 from cygnet.datasets.video_file import VideoFileDataset
 from cygnet.datasets.videos import list_sources
 from cygnet.errors import UserError
+from cygnet.labels import match_labels
 from cygnet.model.scoring.score_parts import MARKER, ScoreParts
 from cygnet.model.serving.packaging import PackagedDetector
 from cygnet.parameters.base import Parameters
 from cygnet.parameters.scoring import Scoring
-from cygnet.pipelines.ingestion.nodes import match_labels
 from cygnet.pipelines.scoring import nodes
 from cygnet.pipelines.scoring.nodes import ScoringRun, annotate_videos, draw_timelines, list_scores, score_frames
 from cygnet.reports import ScoringReport
@@ -142,7 +142,9 @@ def test_reports_count_what_the_table_has(media: Path, run: Run, parameters: dic
     events = nodes.find_scored_events(listed, ran, scoring)
     spans, unused = nodes.find_labelled_spans(listed, frame_labels, label_rejects, scoring, "normal")
     assert (len(spans), unused) == (1, 1)
-    report = nodes.write_scoring_report(scores, listed, events, spans, frame_labels, unused, run.champion, ran, scoring)
+    counts = nodes.count_frames(scores, listed, events)
+    metrics = nodes.measure_labels(listed, events, spans, frame_labels, unused)
+    report = nodes.write_scoring_report(counts, metrics, run.champion, ran, scoring)
     assert_conforms(report, ScoringReport)
     rows = collect(scores)
     assert report["frames"] == rows["reason"].isna().sum() == sum(each["frames"] for each in report["sources"].values())

@@ -17,7 +17,7 @@ from cygnet.endpoints.client import EndpointError
 from cygnet.errors import UserError
 from cygnet.parameters.serving import Client, Gate
 from cygnet.pipelines.rollback.nodes import roll_back
-from cygnet.pipelines.serving.gate import Answers, IncumbentScores, refusal_reasons
+from cygnet.pipelines.serving.gate import NOT_COMPARED, Answers, IncumbentScores, refusal_reasons
 from cygnet.pipelines.serving.nodes import (
     ask_endpoint,
     decide,
@@ -148,7 +148,7 @@ def report_of(
     challenger: ModelVersion = CHALLENGER,
     **gate: Any,
 ) -> dict[str, Any]:
-    incumbent = None if incumbent_scores is None else IncumbentScores(INCUMBENT.version, incumbent_scores)
+    incumbent = NOT_COMPARED if incumbent_scores is None else IncumbentScores(INCUMBENT.version, incumbent_scores)
     limits = GATE.model_copy(update=gate)
     report = write_serving_report(challenger, answered(scores), offline(predictions), incumbent, limits)
     assert_conforms(report, ServingReport)
@@ -193,9 +193,9 @@ def test_incumbent_is_scored_on_the_same_test_images() -> None:
     scores = rescored.scores
     expected = {row["image_id"]: len(row["image"]) / 1e6 for row in TABLE.to_pylist() if row["split"] == "test"}
     assert dict(zip(scores["image_id"], scores["anomaly_score"], strict=True)) == expected
-    assert rescore_incumbent(None, CHALLENGER, TRAINING_ROWS, BATCH_SIZE, GATE) is None
+    assert rescore_incumbent(None, CHALLENGER, TRAINING_ROWS, BATCH_SIZE, GATE) is NOT_COMPARED
     off = GATE.model_copy(update={"mode": "off"})
-    assert rescore_incumbent(incumbent, CHALLENGER, TRAINING_ROWS, BATCH_SIZE, off) is None
+    assert rescore_incumbent(incumbent, CHALLENGER, TRAINING_ROWS, BATCH_SIZE, off) is NOT_COMPARED
 
 
 def test_an_incumbent_of_another_scene_is_compared_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
@@ -203,7 +203,7 @@ def test_an_incumbent_of_another_scene_is_compared_with_a_warning(caplog: pytest
     incumbent, challenger = FakeIncumbent("cygnet", "3"), FakeChallenger("cygnet", "7")
     incumbent.__dict__["stored"] = {"made_with": {key: 0.4}}
     challenger.__dict__["stored"] = {"made_with": {key: 0.1}}
-    assert rescore_incumbent(incumbent, challenger, TRAINING_ROWS, BATCH_SIZE, GATE) is not None
+    assert rescore_incumbent(incumbent, challenger, TRAINING_ROWS, BATCH_SIZE, GATE).version == "3"
     (said,) = (record.getMessage() for record in caplog.records)
     assert all(part in said for part in (key, "0.4", "0.1", "version 3"))
 
@@ -230,7 +230,7 @@ def test_report_of_a_good_challenger_passes() -> None:
 
 @pytest.mark.parametrize("scores", [ROWS.iloc[:0], ROWS.iloc[:5]])
 def test_report_of_a_failed_endpoint_has_every_key(scores: pd.DataFrame) -> None:
-    report = write_serving_report(CHALLENGER, answered(scores, "it fell over"), offline(ROWS), None, GATE)
+    report = write_serving_report(CHALLENGER, answered(scores, "it fell over"), offline(ROWS), NOT_COMPARED, GATE)
     assert set(report) >= KEYS
     assert (report["passed"], report["reasons"]) == (False, ["it fell over"])
     assert report["requests"] == 2
@@ -271,7 +271,7 @@ def test_images_without_a_score_fail_with_what_the_model_says() -> None:
 def test_an_endpoint_that_does_not_answer_is_refused_in_every_mode(mode: str, scores: pd.DataFrame) -> None:
     failure = None if len(scores) else "it fell over"
     report = write_serving_report(
-        CHALLENGER, answered(scores, failure), offline(ROWS), None, GATE.model_copy(update={"mode": mode})
+        CHALLENGER, answered(scores, failure), offline(ROWS), NOT_COMPARED, GATE.model_copy(update={"mode": mode})
     )
     assert (report["passed"], report["decision"]) == (False, "refuse")
     assert len(report["reasons"]) == 1
@@ -411,7 +411,7 @@ def test_failed_endpoint_ends_in_a_refusal_and_not_in_a_traceback(
 ) -> None:
     monkeypatch.setattr("cygnet.pipelines.serving.nodes.ROUNDS_AT_ONCE", 1)
     answers = ask_endpoint(make(), CHALLENGER, TRAINING_ROWS, BATCH_SIZE, CLIENT)
-    report = write_serving_report(CHALLENGER, answers, offline(ROWS), None, GATE)
+    report = write_serving_report(CHALLENGER, answers, offline(ROWS), NOT_COMPARED, GATE)
     with pytest.raises(UserError, match="is not promoted: "):
         promote(decide(CHALLENGER, None, report)[2])
 

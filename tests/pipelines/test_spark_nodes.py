@@ -10,13 +10,13 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from cygnet.errors import UserError
+from cygnet.labels import match_labels
 from cygnet.parameters.base import Parameters
 from cygnet.parameters.synthesis import SEEN_KINDS
 from cygnet.pipelines.augmentation.nodes import make_training_set, record_training_scene
 from cygnet.pipelines.ingestion.nodes import (
     list_rejects,
     make_images,
-    match_labels,
     read_frames,
     record_scene,
     split_sources,

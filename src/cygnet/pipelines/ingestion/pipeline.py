@@ -2,10 +2,10 @@
 
 from kedro.pipeline import Pipeline, node
 
+from cygnet.labels import match_labels
 from cygnet.pipelines.ingestion.nodes import (
     list_rejects,
     make_images,
-    match_labels,
     read_frames,
     record_scene,
     split_sources,

@@ -1,11 +1,9 @@
 """Nodes of scoring. A bad frame costs one row: it stays in `scores` with its reason, and is counted in the report."""
 
 import logging
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,16 +14,19 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own
 from cygnet.datasets.registry import ModelVersion
 from cygnet.errors import UserError
 from cygnet.model.evaluation.events import find_events, frame_spacing_s, label_spans, measure_events
+from cygnet.model.scoring import summary
 from cygnet.model.scoring.clips import annotated_clip
-from cygnet.model.scoring.frame_scores import ITEMS, SCORED_ITEMS, FrameScoring, list_items, score_item
-from cygnet.model.scoring.progress import shown_progress
-from cygnet.model.scoring.score_parts import PART, ScoreParts
-from cygnet.model.scoring.summary import count_by_source
-from cygnet.model.serving.scorer import Settings
+from cygnet.model.scoring.frame_scores import FrameScoring
+from cygnet.model.scoring.score_parts import ScoreParts
 from cygnet.parameters.scoring import Scoring
-from cygnet.reports import ScoringReport
-from cygnet.spark import flat_map_rows, get_session, spark_schema
-from cygnet.storage import folder_on_disk
+from cygnet.pipelines.scoring.spark_scoring import (
+    ScoringRun,
+    count_failures,
+    iterate_scored,
+    read_model_settings,
+    score_sources,
+)
+from cygnet.reports import FrameCounts, LabelMetrics, ScoringReport
 from cygnet.tables import LABELS
 from cygnet.vision.annotate import Clip
 
@@ -34,21 +35,8 @@ logger = logging.getLogger(__name__)
 CSV_COLUMNS = ["source", "frame_index", "timestamp_s", "anomaly_score", "is_anomalous"]
 
 
-@dataclass(frozen=True)
-class ScoringRun:
-    """What is known once all frames have their scores."""
-
-    threshold: float  # score from which a frame is anomalous
-    frames_before: int  # taken from a run before this one
-    frames_now: int  # scored in this run
-    seconds: float  # that this run took to score them
-
-
 def score_frames(
-    sources: pd.DataFrame,
-    champion: ModelVersion,
-    score_parts: ScoreParts,
-    scoring: Scoring,
+    sources: pd.DataFrame, champion: ModelVersion, score_parts: ScoreParts, scoring: Scoring
 ) -> tuple[DataFrame, ScoringRun]:
     """Score every frame on Spark's workers; what a run before this one has scored is taken from there.
 
@@ -65,11 +53,7 @@ def score_frames(
         UserError: The model can't be used by this version of Cygnet.
     """
     scorer_folder = score_parts.add_scorer(champion.uri)
-    try:
-        with folder_on_disk(scorer_folder) as folder:
-            model = Settings.load(folder)
-    except ValueError as error:
-        raise champion.unusable(error) from error
+    model = read_model_settings(champion, scorer_folder)
     threshold = scoring.threshold or model.calibration.threshold
     settings = FrameScoring(
         parts_folder=score_parts.folder,
@@ -78,22 +62,9 @@ def score_frames(
         interval_s=scoring.interval_s,
         scene=model.scene,
     )
-    items = list_items(sources, settings)
-    score_parts.keep_only({PurePath(scorer_folder).name, *items["key"]})
-    parts = [score_parts.item(key) for key in items["key"]]
-
-    def count_rows() -> int:
-        return sum(each.count_rows() for each in parts)
-
-    before, begun_s = count_rows(), time.monotonic()
-    if before:
-        logger.info("%s frames are scored already, by a run before this one.", f"{before:,}")
-    with shown_progress("Scored", count_rows, int(items["expected_frames"].sum())):
-        score_items(items[[not each.is_whole() for each in parts]], settings)
-    seconds, now = time.monotonic() - begun_s, count_rows() - before
-    rows = get_session().read.schema(spark_schema(PART)).parquet(*(each.folder for each in parts))
+    rows, progress = score_sources(sources, score_parts, settings)
     scores = rows.withColumn("is_anomalous", F.col("anomaly_score") >= F.lit(float(np.float32(threshold))))
-    return scores.orderBy("source", "frame_index"), ScoringRun(threshold, before, now, seconds)
+    return scores.orderBy("source", "frame_index"), ScoringRun(threshold, *progress)
 
 
 def list_scores(scores: DataFrame) -> pd.DataFrame:
@@ -173,9 +144,9 @@ def annotate_videos(
         return {}
     return {
         str(source): partial(
-            _annotate,
+            annotated_clip,
             sources[sources["source"] == source],
-            scores.filter(F.col("source") == F.lit(str(source))),
+            iterate_scored(scores, str(source)),
             frame_spacing_s(frames["timestamp_s"].to_numpy()),
             scoring_run.threshold,
             scoring.interval_s,
@@ -184,13 +155,30 @@ def annotate_videos(
     }
 
 
-def write_scoring_report(
-    scores: DataFrame,
+def count_frames(scores: DataFrame, scores_csv: pd.DataFrame, events: pd.DataFrame) -> FrameCounts:
+    """Count frames and events, overall and by source."""
+    failures = count_failures(scores)
+    if len(failures):
+        logger.warning("%d frames have no score: see scoring_report.json.", failures["count"].sum())
+    return summary.count_frames(scores_csv, failures, events)
+
+
+def measure_labels(
     scores_csv: pd.DataFrame,
     events: pd.DataFrame,
     labelled_spans: pd.DataFrame,
     frame_labels: pd.DataFrame,
     unused_labels: int,
+) -> LabelMetrics | dict[str, Any]:
+    """Compare the events with what is labelled abnormal; empty without labels of these sources."""
+    if frame_labels.empty:
+        return {}
+    return {**measure_events(events, labelled_spans, scores_csv), "unused_labels": unused_labels}
+
+
+def write_scoring_report(
+    frame_counts: FrameCounts,
+    label_metrics: LabelMetrics,
     champion: ModelVersion,
     scoring_run: ScoringRun,
     scoring: Scoring,
@@ -200,43 +188,14 @@ def write_scoring_report(
     Returns:
         The content of `scoring_report.json`.
     """
-    failed = scores.filter("reason is not null").groupBy("source", "reason").count().orderBy("source", "reason")
-    failures = failed.toPandas()
-    if len(failures):
-        logger.warning("%d frames have no score: see scoring_report.json.", failures["count"].sum())
-    has_speed = scoring_run.frames_now > 0
     return {
         "model": {"name": champion.name, "version": champion.version},
         "threshold": scoring_run.threshold,
         "crop": scoring.crop,
         "interval_s": scoring.interval_s,
-        "frames": len(scores_csv),
-        "failed_frames": {
-            str(reason): int(count) for reason, count in failures.groupby("reason")["count"].sum().items()
-        },
-        "anomalous_frames": int(scores_csv["is_anomalous"].sum()),
-        "events": len(events),
+        **frame_counts,
         "frames_of_runs_before": scoring_run.frames_before,
         "seconds": scoring_run.seconds,
-        "frames_per_s": scoring_run.frames_now / scoring_run.seconds if has_speed else None,
-        "sources": count_by_source(scores_csv, failures, events),
-        "labels": {**measure_events(events, labelled_spans, scores_csv), "unused_labels": unused_labels}
-        if len(frame_labels)
-        else None,
+        "frames_per_s": scoring_run.frames_now / scoring_run.seconds if scoring_run.frames_now else None,
+        "labels": label_metrics or None,
     }
-
-
-def score_items(items: pd.DataFrame, settings: FrameScoring) -> None:
-    """Score items on Spark's workers, each as a task of its own, the first ones first."""
-    if items.empty:
-        return
-    rows = items.assign(position=range(len(items)))[ITEMS.names]
-    tasks = get_session().createDataFrame(rows, spark_schema(ITEMS)).repartitionByRange(len(rows), "position")
-    flat_map_rows(tasks, partial(score_item, scoring=settings, tasks=len(rows)), SCORED_ITEMS).collect()
-
-
-def _annotate(
-    files: pd.DataFrame, scores: DataFrame, spacing_s: float, threshold: float, interval_s: float | None
-) -> Clip:
-    rows = scores.filter("reason is null").orderBy("frame_index").toLocalIterator()
-    return annotated_clip(files, (row.asDict() for row in rows), spacing_s, threshold, interval_s)

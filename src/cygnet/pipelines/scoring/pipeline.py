@@ -2,13 +2,15 @@
 
 from kedro.pipeline import Pipeline, node
 
-from cygnet.pipelines.ingestion.nodes import match_labels
+from cygnet.labels import match_labels
 from cygnet.pipelines.scoring.nodes import (
     annotate_videos,
+    count_frames,
     draw_timelines,
     find_labelled_spans,
     find_scored_events,
     list_scores,
+    measure_labels,
     score_frames,
     write_scoring_report,
 )
@@ -50,19 +52,16 @@ def create_pipeline() -> Pipeline:
                 "timelines",
                 name="draw_timelines",
             ),
+            node(count_frames, ["scores", "scores_csv", "events"], "frame_counts", name="count_frames"),
+            node(
+                measure_labels,
+                ["scores_csv", "events", "labelled_spans", "scored_labels", "unused_labels"],
+                "label_metrics",
+                name="measure_labels",
+            ),
             node(
                 write_scoring_report,
-                [
-                    "scores",
-                    "scores_csv",
-                    "events",
-                    "labelled_spans",
-                    "scored_labels",
-                    "unused_labels",
-                    "champion",
-                    "scoring_run",
-                    "params:scoring",
-                ],
+                ["frame_counts", "label_metrics", "champion", "scoring_run", "params:scoring"],
                 "scoring_report",
                 name="write_scoring_report",
             ),

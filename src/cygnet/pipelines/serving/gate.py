@@ -30,15 +30,19 @@ class IncumbentScores:
     scores: pd.DataFrame  # image_id, label, kind, anomaly_score
 
 
+NOT_COMPARED = IncumbentScores("", pd.DataFrame())
+"""There is no champion yet, or the gate is off; Kedro passes no None from node to node."""
+
+
 def measure_answers(
-    answers: Answers, predictions: pad.Dataset, incumbent: IncumbentScores | None, parity: ParityReport | None
+    answers: Answers, predictions: pad.Dataset, incumbent: IncumbentScores, parity: ParityReport | None
 ) -> ServedMetrics:
     """Compute the figures that the gate goes by.
 
     Args:
         answers: What the endpoint answered, a score for every test image.
         predictions: The table.
-        incumbent: The champion of before, if there is one to compare with.
+        incumbent: The champion of before, or `NOT_COMPARED`.
         parity: What the challenger records of its own check of parity.
     """
     from cygnet.model.evaluation.evaluate import auroc, describe_normal, describe_scores
@@ -46,7 +50,7 @@ def measure_answers(
     drawn = answers.scores[answers.scores["kind"] != KIND_NULL]
     normal = drawn[drawn["label"] == NORMAL]
     champion: ChampionAuroc | None = None
-    if incumbent is not None:
+    if incumbent.version:
         rescored = incumbent.scores[incumbent.scores["kind"] != KIND_NULL]
         champion = {"version": incumbent.version, "auroc": auroc(rescored)}
     return {

@@ -11,6 +11,7 @@ from cygnet.endpoints.client import Endpoint, EndpointError
 from cygnet.errors import UserError
 from cygnet.parameters.serving import Client, Gate
 from cygnet.pipelines.serving.gate import (
+    NOT_COMPARED,
     Answers,
     IncumbentScores,
     describe_requests,
@@ -61,11 +62,11 @@ def ask_endpoint(
 
 def rescore_incumbent(
     incumbent: ModelVersion | None, challenger: ModelVersion, training_set: pad.Dataset, batch_size: int, gate: Gate
-) -> IncumbentScores | None:
+) -> IncumbentScores:
     """Score the challenger's own test images with the champion of before.
 
     Returns:
-        Its scores; None, if there is no champion yet or the gate is off.
+        Its scores, or `NOT_COMPARED`.
 
     Raises:
         UserError: The champion can't be used.
@@ -73,7 +74,7 @@ def rescore_incumbent(
     from cygnet.model.rows import iterate_rows
 
     if incumbent is None or gate.mode == "off":
-        return None
+        return NOT_COMPARED
     before, now = incumbent.made_with(), challenger.made_with()
     for key in PARAMETERS.values():
         if before.get(key) != now.get(key):
@@ -97,7 +98,7 @@ def write_serving_report(
     challenger: ModelVersion,
     answers: Answers,
     predictions: pad.Dataset,
-    incumbent_scores: IncumbentScores | None,
+    incumbent_scores: IncumbentScores,
     gate: Gate,
 ) -> ServingReport:
     """Compare what the endpoint answered with `predictions`, the gate's limits and the champion.
