@@ -21,8 +21,8 @@ import urllib3
 
 from benchmarks.inputs import ROOT, full_hd_frames
 from benchmarks.session import parameters_of
-from cygnet.datasets.endpoint import LocalEndpoint
-from cygnet.datasets.registry import ModelVersion
+from cygnet.endpoints.local import LocalEndpoint
+from cygnet.endpoints.versions import ModelVersion
 from cygnet.model.network.backbone import initial_vit
 from cygnet.model.network.detector import Detector
 from cygnet.model.network.preprocessing import Preprocessing

@@ -40,7 +40,7 @@ from benchmarks.server import (
     small_image,
     tracker,
 )
-from cygnet.datasets.registry import ModelVersion
+from cygnet.endpoints.versions import ModelVersion
 from cygnet.model.network.detector import Detector
 from cygnet.model.serving.export import make_runtime
 from cygnet.model.serving.request import COLUMN, JSON, encoded_image, read_body

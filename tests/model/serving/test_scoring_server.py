@@ -14,8 +14,8 @@ import pytest
 import requests
 from benchmarks.bodies import SORTS, hostile_request, request_of, status_of_endless
 
-from cygnet.datasets.endpoint import LocalEndpoint
-from cygnet.datasets.registry import ModelVersion
+from cygnet.endpoints.local import LocalEndpoint
+from cygnet.endpoints.versions import ModelVersion
 from cygnet.model.serving.packaging import PackagedDetector, log_detector
 from cygnet.model.serving.request import JSON, PARQUET
 from cygnet.model.serving.scorer import Scorer

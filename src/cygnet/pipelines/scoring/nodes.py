@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own documentation uses
 
-from cygnet.datasets.registry import ModelVersion
+from cygnet.endpoints.versions import ModelVersion, UnusableVersionError
 from cygnet.errors import UserError
 from cygnet.model.evaluation.events import find_events, frame_spacing_s, label_spans, measure_events
 from cygnet.model.scoring.frame_scores import SCORED_ITEMS, FrameScoring, list_items, score_item
@@ -79,7 +79,7 @@ def score_frames(
         with folder_on_disk(scorer_folder) as folder:
             own_threshold = Settings.load(folder).calibration.threshold
     except ValueError as error:
-        raise champion.unusable(error) from error
+        raise UnusableVersionError(champion, error) from error
     threshold = scoring.threshold or own_threshold
     settings = FrameScoring(
         parts_folder=score_parts.folder,

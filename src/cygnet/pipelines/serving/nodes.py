@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.dataset as pad
 
-from cygnet.datasets.registry import PREVIOUS_CHAMPION, Decision, ModelVersion, VersionTags
 from cygnet.endpoints.client import Endpoint, EndpointError
+from cygnet.endpoints.versions import PREVIOUS_CHAMPION, Decision, ModelVersion, UnusableVersionError, VersionTags
 from cygnet.errors import UserError
 from cygnet.parameters.serving import Gate, Serving
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
@@ -77,7 +77,11 @@ def rescore_incumbent(incumbent: ModelVersion | None, training_set: pad.Dataset,
         return pd.DataFrame()
     parts = []
     for rows in iterate_rows(training_set, ["test"], serving.batch_size):
-        scores = incumbent.predict(list(rows["image"]), cropped=True)
+        try:
+            scores = incumbent.predict(list(rows["image"]), cropped=True)
+        except UnusableVersionError as error:
+            msg = f"{error.message} To serve without comparing with a champion, pass --params=serving.gate.mode=off."
+            raise UserError(msg) from error
         keys = rows[["image_id", "label", "kind"]].reset_index(drop=True)
         parts.append(pd.concat([keys, scores[["anomaly_score"]]], axis=1))
     return pd.concat(parts, ignore_index=True)
