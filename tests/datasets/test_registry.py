@@ -51,7 +51,7 @@ def test_version_predicts_as_the_scorer(detector: PackagedDetector, scene: Calla
     dataset = RegisteredModelDataset(name="predicting", alias="challenger")
     dataset.save(detector)
     answer = dataset.load().predict([encode_png(scene(seed)) for seed in range(3)], cropped=True)
-    expected = detector.scorer.score([scene(seed) for seed in range(3)])
+    expected = detector.scorer.score([scene(seed) for seed in range(3)])[0]
     pd.testing.assert_frame_equal(answer[expected.columns], expected, check_exact=False, rtol=0, atol=1e-6)
 
 

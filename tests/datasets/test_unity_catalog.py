@@ -86,7 +86,7 @@ def test_a_version_of_the_catalog_predicts_as_the_scorer(
     challenger().save(detector)
     version = challenger().load()
     answer = version.predict([encode_png(scene(seed)) for seed in range(3)], cropped=True)
-    expected = detector.scorer.score([scene(seed) for seed in range(3)])
+    expected = detector.scorer.score([scene(seed) for seed in range(3)])[0]
     pd.testing.assert_frame_equal(answer[expected.columns], expected, check_exact=False, rtol=0, atol=1e-6)
     assert version.metadata["note"] == "toy"
 

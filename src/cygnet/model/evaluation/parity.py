@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 
 from cygnet.model.evaluation.evaluate import auroc
+from cygnet.model.serving.runtimes import RUNTIMES
 from cygnet.parameters.serving import Parity, RuntimeName
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
-
-FLOAT32: tuple[RuntimeName, ...] = ("torch", "onnx")
 
 
 def compare_runtimes(
@@ -62,7 +61,7 @@ def _missed(figures: dict[str, Any], limits: Parity) -> list[str]:
     """Name every limit that is missed; a figure that is no number misses it too."""
     key = "serving.parity"
     most, mean = figures["max_abs_score_difference"], figures["mean_abs_score_difference"]
-    if figures["runtime"] in FLOAT32:
+    if RUNTIMES[figures["runtime"]].precision == "float32":
         checks = [
             (
                 most <= limits.max_abs_score_difference,

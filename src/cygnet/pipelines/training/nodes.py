@@ -109,10 +109,10 @@ def score_held_out_rows(
     Returns:
         The scorer, with temperature and threshold found in its own runtime, and the table `predictions`.
     """
-    from cygnet.model.serving.export import make_runtime
+    from cygnet.model.serving.runtimes import RUNTIMES
 
     limits = Limits(**serving.limits.model_dump())
-    runtime = make_runtime(fitted.detector, serving.runtime)
+    runtime = RUNTIMES[serving.runtime].make(fitted.detector)
     plain = Scorer(runtime, PLAIN, ingestion.crop_horizontal_bias, limits)
     scorer, rows = _calibrated(plain, _score_rows(plain, training_set, HELD_OUT), training)
     return scorer, pa.Table.from_pandas(rows, schema=PREDICTIONS, preserve_index=False)
@@ -131,12 +131,12 @@ def check_parity(
     Returns:
         The content of `parity.json`; see `cygnet.model.evaluation.parity`.
     """
-    from cygnet.model.evaluation.parity import FLOAT32, compare_runtimes
-    from cygnet.model.serving.export import make_runtime
+    from cygnet.model.evaluation.parity import compare_runtimes
+    from cygnet.model.serving.runtimes import RUNTIMES
 
-    is_float32 = serving.runtime in FLOAT32
+    is_float32 = RUNTIMES[serving.runtime].precision == "float32"
     calibration, bias = scorer.calibration if is_float32 else PLAIN, scorer.crop_horizontal_bias
-    of_torch = Scorer(make_runtime(fitted.detector, "torch"), calibration, bias, scorer.limits)
+    of_torch = Scorer(RUNTIMES["torch"].make(fitted.detector), calibration, bias, scorer.limits)
     rows = _score_rows(of_torch, training_set, ["test"] if is_float32 else HELD_OUT)
     if not is_float32:
         _, rows = _calibrated(of_torch, rows, training)
@@ -348,8 +348,7 @@ def _score_rows(scorer: Scorer, training_set: pad.Dataset, splits: list[str]) ->
 
     parts = []
     for rows in iterate_rows(training_set, splits):
-        logits, maps = scorer.infer([scorer.decode(encoded, cropped=True) for encoded in rows["image"]])
-        scores = scores_of(logits, scorer.calibration)
+        scores, maps = scorer.score([scorer.decode(encoded, cropped=True) for encoded in rows["image"]])
         parts.append(
             pd.concat([rows.drop(columns="image"), scores], axis=1).assign(
                 anomaly_map=[encode_map(probabilities) for probabilities in maps]
