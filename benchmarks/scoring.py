@@ -22,7 +22,7 @@ from benchmarks.server import TINY, limits, random_detector
 from benchmarks.session import parameters_of, spark
 from cygnet.model.scoring.frame_scores import FrameScoring, list_items
 from cygnet.model.scoring.score_parts import ScoreParts
-from cygnet.model.serving.export import make_runtime
+from cygnet.model.serving.runtimes import RUNTIMES
 from cygnet.model.serving.scorer import Calibration, Scorer
 from cygnet.pipelines.scoring.spark_scoring import score_items
 
@@ -32,7 +32,7 @@ FRAMES = 900  # 36 s: what Spark needs to start a job, near a second, is little 
 def run(frames: int = FRAMES, repetitions: int = 3) -> Result:
     """Measure a video of so many frames."""
     spark()
-    runtime = make_runtime(random_detector(TINY), parameters_of("serving")["runtime"])
+    runtime = RUNTIMES[parameters_of("serving")["runtime"]].make(random_detector(TINY))
     scorer = Scorer(runtime, Calibration(1.0, 0.5), 0.4, limits())
     images = [cv2.resize(frame, (256, 256)) for frame in full_hd_frames()]
     images = [images[place % len(images)] for place in range(frames)]
@@ -64,7 +64,7 @@ def _one_after_the_other(video: Path, scorer: Scorer, images: list[np.ndarray]) 
     while capture.read()[0]:
         count += 1
     assert count == len(images)
-    scorer.infer(images)
+    scorer.score(images)
 
 
 def _ours(video: Path, model: Path, parts: Path, frames: int) -> None:

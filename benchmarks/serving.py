@@ -40,10 +40,10 @@ from benchmarks.server import (
     small_image,
     tracker,
 )
-from cygnet.datasets.registry import ModelVersion
+from cygnet.endpoints.versions import ModelVersion
 from cygnet.model.network.detector import Detector
-from cygnet.model.serving.export import make_runtime
 from cygnet.model.serving.request import COLUMN, JSON, encoded_image, read_body
+from cygnet.model.serving.runtimes import RUNTIMES
 from cygnet.parameters.serving import RuntimeName
 from cygnet.parameters.training import SmallViT
 from cygnet.vision.codec import encode_jpeg
@@ -107,7 +107,7 @@ def _overhead(
     """Medians of whole requests without the bare forward pass, of both sides; and the parts of ours."""
     loaded = mlflow.pyfunc.load_model(model.uri)
     scorer = loaded.unwrap_python_model().scorer
-    plain_forward = make_runtime(detector, "torch").run
+    plain_forward = RUNTIMES["torch"].make(detector).run
     cells, params = read_body(body, JSON, limits())
     table = pd.DataFrame({COLUMN: pd.Series(cells, dtype=object)})
     answer = loaded.predict(table, params=params)

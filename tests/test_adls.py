@@ -49,7 +49,7 @@ from cygnet.model.rows import read_keys
 from cygnet.model.scoring.frame_scores import FrameScoring, list_items, score_item
 from cygnet.model.training.examples import load_examples
 from cygnet.settings import CONFIG_LOADER_ARGS
-from cygnet.storage import CREDENTIALS, check_place, explain, put_folder
+from cygnet.storage import CREDENTIALS, check_access, explain, put_folder
 from cygnet.tables import FRAMES, IMAGES, PREDICTIONS
 from cygnet.vision.annotate import Clip
 from cygnet.vision.codec import encode_png
@@ -185,7 +185,7 @@ def test_what_is_not_usable_or_not_there_is_a_sentence(lake: fsspec.AbstractFile
     for place in ("none.mp4", "none/*.mp4"):
         path = f"{HERE}/media/{place}"
         assert sentence(lambda path=path: list_sources(path)).startswith(f"video={path}: no such file or folder")
-    assert "nothing usable there among 1 files" in sentence(lambda: list_sources(f"{HERE}/media/notes.txt"))
+    assert "none of the 1 files there is a video" in sentence(lambda: list_sources(f"{HERE}/media/notes.txt"))
 
 
 @pytest.mark.parametrize("place", ["swan.mp4", "goose.avi", "duck.mkv", "cut.avi", "pond"])
@@ -474,7 +474,7 @@ def everything(path: str) -> dict[str, Callable[[], object]]:
     report = ReportDataset(filepath=f"{path}/e.json", dataset={"type": "json.JSONDataset"})
     table = TableDataset(filepath=f"{path}/predictions", table="predictions", load_as="arrow")
     return {
-        "check": lambda: check_place(path),
+        "check": lambda: check_access(path),
         "videos": lambda: list_sources(f"{path}/*.mp4"),
         "labels": lambda: LabelsDataset(filepath=f"{path}/l.csv", default={"filepath": "none"}).check(),
         "image": lambda: list(read_samples({"path": f"{path}/a.png", "media": "image", "file_index": 0}, None)),
@@ -525,7 +525,7 @@ def test_missing_and_malformed_credentials_are_a_sentence(
     monkeypatch.delenv("AZURE_STORAGE_CONNECTION_STRING")
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    told = sentence(lambda: check_place(HERE))
+    told = sentence(lambda: check_access(HERE))
     assert told == f"{HERE}: there are no usable credentials for ADLS: {CREDENTIALS}."
 
 
@@ -535,7 +535,7 @@ def test_adlfs_that_is_not_installed_is_a_sentence(monkeypatch: pytest.MonkeyPat
         raise ImportError(msg)
 
     monkeypatch.setattr(cygnet.storage.fsspec, "url_to_fs", refuse)
-    assert sentence(lambda: check_place(HERE)) == f"{HERE}: ADLS needs `pip install 'cygnet[azure]'`."
+    assert sentence(lambda: check_access(HERE)) == f"{HERE}: ADLS needs `pip install 'cygnet[azure]'`."
 
 
 @pytest.mark.parametrize("what", everything(HERE))

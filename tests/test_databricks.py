@@ -22,8 +22,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from cygnet.datasets.registry import ModelVersion, RegisteredModelDataset
+from cygnet.datasets.registry import RegisteredModelDataset
 from cygnet.datasets.table import TableDataset
+from cygnet.endpoints.versions import ModelVersion
 from cygnet.job_runs import TAG
 from cygnet.model.serving.packaging import PackagedDetector
 from cygnet.parameters.base import Parameters

@@ -6,17 +6,18 @@ from typing import Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.io import DataCatalog
+from kedro.io import AbstractDataset, DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 from pydantic import BaseModel
 
+from cygnet.datasets.report import ReportDataset
 from cygnet.errors import UserError
 from cygnet.job_runs import close_job_run, join_job_run
 from cygnet.parameters.check import check_parameters
 from cygnet.preflight import check_run, uses_spark
-from cygnet.storage import check_place, explain
+from cygnet.storage import check_access, explain
 
 logger = logging.getLogger(__name__)
 logging.getLogger("kedro_mlflow").setLevel(logging.WARNING)  # importing it sets INFO, after conf/logging.yml
@@ -35,7 +36,7 @@ class UserErrorHooks:
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Check what the run starts from, before Spark and MLflow start."""
-        check_place(self._data)
+        check_access(self._data)
         check_run(pipeline, catalog, self._parameters, self._given)
 
     @hook_impl(trylast=True)
@@ -81,9 +82,17 @@ class ReportHooks:
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """List the files that the run wrote for people."""
         for name in sorted(pipeline.all_outputs()):
-            path = getattr(catalog.get(name), "_filepath", None)
-            if path is not None and "08_reporting" in str(path):
-                logger.info("Report %s: %s", name, path)
+            files = _report_files(catalog.get(name))
+            if files is not None:
+                logger.info("Report %s: %s", name, files)
+
+
+def _report_files(dataset: AbstractDataset[Any, Any] | None) -> str | None:
+    """Give the path of a report, or the glob that an entry with many has in its metadata; None for other datasets."""
+    if isinstance(dataset, ReportDataset):
+        return dataset.filepath
+    files: str | None = (getattr(dataset, "metadata", None) or {}).get("reports")
+    return files if dataset is not None and files is not None and dataset.exists() else None
 
 
 class TrackingHooks(MlflowHook):

@@ -15,7 +15,7 @@ from kedro.io import AbstractDataset, DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from cygnet.datasets.base import Checked, HasSettings, MadeWith, Stored
+from cygnet.datasets.base import Checked, MadeWith, SettingsChecked, Stored
 from cygnet.datasets.table import TableDataset
 from cygnet.errors import UserError
 from cygnet.scene import PARAMETERS
@@ -61,7 +61,7 @@ def check_run(
     """
     for name in sorted(pipeline.datasets()):
         dataset = catalog.get(name)
-        if isinstance(dataset, HasSettings):
+        if isinstance(dataset, SettingsChecked):
             dataset.check_settings()
     starts = dict(_starting_points(pipeline, catalog))
     for dataset in starts.values():

@@ -7,9 +7,9 @@ from cygnet.datasets.metrics import MetricsDataset
 
 
 def test_all_metrics_and_steps_arrive(tracking: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cygnet.datasets.metrics.MOST_PER_REQUEST", 3)
+    monkeypatch.setattr("cygnet.datasets.metrics.MAX_PER_REQUEST", 3)
     history = [{"value": 0.5, "step": 1}, {"value": 0.25, "step": 2}]
-    MetricsDataset(prefix="").save({"loss": history, **{f"test.{n}": {"value": n, "step": 0} for n in range(7)}})
+    MetricsDataset().save({"loss": history, **{f"test.{n}": {"value": n, "step": 0} for n in range(7)}})
     client, run = mlflow.MlflowClient(), mlflow.active_run()
     assert run is not None
     logged = client.get_metric_history(run.info.run_id, "loss")

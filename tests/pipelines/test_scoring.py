@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from cygnet.datasets.registry import ModelVersion, RegisteredModelDataset
+from cygnet.datasets.registry import RegisteredModelDataset
 from cygnet.datasets.score_parts import ScorePartsDataset
 from cygnet.datasets.table import TableDataset
 from cygnet.datasets.video_file import VideoFileDataset
 from cygnet.datasets.videos import list_sources
+from cygnet.endpoints.versions import ModelVersion
 from cygnet.errors import UserError
 from cygnet.labels import match_labels
 from cygnet.model.scoring.score_parts import MARKER, ScoreParts

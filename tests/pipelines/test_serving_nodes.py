@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.dataset as pad
 import pytest
 
-from cygnet.datasets.registry import Decision, ModelVersion
 from cygnet.endpoints.client import EndpointError
+from cygnet.endpoints.versions import Decision, ModelVersion, UnusableVersionError
 from cygnet.errors import UserError
 from cygnet.parameters.serving import Client, Gate
 from cygnet.pipelines.rollback.nodes import roll_back
@@ -206,6 +206,19 @@ def test_an_incumbent_of_another_scene_is_compared_with_a_warning(caplog: pytest
     assert rescore_incumbent(incumbent, challenger, TRAINING_ROWS, BATCH_SIZE, GATE).version == "3"
     (said,) = (record.getMessage() for record in caplog.records)
     assert all(part in said for part in (key, "0.4", "0.1", "version 3"))
+
+
+def test_incumbent_that_can_not_be_used_is_a_sentence_with_the_way_out() -> None:
+    class Damaged(FakeIncumbent):
+        """Fails as a version of another Cygnet does."""
+
+        def predict(self, images: list[bytes], *, cropped: bool) -> pd.DataFrame:  # noqa: ARG002 - it fails before
+            raise UnusableVersionError(self, ValueError("no settings"))
+
+    with pytest.raises(UserError, match=r"cygnet version 3 can't be used: no settings\.") as refused:
+        rescore_incumbent(Damaged("cygnet", "3"), CHALLENGER, TRAINING_ROWS, BATCH_SIZE, GATE)
+    assert "--params=serving.gate.mode=off" in refused.value.message
+    assert "\n" not in refused.value.message
 
 
 def test_report_of_a_good_challenger_passes() -> None:

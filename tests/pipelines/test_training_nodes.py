@@ -72,7 +72,7 @@ def test_predictions_have_each_held_out_row_once_controls_too(
     images = {row["image_id"]: row["image"] for row in rows.to_pylist()}
     for row in predictions.to_pylist():
         if row["kind"] != KIND_NULL:
-            expected = served.score([decode_image(images[row["image_id"]])]).iloc[0]
+            expected = served.score([decode_image(images[row["image_id"]])])[0].iloc[0]
             assert row["anomaly_score"] == pytest.approx(expected["anomaly_score"], abs=1e-5)
 
 
@@ -108,7 +108,7 @@ def test_calibration_is_that_of_validation_without_controls(
     is_first = in_first_half(pd.Series([row["frame_id"] for row in validation]))
     validation = [row for row, first in zip(validation, is_first, strict=True) if first]
     labels = np.array([row["label"] for row in validation])
-    answer = plain.score([decode_image(row["image"]) for row in validation])
+    answer = plain.score([decode_image(row["image"]) for row in validation])[0]
     logits = answer[["logit_abnormal", "logit_normal"]].to_numpy() * plain.calibration.temperature
     nlls = [
         negative_log_likelihood(logits / temperature, labels)
@@ -128,7 +128,7 @@ def test_chosen_runtime_is_calibrated_predicts_and_is_held_against_torch(
     assert vars(served.limits) == serving.limits.model_dump()
     (row,) = (row for row in rows.to_table().to_pylist() if row["image_id"] == "test/1/0")
     (predicted,) = (row for row in predictions.to_pylist() if row["image_id"] == "test/1/0")
-    expected = served.score([decode_image(row["image"])]).iloc[0]
+    expected = served.score([decode_image(row["image"])])[0].iloc[0]
     assert predicted["anomaly_score"] == pytest.approx(expected["anomaly_score"], abs=1e-6)
     reference_scores = score_reference_rows(fitted, served, rows, training)
     parity = check_parity(reference_scores, pad.dataset(predictions), served, serving.parity)

@@ -86,7 +86,7 @@ def toy_scorer(
     import torch
 
     from cygnet.model.network.backbone import load_detector
-    from cygnet.model.serving.export import make_runtime
+    from cygnet.model.serving.runtimes import RUNTIMES
 
     detector = load_detector(toy_training(training))
     for head in (detector.classifier, detector.patch_head):
@@ -94,7 +94,7 @@ def toy_scorer(
     with torch.no_grad():  # a grey image scores 0.5
         detector.classifier.bias -= detector(torch.full((1, 32, 32, 3), 128, dtype=torch.uint8))[0][0]
     return Scorer(
-        make_runtime(detector, runtime),
+        RUNTIMES[runtime].make(detector),
         Calibration(temperature, threshold),
         scene=SCENE,
         limits=dataclasses.replace(LIMITS, **limits),

@@ -1,22 +1,65 @@
-"""What a dataset may offer beyond loading and saving: the protocols by which `cygnet.preflight` knows datasets."""
+"""What our datasets have in common: one direction only, and checks before a run starts.
 
-from typing import Any, Protocol, runtime_checkable
+A catalog entry that only loads, or only saves, refuses the other direction with a sentence that names it. Kedro itself
+would only say that a method is not implemented.
+"""
+
+from typing import Any, Generic, NoReturn, Protocol, TypeVar, runtime_checkable
+
+from kedro.io import AbstractDataset, DatasetError
+
+Loaded = TypeVar("Loaded")
+Saved = TypeVar("Saved")
 
 
-@runtime_checkable
-class HasSettings(Protocol):
-    """A dataset whose settings can be wrong."""
+class ReadOnly(AbstractDataset[Any, Loaded], Generic[Loaded]):
+    """Base of datasets that only load."""
 
-    def check_settings(self) -> None:
-        """Look at the settings alone. Raises UserError."""
+    def save(self, data: Any) -> NoReturn:  # noqa: ARG002 - Kedro's signature
+        """Refuse.
+
+        Raises:
+            DatasetError: Always.
+        """
+        msg = f"{self} is read-only: remove it from the outputs of your nodes."
+        raise DatasetError(msg)
+
+
+class WriteOnly(AbstractDataset[Saved, Any], Generic[Saved]):
+    """Base of datasets that only save."""
+
+    def load(self) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            DatasetError: Always.
+        """
+        msg = f"{self} is write-only: remove it from the inputs of your nodes."
+        raise DatasetError(msg)
 
 
 @runtime_checkable
 class Checked(Protocol):
-    """A dataset that can tell, before the run starts, whether it can be loaded."""
+    """A dataset that a run can start from, and that can be checked before it does."""
 
     def check(self) -> object:
-        """Look at what is stored. Raises UserError."""
+        """Look at what is stored.
+
+        Raises:
+            UserError: It can't be loaded; one sentence says why.
+        """
+
+
+@runtime_checkable
+class SettingsChecked(Protocol):
+    """A dataset whose settings can be checked before the run, whether it is loaded or saved."""
+
+    def check_settings(self) -> None:
+        """Look at the settings alone, not at what is stored.
+
+        Raises:
+            UserError: They can't work; one sentence says why.
+        """
 
 
 @runtime_checkable
@@ -33,4 +76,8 @@ class MadeWith(Protocol):
     """A dataset that records the parameters it was made with."""
 
     def made_with(self) -> dict[str, Any]:
-        """Give the recorded values by dotted parameter name. Raises UserError."""
+        """Give the recorded values by dotted parameter name.
+
+        Raises:
+            UserError: The record can't be read.
+        """

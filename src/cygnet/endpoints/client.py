@@ -17,7 +17,7 @@ from typing import Protocol
 import pandas as pd
 import urllib3
 
-from cygnet.datasets.registry import ModelVersion
+from cygnet.endpoints.versions import ModelVersion
 from cygnet.errors import UserError
 from cygnet.parameters.serving import Client
 

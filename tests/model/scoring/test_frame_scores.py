@@ -91,7 +91,7 @@ def test_a_frame_gets_the_score_that_it_has_in_predictions(
     writer.release()
     ingested = read_rows({"source": "video", "path": str(path), "media": "video", "file_index": 0}, 0.1, 95)
     images = [next(_crop_row(row, parameters["ingestion"]))["image"] for row in ingested]
-    of_predictions = scorer.score([decode_image(encode_jpeg(decode_image(image), 95)) for image in images])
+    of_predictions = scorer.score([decode_image(encode_jpeg(decode_image(image), 95)) for image in images])[0]
     scored = score(sources_of(path), scoring)
     assert scored["frame_index"].tolist() == list(range(20))
     assert of_predictions["anomaly_score"].std() > 0.001
@@ -211,7 +211,8 @@ def test_the_highest_square_of_a_frame_counts_with_its_place_and_map(
         SeenFrame(2, 0.2, 256, 300, squares[3:], images[3:]),
     ]
     rows = score_batch(batch, scorer)
-    alone, maps = scorer.score(images)["anomaly_score"].to_numpy(), scorer.infer(images)[1]
+    table, maps = scorer.score(images)
+    alone = table["anomaly_score"].to_numpy()
     for row, places in ((rows[0], range(3)), (rows[2], range(3, 5))):
         best = max(places, key=lambda place: alone[place])
         assert row["anomaly_score"] == pytest.approx(alone[best], abs=1e-6)

@@ -10,14 +10,12 @@ import pyarrow.dataset as pad
 
 from cygnet.model.evaluation.evaluate import auroc
 from cygnet.model.evaluation.score_rows import EVALUATION_SPLITS, UNCALIBRATED, calibrate_scorer, score_rows
-from cygnet.model.serving.scorer import Runtime, Scorer
-from cygnet.parameters.serving import Parity, RuntimeName
+from cygnet.model.serving.runtimes import RUNTIMES, Runtime
+from cygnet.model.serving.scorer import Scorer
+from cygnet.parameters.serving import Parity
 from cygnet.parameters.training import Threshold
 from cygnet.reports import ParityMetrics, ParityReport
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
-
-FLOAT32: tuple[RuntimeName, ...] = ("torch", "onnx")
-"""The runtimes that compute in float32."""
 
 
 def score_reference(
@@ -37,7 +35,7 @@ def score_reference(
         The columns of `predictions`.
     """
     uncalibrated = Scorer(torch_runtime, UNCALIBRATED, served.scene, served.limits)
-    if served.runtime.name in FLOAT32:
+    if RUNTIMES[served.runtime.name].precision == "float32":
         return score_rows(uncalibrated.with_calibration(served.calibration), training_set, ["test"])
     rows = score_rows(uncalibrated, training_set, EVALUATION_SPLITS)
     _, rows = calibrate_scorer(uncalibrated, rows, threshold)
@@ -85,7 +83,7 @@ def _missed_limits(metrics: ParityMetrics, limits: Parity) -> list[str]:
     """Describe every limit that is missed; NaN misses every limit."""
     largest, mean = metrics["max_abs_score_difference"], metrics["mean_abs_score_difference"]
     agree, loss = metrics["decisions_agree_frac"], metrics["auroc_loss_hardest_kind"]
-    if metrics["runtime"] in FLOAT32:
+    if RUNTIMES[metrics["runtime"]].precision == "float32":
         checks = [
             (
                 largest <= limits.max_abs_score_difference,

@@ -38,8 +38,7 @@ def score_rows(scorer: Scorer, training_set: pad.Dataset, splits: list[str]) -> 
     """
     parts = []
     for rows in iterate_rows(training_set, splits):
-        logits, maps = scorer.infer([scorer.decode(encoded, cropped=True) for encoded in rows["image"]])
-        scores = scores_of(logits, scorer.calibration)
+        scores, maps = scorer.score(scorer.decode(encoded, cropped=True) for encoded in rows["image"])
         encoded_maps = [encode_map(anomaly_map) for anomaly_map in maps]
         parts.append(pd.concat([rows.drop(columns="image"), scores], axis=1).assign(anomaly_map=encoded_maps))
     return pd.concat(parts).sort_values("image_id", ignore_index=True)

@@ -22,7 +22,7 @@ import pandas as pd
 import pyarrow as pa
 
 from cygnet.model.scoring.score_parts import PART_ROWS, ScoreParts, digest
-from cygnet.model.serving.scorer import Scorer, scores_of
+from cygnet.model.serving.scorer import Scorer
 from cygnet.parameters.scoring import Crop
 from cygnet.scene import TrainingScene
 from cygnet.storage import folder_on_disk, state_of
@@ -149,8 +149,8 @@ def score_batch(batch: list[SeenFrame], scorer: Scorer) -> list[Row]:
     Returns:
         A row of `cygnet.model.scoring.score_parts.PART` per frame, without `frame_id` and `source`.
     """
-    logits, maps = scorer.infer([image for frame in batch for image in frame.images])
-    scores = scores_of(logits, scorer.calibration).drop(columns="is_anomalous").to_dict("records")
+    table, maps = scorer.score([image for frame in batch for image in frame.images])
+    scores = table.drop(columns="is_anomalous").to_dict("records")
     rows, start = [], 0
     for frame in batch:
         row: Row = {

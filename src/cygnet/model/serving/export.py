@@ -1,4 +1,4 @@
-"""From the fitted detector to what serves it, by `serving.runtime`.
+"""The fitted detector as an ONNX graph, in float32 or int8.
 
 The graph is made by torch's tracing exporter: the newer one needs `onnxscript`. The batch is its one dynamic axis; the
 interpolated positions are constants in it, because ONNX has no antialiased interpolation.
@@ -16,21 +16,10 @@ from typing import Any
 import torch
 
 from cygnet.model.network.detector import Detector
-from cygnet.model.serving.onnx_runtime import OUTPUTS, OnnxRuntime
-from cygnet.model.serving.scorer import Runtime
-from cygnet.model.serving.torch_runtime import TorchRuntime
-from cygnet.parameters.serving import RuntimeName
+from cygnet.model.serving.onnx_runtime import OUTPUTS
 
 OPSET = 17
 """The first with LayerNormalization as one operator; ONNX Runtime has it since 1.12."""
-
-
-def make_runtime(detector: Detector, name: RuntimeName) -> Runtime:
-    """Make a runtime of a fitted detector; the detector itself stays as it is."""
-    if name in {"torch", "torch_bf16"}:
-        return TorchRuntime(detector, name)
-    graph = export_graph(detector)
-    return OnnxRuntime(quantise(graph) if name == "onnx_int8" else graph, detector.preprocessing, name)
 
 
 def export_graph(detector: Detector) -> bytes:

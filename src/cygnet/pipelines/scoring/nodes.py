@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own documentation uses
 
-from cygnet.datasets.registry import ModelVersion
+from cygnet.endpoints.versions import ModelVersion
 from cygnet.errors import UserError
 from cygnet.model.evaluation.events import find_events, frame_spacing_s, label_spans, measure_events
 from cygnet.model.scoring import summary

@@ -12,7 +12,7 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own documentation uses
 
-from cygnet.datasets.registry import ModelVersion
+from cygnet.endpoints.versions import ModelVersion, UnusableVersionError
 from cygnet.model.scoring.frame_scores import ITEMS, SCORED_ITEMS, FrameScoring, list_items, score_item
 from cygnet.model.scoring.progress import shown_progress
 from cygnet.model.scoring.score_parts import PART, ScoreParts
@@ -68,13 +68,13 @@ def read_model_settings(champion: ModelVersion, scorer_folder: str) -> Settings:
     """Read the calibration and the scene that a model carries.
 
     Raises:
-        UserError: It is of another version of Cygnet.
+        UnusableVersionError: It is of another version of Cygnet.
     """
     try:
         with folder_on_disk(scorer_folder) as folder:
             return Settings.load(folder)
     except ValueError as error:
-        raise champion.unusable(error) from error
+        raise UnusableVersionError(champion, error) from error
 
 
 def count_failures(scores: DataFrame) -> pd.DataFrame:

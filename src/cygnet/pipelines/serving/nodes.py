@@ -6,8 +6,8 @@ import logging
 import pandas as pd
 import pyarrow.dataset as pad
 
-from cygnet.datasets.registry import PREVIOUS_CHAMPION, Decision, ModelVersion, VersionTags
 from cygnet.endpoints.client import Endpoint, EndpointError
+from cygnet.endpoints.versions import PREVIOUS_CHAMPION, Decision, ModelVersion, UnusableVersionError, VersionTags
 from cygnet.errors import UserError
 from cygnet.parameters.serving import Client, Gate
 from cygnet.pipelines.serving.gate import (
@@ -88,7 +88,11 @@ def rescore_incumbent(
             )
     parts = []
     for rows in iterate_rows(training_set, ["test"], batch_size):
-        scores = incumbent.predict(list(rows["image"]), cropped=True)
+        try:
+            scores = incumbent.predict(list(rows["image"]), cropped=True)
+        except UnusableVersionError as error:
+            msg = f"{error.message} To serve without comparing with a champion, pass --params=serving.gate.mode=off."
+            raise UserError(msg) from error
         keys = rows[["image_id", "label", "kind"]].reset_index(drop=True)
         parts.append(pd.concat([keys, scores[["anomaly_score"]]], axis=1))
     return IncumbentScores(incumbent.version, pd.concat(parts, ignore_index=True))

@@ -29,9 +29,9 @@ logger = logging.getLogger(__name__)
 def score_reference_rows(fitted: Fitted, scorer: Scorer, training_set: pad.Dataset, training: Training) -> pd.DataFrame:
     """Score `test` with torch in float32: the reference for the parity check."""
     from cygnet.model.evaluation.parity import score_reference
-    from cygnet.model.serving.export import make_runtime
+    from cygnet.model.serving.runtimes import RUNTIMES
 
-    return score_reference(make_runtime(fitted.detector, "torch"), scorer, training_set, training.threshold)
+    return score_reference(RUNTIMES["torch"].make(fitted.detector), scorer, training_set, training.threshold)
 
 
 def check_parity(

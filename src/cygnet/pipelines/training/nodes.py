@@ -84,10 +84,10 @@ def make_scorer(fitted: Fitted, training_scene: TrainingScene, runtime: RuntimeN
         limits: What a request may hold.
     """
     from cygnet.model.evaluation.score_rows import UNCALIBRATED
-    from cygnet.model.serving.export import make_runtime
+    from cygnet.model.serving.runtimes import RUNTIMES
 
     served_limits = Limits(**limits.model_dump())
-    return Scorer(make_runtime(fitted.detector, runtime), UNCALIBRATED, training_scene, served_limits)
+    return Scorer(RUNTIMES[runtime].make(fitted.detector), UNCALIBRATED, training_scene, served_limits)
 
 
 def score_held_out_rows(
