@@ -27,7 +27,8 @@ from cygnet.pipelines.scoring.progress import shown_progress
 from cygnet.spark import flat_map_rows, get_session, spark_schema
 from cygnet.storage import folder_on_disk
 from cygnet.tables import LABELS
-from cygnet.vision.annotate import Clip, FrameScore, annotated_frames
+from cygnet.vision.annotate import FrameScore, annotated_frames
+from cygnet.vision.clip import Clip
 from cygnet.vision.codec import decode_map
 from cygnet.vision.squares import Square
 from cygnet.vision.video import read_samples
