@@ -10,8 +10,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from cygnet.errors import UserError
+from cygnet.kinds import SEEN_KINDS
 from cygnet.parameters.base import Parameters
-from cygnet.parameters.synthesis import SEEN_KINDS
 from cygnet.pipelines.augmentation.nodes import make_training_set
 from cygnet.pipelines.ingestion.nodes import list_rejects, make_images, match_labels, read_frames, split_sources
 from cygnet.pipelines.synthesis.nodes import _with_donor, draw_anomalies

@@ -7,11 +7,11 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from cygnet.kinds import SEEN_KINDS
 from cygnet.model.network.detector import Detector
 from cygnet.model.training import held_out
 from cygnet.model.training.held_out import MEASURED_KINDS, as_shipped, held_out_pairs, measure, swan_pairs
 from cygnet.parameters.pretraining import Pretraining
-from cygnet.parameters.synthesis import SEEN_KINDS
 from cygnet.parameters.training import SmallViT
 from cygnet.tables import IMAGE_SIZE_PX
 from support.toys import toy_detector

@@ -14,22 +14,21 @@ import pandas as pd
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from cygnet.kinds import KINDS, SEEN_KINDS
 from cygnet.model.evaluation.calibrate import negative_log_likelihood
 from cygnet.model.training.examples import batch_of_twins
 from cygnet.model.training.optimisation import is_known
 from cygnet.parameters.pretraining import Pretraining, Twins
-from cygnet.parameters.synthesis import SEEN_KINDS
 from cygnet.sample.video import SampleVideo
-from cygnet.tables import ABNORMAL, IMAGE_SIZE_PX, NORMAL
+from cygnet.tables import ABNORMAL, IMAGE_SIZE_PX, KIND_NULL, NORMAL
 from cygnet.vision.crop import crop_square, resize_square
-from cygnet.vision.kinds import KINDS
 from cygnet.vision.rng import generator
 from cygnet.vision.twins import draw_by_weight, draw_twins, make_twins
 
 if TYPE_CHECKING:
     from cygnet.model.network.detector import Detector
 
-MEASURED_KINDS = (*SEEN_KINDS, *(kind for kind in KINDS if kind not in SEEN_KINDS))
+MEASURED_KINDS = tuple(kind for kind in KINDS if kind != KIND_NULL)
 PAIRS_PER_BATCH = 32
 
 Pair = tuple[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
