@@ -68,12 +68,12 @@ def _compare_drawing(
     _check_alike(
         image,
         lambda: np.asarray(draw_plain(pil_image)),
-        lambda: draw_polygons(image, rng, SEVERITY, preset),
+        lambda: draw_polygons(image, image, rng, SEVERITY, preset),
     )
     return compare(
         what,
         lambda: _repeat(lambda: draw_plain(pil_image), draws),
-        lambda: _repeat(lambda: draw_polygons(image, rng, SEVERITY, preset), draws),
+        lambda: _repeat(lambda: draw_polygons(image, image, rng, SEVERITY, preset), draws),
         items=draws,
         item="draw",
         asked=ASKED,

@@ -51,7 +51,7 @@ from cygnet.model.training.examples import load_examples
 from cygnet.settings import CONFIG_LOADER_ARGS
 from cygnet.storage import CREDENTIALS, check_access, explain, put_folder
 from cygnet.tables import FRAMES, IMAGES, PREDICTIONS
-from cygnet.vision.annotate import Clip
+from cygnet.vision.clip import Clip
 from cygnet.vision.codec import encode_png
 from cygnet.vision.video import read_rows, read_samples
 from support.lake import ACCOUNT, AZURITE, KEY, Proxy, azurite, connection_string

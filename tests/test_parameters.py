@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 from pydantic import ValidationError
 
 from cygnet.errors import UserError
+from cygnet.kinds import SEEN_KINDS
 from cygnet.parameters.base import Parameters
 from cygnet.parameters.check import PIPELINE_PARAMETERS, RUN_PARAMETERS, check_parameters
-from cygnet.parameters.synthesis import SEEN_KINDS
 from support.toys import base_parameters
 
 CONF = Path(__file__).parents[1] / "conf"

@@ -9,7 +9,7 @@ import pytest
 from kedro.io import DatasetError
 
 from cygnet.datasets.video_file import VideoFileDataset
-from cygnet.vision.annotate import Clip
+from cygnet.vision.clip import Clip
 
 
 def frames(count: int, fail_at: int | None = None) -> Iterator[np.ndarray]:

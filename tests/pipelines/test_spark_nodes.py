@@ -10,9 +10,9 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from cygnet.errors import UserError
+from cygnet.kinds import SEEN_KINDS
 from cygnet.labels import match_labels
 from cygnet.parameters.base import Parameters
-from cygnet.parameters.synthesis import SEEN_KINDS
 from cygnet.pipelines.augmentation.nodes import make_training_set, record_training_scene
 from cygnet.pipelines.ingestion.nodes import (
     list_rejects,

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from cygnet.kinds import KINDS, SEEN_KINDS, Kind, KindFunction
 from cygnet.parameters.pretraining import Pretraining, Twins
-from cygnet.parameters.synthesis import SEEN_KINDS, Synthesis
+from cygnet.parameters.synthesis import Synthesis
 from cygnet.vision.codec import decode_image, encode_jpeg
 from cygnet.vision.rng import generator
 from cygnet.vision.scenes import draw_scene
@@ -88,17 +89,19 @@ def test_easy_anomalies_are_larger_on_average(pretraining: Pretraining) -> None:
 def test_kinds_are_drawn_by_their_weights(pretraining: Pretraining, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
 
-    def note(kind: object, scene: np.ndarray, *_: object) -> np.ndarray:
-        drawn.append(kind)
-        return 255 - scene
+    def note(kind: Kind) -> KindFunction:
+        def draw(scene: np.ndarray, *_: object) -> np.ndarray:
+            drawn.append(kind)
+            return 255 - scene
 
-    monkeypatch.setattr("cygnet.vision.twins.draw_spots", note)
+        return draw
+
+    monkeypatch.setattr(Kind, "load", note)
     kinds = {"scar": 0.75, "perlin": 0.25}
-    monkeypatch.setattr("cygnet.vision.twins.KINDS", {kind: kind for kind in kinds})
     settings = pretraining.twins.model_copy(update={"kinds": kinds})
     for seed in range(400):
         make_twins(generator(seed), np.zeros((32, 32, 3), np.uint8), draw_by_weight(settings))
-    assert drawn.count("scar") / len(drawn) == pytest.approx(0.75, abs=0.07)
+    assert drawn.count(KINDS["scar"]) / len(drawn) == pytest.approx(0.75, abs=0.07)
 
 
 def test_a_white_patch_on_the_picture_stays_white() -> None:

@@ -16,9 +16,10 @@ import pandas as pd
 
 from cygnet.datasets.base import ReadOnly
 from cygnet.errors import UserError
-from cygnet.sample.swan import write_swan_video
-from cygnet.storage import check_access, exists, is_remote, reached, replacing
+from cygnet.sample.video import SampleVideo
+from cygnet.storage import check_access, exists, is_remote, reached
 from cygnet.tables import SOURCES
+from cygnet.vision.clip import Clip, write_clip
 from cygnet.vision.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 
@@ -30,8 +31,8 @@ class VideosDataset(ReadOnly[pd.DataFrame]):
 
         Args:
             filepath: A video, a folder of videos or of images, or a glob, local or on ADLS.
-            sample: The sample video: `filepath` and the arguments of `cygnet.sample.swan.write_swan_video`. It is
-                rendered if `filepath` names it and it does not exist.
+            sample: The sample video: its `filepath` and the fields of `cygnet.sample.video.SampleVideo`. It is
+                generated if `filepath` asks for it and it is missing.
             metadata: For kedro-viz.
         """
         self._filepath = str(filepath)
@@ -46,8 +47,8 @@ class VideosDataset(ReadOnly[pd.DataFrame]):
         """
         sample_path = self._sample["filepath"]
         if PurePath(self._filepath) == PurePath(sample_path) and not exists(sample_path):
-            with replacing(sample_path) as file:
-                write_swan_video(file, **{key: self._sample[key] for key in self._sample if key != "filepath"})
+            sample = SampleVideo(**{key: value for key, value in self._sample.items() if key != "filepath"})
+            write_clip(Clip(sample.frames(), sample.frames_per_s), sample_path)
         return list_sources(self._filepath)
 
     def load(self) -> pd.DataFrame:

@@ -1,7 +1,6 @@
 """The check of all parameters before any work starts: unknown keys and values out of range get one sentence each."""
 
 import difflib
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -74,10 +73,9 @@ def _sentence(pipeline: str, model: type[Parameters], detail: Mapping[str, Any])
         return _unknown(name, [f"{pipeline}.{key}" for key in _known_names(model)])
     if detail["type"] == "missing":
         return f"Parameter '{name}' is missing: restore it in conf/base/parameters_{pipeline}.yml."
-    if location[-1:] == ["[key]"]:  # pydantic's place of a dictionary's key: a kind that does not exist
+    if detail["type"] == "unknown_kind":  # pydantic's location ends in the key of the dictionary and "[key]"
         section = ".".join([pipeline, *location[:-2]])
-        known = re.findall("'(.*?)'", detail["ctx"]["expected"])
-        return _unknown(f"{section}.{location[-2]}", [f"{section}.{key}" for key in known])
+        return _unknown(f"{section}.{location[-2]}", [f"{section}.{kind}" for kind in detail["ctx"]["known"]])
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error":
         return f"Parameter '{name}': {message}."

@@ -4,15 +4,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from cygnet.kinds import SEEN_KINDS
 from cygnet.parameters.base import Fraction, Parameters, Seed
-from cygnet.parameters.synthesis import SEEN_KINDS, Kind, Spots
+from cygnet.parameters.synthesis import KindName, Spots
 from cygnet.parameters.training import SmallViT
 
 
 class Twins(Parameters):
     """The anomalies of the procedural scenes: weights of the kinds, sizes."""
 
-    kinds: dict[Kind, Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1)
+    kinds: dict[KindName, Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1)
     spots: Spots
 
     @model_validator(mode="after")

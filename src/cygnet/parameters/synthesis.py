@@ -2,8 +2,10 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
+from cygnet.kinds import KINDS
 from cygnet.parameters.base import Fraction, Parameters, Seed
 
 
@@ -56,8 +58,14 @@ class Spots(Parameters):
     shift_frac: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(le=0.5)]]
 
 
-Kind = Literal["polygon", "polygon_soft", "cutpaste", "scar", "perlin", "blend", "blur", "shift", "null"]
+def _known(kind: str) -> str:
+    if kind not in KINDS:
+        raise PydanticCustomError("unknown_kind", "unknown kind of anomaly", {"known": list(KINDS)})
+    return kind
 
+
+KindName = Annotated[str, AfterValidator(_known)]
+"""A key of `cygnet.kinds.KINDS`."""
 
 PerFrame = Annotated[int, Field(ge=0, le=100)]
 
@@ -65,9 +73,9 @@ PerFrame = Annotated[int, Field(ge=0, le=100)]
 class Kinds(Parameters):
     """How many anomalies of each kind are drawn on each normal frame, by split."""
 
-    train: dict[Kind, PerFrame]
-    validation: dict[Kind, PerFrame]
-    test: dict[Kind, PerFrame]
+    train: dict[KindName, PerFrame]
+    validation: dict[KindName, PerFrame]
+    test: dict[KindName, PerFrame]
 
     @model_validator(mode="after")
     def _null_is_a_control(self) -> Self:
@@ -100,7 +108,3 @@ class Synthesis(Parameters):
     severity: tuple[Fraction, Fraction]
     polygon: Polygon
     spots: Spots
-
-
-SEEN_KINDS: tuple[Kind, ...] = ("polygon", "polygon_soft", "cutpaste", "scar", "perlin")
-"""Kinds that the carried weights may see; `blend`, `blur` and `shift` stay unseen, to measure on."""

@@ -20,14 +20,6 @@ MOST_SIDE_PX = 1280
 
 
 @dataclass(frozen=True)
-class Clip:
-    """A video to be written: `(H, W, 3)` uint8 BGR frames of one size, made as they are asked for."""
-
-    frames: Iterator[np.ndarray]
-    frames_per_s: float
-
-
-@dataclass(frozen=True)
 class FrameScore:
     """What is told about a frame: seconds, score 0-1, and the map `(G, G)` float32 0-1 of a square of it."""
 

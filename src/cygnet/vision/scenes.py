@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-from cygnet.vision.kinds import octaves, stretch
+from cygnet.vision.noise import octaves, stretch
 
 Texture = Callable[[np.random.Generator, int], np.ndarray]
 """`(rng, size_px)` to `(S, S)` float32 in 0-1."""
@@ -93,7 +93,7 @@ def _leaves(rng: np.random.Generator, size_px: int) -> np.ndarray:
         radius_px = size_px * (share / smallest**2 + (1 - share) / largest**2) ** -0.5
         centre = rng.uniform(0, size_px, 2)
         angles = np.sort(rng.uniform(0, 2 * np.pi, 12 if rng.random() < 0.5 else 4))
-        points = centre + radius_px * np.column_stack([np.cos(angles), np.sin(angles)])
+        points = _around(centre, angles, radius_px)
         cv2.fillPoly(field, [np.rint(points).astype(np.int32)], float(rng.random()))
     return field
 
@@ -159,6 +159,11 @@ def _grid(size_px: int) -> tuple[np.ndarray, np.ndarray]:
     return line[:, None], line[None]
 
 
+def _around(centre: np.ndarray, angles: np.ndarray, reach: np.ndarray | float) -> np.ndarray:
+    """Place points around a centre: `(N, 2)`; `reach` is a radius, radii `(N, 1)`, or two axes `(2,)`."""
+    return centre + reach * np.column_stack([np.cos(angles), np.sin(angles)])
+
+
 def _area(rng: np.random.Generator, size_px: int) -> np.ndarray:
     """Draw the outline of an object or a region, hard or soft: `(S, S)` float32, 0-1."""
     area: np.ndarray = np.zeros((size_px, size_px), np.uint8)
@@ -173,7 +178,7 @@ def _area(rng: np.random.Generator, size_px: int) -> np.ndarray:
         corners = int(rng.integers(3, 7))
         angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
         lengths = rng.uniform(0.15, 0.6, corners) * size_px
-        points = rng.uniform(0, size_px, 2) + lengths[:, None] * np.column_stack([np.cos(angles), np.sin(angles)])
+        points = _around(rng.uniform(0, size_px, 2), angles, lengths[:, None])
         cv2.fillPoly(area, [np.rint(points).astype(np.int32)], 255, cv2.LINE_AA)
     if rng.random() < 0.4:
         area = cv2.GaussianBlur(area, (0, 0), rng.uniform(0.004, 0.05) * size_px)
@@ -217,7 +222,7 @@ def _parts(rng: np.random.Generator) -> list[np.ndarray]:
         corners = 16 if rng.random() < 0.6 else int(rng.integers(3, 6))
         angles = np.sort(rng.uniform(0, 2 * np.pi, corners)) if corners < 16 else np.linspace(0, 2 * np.pi, corners)
         axes = rng.uniform(0.12, 0.65, 2)
-        parts.append(np.clip(centre + axes * np.column_stack([np.cos(angles), np.sin(angles)]), -1, 1))
+        parts.append(np.clip(_around(centre, angles, axes), -1, 1))
         centre = np.clip(centre + rng.uniform(-0.6, 0.6, 2), -0.8, 0.8)
     return parts
 

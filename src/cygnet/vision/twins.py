@@ -11,15 +11,14 @@ from functools import partial
 import cv2
 import numpy as np
 
+from cygnet.kinds import KINDS
 from cygnet.parameters.pretraining import Twins
-from cygnet.parameters.synthesis import PolygonShape, Spots, Synthesis
+from cygnet.parameters.synthesis import Synthesis
 from cygnet.vision.anomalies import FEWEST_CHANGED_PX, changed_mask, make_kinds
 from cygnet.vision.codec import decode_image, encode_jpeg
-from cygnet.vision.kinds import BORDER, KINDS, draw_spots
-from cygnet.vision.polygons import PEPPER, SALT, fill_patch
 from cygnet.vision.scenes import draw_scene
+from cygnet.vision.spots import BORDER
 
-POLYGON_SHAPE = PolygonShape(vertices=(5, 9), radius_factor=(0.5, 1.5), min_radius_px=1.5)
 MOST_DRAWS = 10
 
 Draw = Callable[[np.random.Generator, np.ndarray], np.ndarray]
@@ -121,21 +120,7 @@ def _draw_by_weight(rng: np.random.Generator, scene: np.ndarray, ease: float, se
     smallest, largest = settings.spots.radius_frac
     radius_frac = (smallest + ease * 0.6 * (largest - smallest), largest)
     spots = settings.spots.model_copy(update={"radius_frac": radius_frac})
-    if kind == "polygon":
-        return _draw_salt_and_pepper(rng, scene, spots)
-    return draw_spots(KINDS[kind], scene, scene, rng, severity, spots)
-
-
-def _draw_salt_and_pepper(rng: np.random.Generator, scene: np.ndarray, spots: Spots) -> np.ndarray:
-    """Draw patches of kind `polygon` on a copy, as many and as large as the spots of the other kinds."""
-    drawn = scene.copy()
-    size_px = scene.shape[0]
-    for _ in range(int(rng.integers(spots.spots[0], spots.spots[1] + 1))):
-        radius_px = rng.uniform(*spots.radius_frac) * size_px
-        centre_px = (rng.uniform(0, size_px), rng.uniform(0, size_px))
-        value = SALT if rng.random() < 0.5 else PEPPER
-        fill_patch(drawn, rng, centre_px, np.pi * radius_px**2, value, POLYGON_SHAPE)
-    return drawn
+    return KINDS[kind].load()(scene, scene, rng, severity, spots)
 
 
 def _vary(

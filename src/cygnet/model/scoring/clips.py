@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from cygnet.model.scoring.progress import shown_progress
-from cygnet.vision.annotate import Clip, FrameScore, annotated_frames
+from cygnet.vision.annotate import FrameScore, annotated_frames
+from cygnet.vision.clip import Clip
 from cygnet.vision.codec import decode_map
 from cygnet.vision.squares import Square
 from cygnet.vision.video import read_samples

@@ -28,7 +28,7 @@ from cygnet.pipelines.scoring.spark_scoring import (
 )
 from cygnet.reports import FrameCounts, LabelMetrics, ScoringReport
 from cygnet.tables import LABELS
-from cygnet.vision.annotate import Clip
+from cygnet.vision.clip import Clip
 
 logger = logging.getLogger(__name__)
 
