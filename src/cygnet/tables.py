@@ -1,9 +1,8 @@
-"""The tables that pass between the pipelines, and the constants that all of them share.
+"""The tables that pass between pipelines and nodes, and the constants that all of them share.
 
-Every table is declared here once, as an Arrow schema: it is what Parquet stores, what pandas and Spark both map to,
-and it carries the metadata by which Databricks shows an `image` column as pictures. A field with `nullable=False` must
-have a value in every row. Images are encoded bytes (JPEG or PNG), never nested arrays: a 256x256 image is 15-100 kB
-encoded and 3 MB as a JSON list.
+Each table is declared once, as an Arrow schema: Parquet stores it, pandas and Spark both map to it, and its metadata
+lets Databricks show an `image` column as pictures. A field with `nullable=False` must have a value in every row. Images
+are encoded bytes (JPEG or PNG), never nested arrays: a 256x256 image takes 15-100 kB encoded and 3 MB as a JSON list.
 """
 
 import pyarrow as pa
@@ -18,7 +17,7 @@ SPLITS = ("train", "validation", "test")
 KIND_NORMAL = "none"
 KIND_REAL = "real"
 KIND_NULL = "null"
-"""The control: the whole synthesis path with nothing drawn. It is no anomaly and counts in no overall metric."""
+"""The control: the full synthesis path with nothing drawn. It shows no anomaly and counts in no overall metric."""
 
 
 def frame_id_of(source: str, frame_index: int) -> str:
@@ -76,14 +75,14 @@ FRAME_LABELS = pa.schema(
 
 FRAMES = pa.schema(
     [
-        _required("frame_id", pa.string()),  # <source>/<frame index, 6 digits>
+        _required("frame_id", pa.string()),  # see `frame_id_of`
         _required("source", pa.string()),
-        _required("frame_index", pa.int32()),  # place among the decoded frames, or in natural name order
+        _required("frame_index", pa.int32()),  # position among the decoded frames, or in natural name order
         _required("timestamp_s", pa.float64()),
         _required("width", pa.int32()),  # pixels; 0 where nothing decoded
         _required("height", pa.int32()),
-        _image("image", "image/jpeg", nullable=True),  # the whole frame; null where it failed
-        pa.field("reason", pa.string()),  # why it failed; null where it did not
+        _image("image", "image/jpeg", nullable=True),  # the whole frame; null if it failed
+        pa.field("reason", pa.string()),  # why it failed; null if it did not
     ]
 )
 
@@ -137,7 +136,7 @@ PREDICTIONS = pa.schema(
         _required("anomaly_score", pa.float32()),  # softmax(logits)[ABNORMAL], 0-1
         _required("is_anomalous", pa.bool_()),  # anomaly_score >= threshold
         pa.field("severity", pa.float32()),  # 0-1; null unless synthetic
-        # GxG grey of 16 bits: probability of each patch to be abnormal x 65535
+        # GxG, 16-bit grey: probability that a patch is abnormal, x 65535
         _image("anomaly_map", "image/png", nullable=False),
     ]
 )
@@ -151,7 +150,7 @@ BASELINES = pa.schema(
 
 SCORES = pa.schema(
     [
-        _required("frame_id", pa.string()),  # <source>/<frame index, 6 digits>
+        _required("frame_id", pa.string()),  # see `frame_id_of`
         _required("source", pa.string()),
         _required("frame_index", pa.int32()),  # as in `frames`
         _required("timestamp_s", pa.float64()),
@@ -159,14 +158,16 @@ SCORES = pa.schema(
         _required("height", pa.int32()),
         pa.field("logit_abnormal", pa.float32()),  # already divided by the temperature; null where nothing decoded
         pa.field("logit_normal", pa.float32()),
-        pa.field("anomaly_score", pa.float32()),  # softmax(logits)[ABNORMAL], 0-1; the highest of a frame's squares
+        pa.field(
+            "anomaly_score", pa.float32()
+        ),  # softmax(logits)[ABNORMAL], 0-1; the highest among the frame's squares
         pa.field("is_anomalous", pa.bool_()),  # anomaly_score >= threshold
-        # the square that has this score, in the frame's pixels; that of a letterbox reaches beyond the frame
+        # the square with this score, in the frame's pixels; a letterbox extends beyond the frame
         pa.field("square_left_px", pa.int32()),
         pa.field("square_top_px", pa.int32()),
         pa.field("square_side_px", pa.int32()),
         _image("anomaly_map", "image/png", nullable=True),  # of that square, as in `predictions`
-        pa.field("reason", pa.string()),  # why there is no score; null where there is one
+        pa.field("reason", pa.string()),  # why there is no score; null if there is one
     ]
 )
 
@@ -189,4 +190,4 @@ WRITTEN_BY = {
     "baselines": "training",
     "scores": "scoring",
 }
-"""Table to the pipeline that writes it: what an error message tells the user to run."""
+"""The pipeline that writes each table: error messages tell the user to run it."""

@@ -1,4 +1,4 @@
-"""What the baselines promise: each finds what it can see, none sees `test` before it is scored, all are calibrated."""
+"""What the baselines promise: each finds what it can, `test` decides nothing, and all are calibrated."""
 
 from collections.abc import Callable
 
@@ -35,7 +35,7 @@ FRAMES = {"train": range(12), "validation": range(20, 32), "test": range(40, 50)
 
 @pytest.fixture(scope="module")
 def detector(training: Training) -> Detector:
-    """Give a tiny ViT that saw nothing."""
+    """Give a tiny ViT that was never trained."""
     return load_detector(training.model_copy(update={"small_vit": training.small_vit.model_copy(update={"layers": 4})}))
 
 
@@ -121,7 +121,7 @@ def test_rows_are_those_of_the_table_each_baseline_has_every_held_out_row(
     np.testing.assert_allclose(rows["anomaly_score"], softmax, atol=1e-6)
 
 
-def test_test_rows_decide_nothing_and_the_order_of_rows_neither(
+def test_neither_test_rows_nor_the_order_of_rows_decide_anything(
     scored: tuple[pd.DataFrame, dict[str, FittedBaseline]],
     frame: Callable[[int], np.ndarray],
     detector: Detector,
@@ -146,7 +146,7 @@ def test_pixel_statistics_are_mean_deviation_and_share_of_extremes() -> None:
     assert pixel_statistics(image)[2] == pytest.approx(0.2)
 
 
-def test_pixel_statistics_give_the_log_of_the_odds_were_the_classes_equally_many() -> None:
+def test_pixel_statistics_return_log_odds_for_balanced_classes() -> None:
     statistics = np.random.default_rng(0).normal(0, 1, (400, 3))
     labels = np.where(statistics[:, 0] + np.random.default_rng(1).normal(0, 1, 400) > 0.8, ABNORMAL, NORMAL)
     logits = PixelStatistics(statistics, labels).regression.decision_function(statistics)
@@ -156,7 +156,7 @@ def test_pixel_statistics_give_the_log_of_the_odds_were_the_classes_equally_many
     assert missed < 0.5
 
 
-def test_median_mad_knows_each_place_and_shrugs_off_a_bad_frame(frame: Callable[[int], np.ndarray]) -> None:
+def test_median_mad_models_each_pixel_and_tolerates_a_bad_frame(frame: Callable[[int], np.ndarray]) -> None:
     frames = [*(frame(number) for number in range(11)), np.zeros((256, 256, 3), np.uint8)]
     baseline = MedianMad(frames)
     flipped = frame(50)[:, ::-1].copy()  # the same pixels, elsewhere
@@ -165,7 +165,7 @@ def test_median_mad_knows_each_place_and_shrugs_off_a_bad_frame(frame: Callable[
     assert (normal < 8).all()
 
 
-def test_nearest_neighbour_has_no_distance_to_what_it_remembers(
+def test_nearest_neighbour_has_distance_zero_to_its_own_memory(
     frame: Callable[[int], np.ndarray], detector: Detector
 ) -> None:
     frames = [frame(number) for number in range(3)]
@@ -186,7 +186,7 @@ def test_memory_is_bounded_and_seeded(frame: Callable[[int], np.ndarray], detect
         assert not bool((one == other).all())
 
 
-def test_normal_train_frames_are_thinned_out_evenly_over_time(frame: Callable[[int], np.ndarray]) -> None:
+def test_normal_train_frames_are_spread_evenly_over_time(frame: Callable[[int], np.ndarray]) -> None:
     table = train_frames(frame, labels={0: ABNORMAL})
     assert len(read_normal_frames(table, 100)) == 11
     few = read_normal_frames(table, 3)

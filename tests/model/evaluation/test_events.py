@@ -158,14 +158,14 @@ def test_recall_delay_and_false_alarms_are_those_counted_by_hand() -> None:
     assert metrics["normal_in_events_frac"] == pytest.approx((0.5 + 1.0 + 1.0 + 0.1) / 11)
 
 
-def test_one_event_over_everything_is_told_by_the_normal_time_that_it_covers() -> None:
+def test_one_event_over_everything_shows_in_the_normal_time_that_it_covers() -> None:
     spans = pd.DataFrame([("a", 1.0, 2.0), ("a", 5.0, 6.0)], columns=["source", "start_s", "end_s"])
     event = pd.DataFrame([("a", 0.0, 10.0)], columns=["source", "start_s", "end_s"])
     metrics = measure_events(event, spans, scores_of(*[0.9] * 100))
     assert (metrics["event_recall"], metrics["false_alarms"], metrics["normal_in_events_frac"]) == (1.0, 0, 1.0)
 
 
-def test_metrics_that_nothing_is_known_of_are_null() -> None:
+def test_metrics_without_data_are_null() -> None:
     nothing = pd.DataFrame(columns=["source", "start_s", "end_s"])
     metrics = measure_events(nothing, nothing, scores_of(0, 0))
     assert_conforms(metrics, EventMetrics)

@@ -1,4 +1,4 @@
-"""What the intervals promise: they cover, they know frames, and they claim no certainty that a sample can't give."""
+"""What the intervals promise: they cover, the frame is the unit, and they never claim certainty."""
 
 import numpy as np
 import pandas as pd

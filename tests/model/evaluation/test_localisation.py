@@ -1,4 +1,4 @@
-"""What localisation promises: 1 for maps that are right, chance for blind ones, and regions that weigh alike."""
+"""What localisation promises: 1 for perfect maps, chance for uninformative ones, and equal weight for every region."""
 
 import numpy as np
 import pandas as pd
@@ -44,7 +44,7 @@ def test_a_map_that_equals_its_mask_is_perfect() -> None:
     assert counted(mask.astype(np.float32) / 255, mask) == {"pixel_average_precision": 1.0, "pro_at_fpr_30pct": 1.0}
 
 
-def test_a_map_that_knows_nothing_is_chance() -> None:
+def test_a_random_map_is_chance() -> None:
     mask = mask_of((10, 10, 60), (100, 150, 70))
     metrics = counted(random_map(), mask)
     assert metrics["pixel_average_precision"] == pytest.approx((mask > 0).mean(), rel=0.05)
@@ -74,7 +74,7 @@ def test_a_small_region_weighs_as_much_as_a_large_one() -> None:
         assert counted(anomaly_map, mask_of(large, small))["pro_at_fpr_30pct"] == pytest.approx(expected, abs=1e-3)
 
 
-def test_specks_are_no_regions() -> None:
+def test_specks_do_not_count_as_regions() -> None:
     square = (10, 10, 60)
     anomaly_map = mask_of(square).astype(np.float32) / 255
     assert counted(anomaly_map, mask_of(square, (200, 200, 2)))["pro_at_fpr_30pct"] == 1.0
@@ -100,7 +100,7 @@ def table(*rows: tuple[str, int, str, np.ndarray | None, np.ndarray]) -> tuple[p
     return pad.dataset(pa.Table.from_pylist(training_set, schema=TRAINING_SET)), pd.DataFrame(predictions)
 
 
-def test_kinds_are_held_against_the_normal_images_and_all_are_together() -> None:
+def test_each_kind_is_compared_with_the_normal_images_and_so_are_all_kinds_together() -> None:
     mask, dark = mask_of((64, 64, 64)), np.zeros((SIZE_PX, SIZE_PX), np.float32)
     right = mask.astype(np.float32) / 255
     normal = ("n", NORMAL, "none", None, dark)
@@ -118,7 +118,7 @@ def test_kinds_are_held_against_the_normal_images_and_all_are_together() -> None
     assert alarm["pixel_average_precision"] < 1
 
 
-def test_controls_and_real_anomalies_have_no_place_to_find() -> None:
+def test_controls_and_real_anomalies_have_no_region_to_find() -> None:
     bright = np.ones((4, 4), np.float32)
     rows = [
         ("n", NORMAL, "none", None, np.zeros((4, 4), np.float32)),

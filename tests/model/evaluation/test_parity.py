@@ -1,4 +1,4 @@
-"""What the parity check promises: each limit is held, for the runtimes that it is meant for, on the same images."""
+"""What the parity check promises: each limit applies to the runtimes it is meant for, on the same images."""
 
 import json
 
@@ -22,7 +22,7 @@ LIMITS = Parity(
 
 
 def rows() -> pd.DataFrame:
-    """10 normal images, 10 easy anomalies, 10 hard ones that torch tells apart in part, and a control."""
+    """10 normal images, 10 easy anomalies, 10 hard ones that torch separates in part, and a control."""
     table = toy_predictions([0.1 + 0.01 * n for n in range(10)], [0.9] * 10 + [0.115 + 0.012 * n for n in range(10)])
     table["kind"] = [*table["kind"][:20], *["blur"] * 10]
     control = toy_predictions([], [0.1]).assign(kind=KIND_NULL, image_id="control")

@@ -162,11 +162,11 @@ class NearestNeighbour:
         kept: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
         for start in range(0, len(frames), BATCH_IMAGES):
             features = self._features(frames[start : start + BATCH_IMAGES], layers)
-            for place in range(len(features[layers[0]])):
-                rng = generator(seed, "memory", start + place)
+            for number in range(len(features[layers[0]])):
+                rng = generator(seed, "memory", start + number)
                 chosen = torch.from_numpy(rng.permutation(features[layers[0]].shape[1])[:per_frame])
                 for layer in layers:
-                    kept[layer].append(features[layer][place, chosen.to(self.detector.classifier.weight.device)])
+                    kept[layer].append(features[layer][number, chosen.to(self.detector.classifier.weight.device)])
         self.memory = {layer: torch.cat(parts) for layer, parts in kept.items()}  # (M, D) each
         self.variants: list[Variant] = [
             {"layer": layer, "k": k} for layer in layers for k in NEIGHBOURS if k <= len(self.memory[layer])

@@ -51,9 +51,9 @@ def split_halves(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     Raises:
         UserError: A half lacks a class.
     """
-    drawn = rows[rows["kind"] != KIND_NULL]
-    is_first = in_first_half(drawn["frame_id"])
-    first, second = drawn[is_first], drawn[~is_first]
+    counted = rows[rows["kind"] != KIND_NULL]
+    is_first = in_first_half(counted["frame_id"])
+    first, second = counted[is_first], counted[~is_first]
     for ordinal, half in (("first", first), ("second", second)):
         for name, label in LABELS.items():
             if not (half["label"] == label).any():

@@ -1,4 +1,4 @@
-"""Say how far long work has come, every few seconds, while the call that does it blocks."""
+"""Logs the progress of long work every few seconds, while the call that does the work blocks."""
 
 import logging
 import threading
@@ -13,26 +13,26 @@ EVERY_S = 5.0
 
 @contextmanager
 def shown_progress(what: str, count_done: Callable[[], int], expected: int) -> Iterator[None]:
-    """Log the frames done, of about how many, and frames per second, until the block ends.
+    """Log the number of frames done, the estimated total and the rate, until the `with` block ends.
 
     Args:
-        what: What is done to the frames, as `Scored`.
-        count_done: Tells how many frames are done; called from another thread.
-        expected: About how many there will be; 0 if nobody knows.
+        what: The first words of the message, such as `Scored`.
+        count_done: Returns the number of frames done; called from another thread.
+        expected: An estimate of the total; 0 if unknown.
     """
-    begun_s, before, ended = time.monotonic(), count_done(), threading.Event()
+    start_s, done_before, ended = time.monotonic(), count_done(), threading.Event()
 
     def show() -> None:
         while not ended.wait(EVERY_S):
             done = count_done()
-            rate = (done - before) / (time.monotonic() - begun_s)
+            rate = (done - done_before) / (time.monotonic() - start_s)
             total = f" of about {max(expected, done):,}" if expected else ""
             logger.info("%s %s%s frames, %.1f per second.", what, f"{done:,}", total, rate)
 
-    shower = threading.Thread(target=show, daemon=True)
-    shower.start()
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
     try:
         yield
     finally:
         ended.set()
-        shower.join()
+        thread.join()
