@@ -1,7 +1,7 @@
 """Scoring every frame of a 1080p video on Spark, against decoding it and then running the detector on its images.
 
 The baseline is the least that must be done, one after the other with all cores: `VideoCapture.read()` of every frame,
-then `Scorer.infer` on as many 256x256 images that are there already; its frames per second are 1 / (1 / decoding + 1 /
+then `Scorer.score` on as many 256x256 images that are there already; its frames per second are 1 / (1 / decoding + 1 /
 forward). Ours is what the pipeline does, with all that comes between: the lossy way of an ingested frame, maps, parts,
 a Spark job. It can be ahead of 1x because decoding and detector run side by side. The session and the worker's model
 are there from the warm-up. The video is MPEG-4 Part 2, the one kind that OpenCV's wheel writes quickly; the detector a

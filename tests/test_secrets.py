@@ -38,8 +38,8 @@ def test_a_secret_comes_from_the_workspace() -> None:
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        ("lake", "must be named as scope/key"),
-        ("/account", "must be named"),
+        ("lake", "must have the form scope/key"),
+        ("/account", "must have the form scope/key"),
         ("lake/other", "'lake/other' can't be read"),
     ],
 )

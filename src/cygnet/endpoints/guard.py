@@ -1,7 +1,7 @@
-"""Run a server that dies with its parent, whatever kills the parent: `python -m cygnet.endpoints.guard COMMAND...`.
+"""Runs a server that ends with its parent, whatever ends the parent: `python -m cygnet.endpoints.guard COMMAND...`.
 
-The parent holds the other end of this program's standard input. When the parent ends, by SIGKILL too, the system closes
-that end; the read below returns, and the whole process group of the command is killed.
+The parent holds the other end of this program's standard input. When the parent ends, even by SIGKILL, the system
+closes that end. The read below then returns, and the whole process group of the command is killed.
 """
 
 import os
@@ -15,12 +15,12 @@ def main() -> None:
     """Run the command in a process group of its own until it ends or standard input closes."""
     server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
 
-    def kill_when_alone() -> None:
-        while os.read(sys.stdin.fileno(), 4096):  # not sys.stdin.read, which holds a lock that exiting waits for
+    def kill_without_parent() -> None:
+        while os.read(sys.stdin.fileno(), 4096):  # sys.stdin.read would hold a lock that exiting waits for
             pass
         os.killpg(server.pid, signal.SIGKILL)
 
-    threading.Thread(target=kill_when_alone, daemon=True).start()
+    threading.Thread(target=kill_without_parent, daemon=True).start()
     sys.exit(server.wait())
 
 

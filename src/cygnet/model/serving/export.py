@@ -1,7 +1,7 @@
 """The fitted detector as an ONNX graph, in float32 or int8.
 
-The graph is made by torch's tracing exporter: the newer one needs `onnxscript`. The batch is its one dynamic axis; the
-interpolated positions are constants in it, because ONNX has no antialiased interpolation.
+torch's tracing exporter makes the graph, because the newer one needs `onnxscript`. The batch is the only dynamic axis.
+Interpolated positions are constants, because ONNX has no antialiased interpolation.
 
 int8 is ONNX Runtime's dynamic quantisation of the matrix products: weights by channel, once; activations as they come.
 It needs no calibration images. `cygnet.model.evaluation.parity` measures on the test split what it does to the scores.
@@ -23,12 +23,12 @@ OPSET = 17
 
 
 def export_graph(detector: Detector) -> bytes:
-    """Write a detector as an ONNX graph, normalisation included: see `OnnxRuntime` for inputs and outputs."""
+    """Export a detector as an ONNX graph, normalisation included; `OnnxRuntime` describes inputs and outputs."""
     size_px = detector.preprocessing.size_px
     images = torch.zeros((1, size_px, size_px, 3), dtype=torch.uint8)
     copied = copy.deepcopy(detector).cpu().eval()
     with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # that the exporter is the older one, and what tracing holds constant
+        warnings.simplefilter("ignore")  # about the older exporter, and about what tracing turns into constants
         _fix_positions(copied, images)
         torch.onnx.export(
             copied,
@@ -44,7 +44,7 @@ def export_graph(detector: Detector) -> bytes:
 
 
 def _fix_positions(detector: Detector, images: torch.Tensor) -> None:
-    """Let the embeddings take the positions for images of this size as they are; tracing would interpolate them."""
+    """Fix the embeddings' positions for images of this size, instead of tracing their interpolation."""
     embeddings = detector.backbone.embeddings
     interpolate, positions = embeddings.interpolate_pos_encoding, []
 
