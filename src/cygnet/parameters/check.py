@@ -1,4 +1,4 @@
-"""The check of all parameters before any work starts: unknown keys and values out of range get one sentence each."""
+"""The check of all parameters before any work starts: one sentence for each unknown key and each invalid value."""
 
 import difflib
 from collections.abc import Mapping
@@ -29,11 +29,11 @@ PIPELINE_PARAMETERS: dict[str, type[Parameters]] = {
 MOST_PARTITIONS = 10_000
 
 RUN_PARAMETERS = ("video", "labels", "spark_partitions", "job_run_id")
-"""Keys of `--params` that the catalog, spark.yml and hooks read, beside those of the pipelines."""
+"""Keys of `--params` that the catalog, spark.yml and hooks read."""
 
 
 def check_parameters(parameters: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Check all parameters of a run, whatever pipeline it runs.
+    """Check all parameters, including those of pipelines that do not run.
 
     Args:
         parameters: The merged content of `conf/*/parameters*.yml` and `--params`.
@@ -53,7 +53,7 @@ def check_parameters(parameters: Mapping[str, Any], given: Mapping[str, Any]) ->
         except ValidationError as error:
             problems += [_sentence(name, model, detail) for detail in error.errors()]
     problems += [
-        f"Parameter '{key}' does nothing in a file: pass it as --params={key}=..."
+        f"Parameter '{key}' has no effect in a file: pass it as --params={key}=..."
         for key in RUN_PARAMETERS
         if key in parameters and key not in given
     ]

@@ -77,7 +77,7 @@ def in_spots(change: Change) -> KindFunction:
 
 @in_spots
 def polygon_soft(image: np.ndarray, _donor: np.ndarray, rng: np.random.Generator, spot: Spot, settings: Spots) -> None:
-    """Fill with the local mean shifted by `soft_shift_levels`, and the region's own noise."""
+    """Fill with the local mean, shifted by `soft_shift_levels`, and the noise of the region."""
     rows, columns, region = _cut(image, spot, 1.6)
     if not region.size:
         return
@@ -108,7 +108,7 @@ def _paste_rectangle(
     image: np.ndarray, rng: np.random.Generator, spot: Spot, rectangle: Rectangle, settings: Spots
 ) -> None:
     reach, aspect = rectangle
-    length_px = spot.radius_px * reach * math.sqrt(min(aspect, 4))  # half of it, as the width
+    length_px = spot.radius_px * reach * math.sqrt(min(aspect, 4))  # half the length; width_px likewise
     width_px = max(length_px / aspect, 1.0)
     turn_deg = rng.uniform(-90, 90) if aspect >= 5 else 90.0 * int(rng.integers(4))
     rows, columns, region = _cut(image, spot, 2.2 * reach)
@@ -146,7 +146,7 @@ def perlin(image: np.ndarray, _donor: np.ndarray, rng: np.random.Generator, spot
 
 @in_spots
 def blend(image: np.ndarray, donor: np.ndarray, rng: np.random.Generator, spot: Spot, settings: Spots) -> None:
-    """Clone a piece of the donor seamlessly: from another place, so that it does not fall on itself."""
+    """Clone a piece of the donor seamlessly, from another place: at the same one it might change nothing."""
     rows, columns, region = _cut(image, spot, 1.6)
     height, width = region.shape[:2]
     if min(height, width) < 5:
@@ -159,7 +159,7 @@ def blend(image: np.ndarray, donor: np.ndarray, rng: np.random.Generator, spot: 
     tops = rng.integers(donor.shape[0] - height + 1, size=CANDIDATES)
     lefts = rng.integers(donor.shape[1] - width + 1, size=CANDIDATES)
     pieces = [donor[top : top + height, left : left + width] for top, left in zip(tops, lefts, strict=True)]
-    piece = np.ascontiguousarray(max(pieces, key=np.std))  # a flat one would leave no trace
+    piece = np.ascontiguousarray(max(pieces, key=np.std))  # a flat one would be invisible
     centre = (x_px + box_width // 2, y_px + box_height // 2)
     cloned = cv2.seamlessClone(piece, region.copy(), inside, centre, cv2.NORMAL_CLONE)
     opacity = _between(settings.blend_opacity, spot.severity)
