@@ -15,6 +15,7 @@ from cygnet.model.serving.packaging import PackagedDetector
 from cygnet.model.serving.scorer import Calibration, Limits, Scorer, scores_of
 from cygnet.model.training.results import Fitted
 from cygnet.model.training.resume import Checkpoints
+from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.ingestion import Ingestion
 from cygnet.parameters.serving import Serving
 from cygnet.parameters.synthesis import Synthesis
@@ -63,14 +64,19 @@ def draw_training_images(training_set: pad.Dataset) -> Figure:
 
 
 def fit_detector(
-    training_set: pad.Dataset, training: Training, synthesis: Synthesis, checkpoints: Checkpoints
+    training_set: pad.Dataset,
+    training: Training,
+    synthesis: Synthesis,
+    augmentation: Augmentation,
+    checkpoints: Checkpoints,
 ) -> Fitted:
     """Fine-tune the checkpoint on `train`; `validation` decides when to stop and which epoch is kept.
 
     Args:
         training_set: The table.
         training: All settings.
-        synthesis: What anomalies of `training.twins` are like.
+        synthesis: Which anomalies `training.twins` draws.
+        augmentation: How `training.twins` varies images: by the same preset as the table.
         checkpoints: Where the fit leaves its state, to go on from there after it was killed.
 
     Raises:
@@ -91,7 +97,7 @@ def fit_detector(
             for split in ("train", "validation")
         )
         logger.info("Fitting on %d images, stopping by %d.", len(train.labels), len(validation.labels))
-        return fit(detector, train, validation, training, synthesis, checkpoints, Path(folder))
+        return fit(detector, train, validation, training, synthesis, augmentation, checkpoints, Path(folder))
 
 
 def score_held_out_rows(
