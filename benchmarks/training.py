@@ -41,6 +41,7 @@ from cygnet.model.network.preprocessing import Preprocessing
 from cygnet.model.training.examples import Examples, mapped_tensor
 from cygnet.model.training.fit import fit
 from cygnet.model.training.resume import Checkpoints
+from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.parameters.training import SmallViT, Training
 
@@ -55,6 +56,9 @@ FLOP_PER_IMAGE = 105e9  # of a ViT-Base/16 at 224 px, forwards and back
 MATRIX_SIDE, MATRIX_PRODUCTS = 8192, 30
 FITTING, EVALUATED = "Running node: fit_detector", " on test ("
 """What the log says when fitting starts, and when the test split's figures are there."""
+
+
+AUGMENTATION = Augmentation.model_validate(parameters_of("augmentation"))
 
 
 def run() -> Iterator[Result | Figure]:
@@ -211,7 +215,7 @@ def _ours(detector: Detector, train: Examples, training: Training, synthesis: Sy
     detector.requires_grad_(True)
     with tempfile.TemporaryDirectory(prefix="cygnet-bench-") as folder:
         checkpoints = _NotWritten(Path(folder))
-        fit(detector, train, _examples(2), training, synthesis, checkpoints, Path(folder))
+        fit(detector, train, _examples(2), training, synthesis, AUGMENTATION, checkpoints, Path(folder))
     return checkpoints.ended_s
 
 

@@ -1,6 +1,7 @@
 """What training's nodes promise: every held-out row is scored by the scorer that is served."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,6 @@ from cygnet.model.training.results import Fitted
 from cygnet.model.training.resume import Checkpoints
 from cygnet.parameters.base import Parameters
 from cygnet.parameters.serving import RuntimeName, Serving
-from cygnet.parameters.synthesis import Synthesis
 from cygnet.parameters.training import Threshold, Training
 from cygnet.pipelines.training.evaluation_nodes import check_parity, score_reference_rows
 from cygnet.pipelines.training.nodes import fit_detector, make_scorer, package_detector, score_held_out_rows
@@ -161,11 +161,15 @@ def test_package_tells_runtime_parity_and_what_it_was_made_with(
 
 @pytest.mark.parametrize("label", [NORMAL, ABNORMAL])
 def test_test_split_without_a_class_stops_training_before_it_fits(
-    label: int, training: Training, parameters: dict[str, Synthesis], tmp_path: Path
+    label: int, training: Training, parameters: dict[str, Any], tmp_path: Path
 ) -> None:
     rows = toy_rows(per_class=2, splits=("train", "validation"))
     only = pa.Table.from_pylist([toy_row(f"test/{n}", label, "test") for n in range(2)], schema=TRAINING_SET)
     with pytest.raises(UserError, match="test"):
         fit_detector(
-            pad.dataset(pa.concat_tables([rows, only])), training, parameters["synthesis"], Checkpoints(tmp_path)
+            pad.dataset(pa.concat_tables([rows, only])),
+            training,
+            parameters["synthesis"],
+            parameters["augmentation"],
+            Checkpoints(tmp_path),
         )

@@ -107,6 +107,33 @@ def toy_image(label: int, seed: int = 0, size_px: int = 64) -> np.ndarray:
     return ((60 if label == NORMAL else 190) + noise).astype(np.uint8)
 
 
+def ramps(size_px: int) -> np.ndarray:
+    """A BGR image that shows how it was moved: blue grows with x, green with y."""
+    levels = np.linspace(70, 180, size_px)
+    blue, green = np.meshgrid(levels, levels)
+    return np.dstack([blue, green, np.full_like(blue, 120)]).astype(np.uint8)
+
+
+def slopes_of(image: np.ndarray, reach_frac: float = 0.25, is_used: np.ndarray | None = None) -> np.ndarray:
+    """How blue and green of moved `ramps` grow along x and y, in shares of what they did: `(2, 2)`.
+
+    The identity for an image that was not moved; the determinant is negative for one that was mirrored.
+
+    Args:
+        image: BGR.
+        reach_frac: Share of the side up to which pixels around the centre count.
+        is_used: Which pixels count besides.
+    """
+    size_px = image.shape[0]
+    y, x = np.mgrid[:size_px, :size_px]
+    chosen = np.maximum(abs(x - size_px / 2), abs(y - size_px / 2)) < reach_frac * size_px
+    if is_used is not None:
+        chosen &= is_used
+    design = np.column_stack([x[chosen], y[chosen], np.ones(chosen.sum())])
+    fitted, *_ = np.linalg.lstsq(design, image[chosen][:, :2].astype(float), rcond=None)
+    return fitted[:2].T * (size_px - 1) / 110
+
+
 def toy_row(image_id: str, label: int, split: str = "train", **columns: Any) -> dict[str, Any]:
     """One row of `training_set`; without a mask, unless one is given as an array."""
     image = columns.pop("image", toy_image(label, seed=sum(image_id.encode())))

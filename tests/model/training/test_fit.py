@@ -25,14 +25,16 @@ from cygnet.model.training.examples import Examples, batch_of_twins
 from cygnet.model.training.fit import _Rows, class_weights, fetching_processes, fit, interpolate
 from cygnet.model.training.results import Fitted
 from cygnet.model.training.resume import Checkpoints
+from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.base import Parameters
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.parameters.training import SmallViT, Training
 from cygnet.tables import ABNORMAL, NORMAL
 from cygnet.vision.codec import decode_image, encode_jpeg
 from cygnet.vision.rng import generator
-from cygnet.vision.twins import draw_as_synthesis, make_twins
-from support.toys import toy_image
+from cygnet.vision.transforms import select_policy
+from cygnet.vision.twins import PROCEDURAL, draw_as_synthesis, make_twins, vary_alone
+from support.toys import ramps, slopes_of, toy_image
 
 PREPROCESSING = Preprocessing(32)
 TWO_BLOCKS = SmallViT(image_size_px=32, patch_size_px=16, hidden_size=32, layers=2, heads=2)
@@ -70,6 +72,23 @@ def synthesis(parameters: dict[str, Parameters]) -> Synthesis:
     return synthesis
 
 
+@pytest.fixture
+def augmentation(parameters: dict[str, Parameters]) -> Augmentation:
+    """Give augmentation of conf/base."""
+    augmentation: Augmentation = parameters["augmentation"]
+    return augmentation
+
+
+@pytest.fixture
+def rows_of(synthesis: Synthesis, augmentation: Augmentation) -> Callable[..., _Rows]:
+    """Give a maker of the rows that a fit on some examples fetches."""
+
+    def make(examples: Examples, synthesis: Synthesis = synthesis, augmentation: Augmentation = augmentation) -> _Rows:
+        return _Rows(examples, synthesis, select_policy(augmentation), seed=1)
+
+    return make
+
+
 def drawing(synthesis: Synthesis, kind: str, **spots: object) -> Synthesis:
     """Draw this kind alone on train, in other spots."""
     kinds = synthesis.kinds.model_copy(update={"train": {kind: 1}})
@@ -80,21 +99,29 @@ def spotted(per_class: int, synthesis: Synthesis) -> Examples:
     """Dark images, and their twins with anomalies."""
     images = [toy_image(NORMAL, 500 + place, 32) for place in range(per_class)]
     drawn = [
-        make_twins(generator(place), image, draw_as_synthesis(synthesis, image)) for place, image in enumerate(images)
+        make_twins(generator(place), image, draw_as_synthesis(synthesis, image), PROCEDURAL)
+        for place, image in enumerate(images)
     ]
     images, labels, coverage = batch_of_twins([pair for pair in drawn if pair], PREPROCESSING, 2)
     return Examples(images.flip(3), labels, coverage, np.arange(len(labels)), "spotted", PREPROCESSING)
 
 
 @pytest.fixture
-def run(training: Training, synthesis: Synthesis, tmp_path: Path) -> Callable[..., Fitted]:
+def run(training: Training, synthesis: Synthesis, augmentation: Augmentation, tmp_path: Path) -> Callable[..., Fitted]:
     """Give a fit on little: `run(train, validation, epochs=2)` changes parameters."""
 
-    def fit_on(train: Examples, validation: Examples, synthesis: Synthesis = synthesis, **changes: object) -> Fitted:
+    def fit_on(
+        train: Examples,
+        validation: Examples,
+        synthesis: Synthesis = synthesis,
+        augmentation: Augmentation = augmentation,
+        **changes: object,
+    ) -> Fitted:
         settings = training.model_copy(
             update={"batch_size": 8, "learning_rate": 3e-3, "layer_decay": 1.0, "epochs": 2, **changes}
         )
-        return fit(load_detector(settings), train, validation, settings, synthesis, Checkpoints(tmp_path), tmp_path)
+        detector, checkpoints = load_detector(settings), Checkpoints(tmp_path)
+        return fit(detector, train, validation, settings, synthesis, augmentation, checkpoints, tmp_path)
 
     return fit_on
 
@@ -200,7 +227,9 @@ def test_epoch_0_is_the_checkpoint_as_it_came(run: Callable[..., Fitted]) -> Non
     assert math.isnan(history["train_loss"][0])
 
 
-def test_validation_nll_weighs_the_classes_alike(training: Training, synthesis: Synthesis, tmp_path: Path) -> None:
+def test_validation_nll_weighs_the_classes_alike(
+    training: Training, synthesis: Synthesis, augmentation: Augmentation, tmp_path: Path
+) -> None:
     both = bright_and_dark(8, 100)
     few = torch.cat([torch.arange(0, 16, 2), torch.tensor([1, 3])])  # 8 abnormal, 2 normal
     lopsided = Examples(both.images[few], both.labels[few], both.coverage[few], few.numpy(), "lopsided", PREPROCESSING)
@@ -212,6 +241,7 @@ def test_validation_nll_weighs_the_classes_alike(training: Training, synthesis: 
         lopsided,
         training.model_copy(update={"epochs": 1}),
         synthesis,
+        augmentation,
         Checkpoints(tmp_path),
         tmp_path,
     ).history
@@ -220,7 +250,11 @@ def test_validation_nll_weighs_the_classes_alike(training: Training, synthesis: 
 
 
 def test_overconfidence_alone_rejects_no_epoch(
-    run: Callable[..., Fitted], training: Training, synthesis: Synthesis, tmp_path: Path
+    run: Callable[..., Fitted],
+    training: Training,
+    synthesis: Synthesis,
+    augmentation: Augmentation,
+    tmp_path: Path,
 ) -> None:
     right, wrong = bright_and_dark(12, 100), bright_and_dark(4, 200, swapped=True)
     parts = [(right.images, wrong.images), (right.labels, wrong.labels), (right.coverage, wrong.coverage)]
@@ -233,7 +267,10 @@ def test_overconfidence_alone_rejects_no_epoch(
         for value in scaled.classifier.parameters():
             value.data *= factor
         settings = training.model_copy(update={"epochs": 1})
-        history = fit(scaled, bright_and_dark(4), noisy, settings, synthesis, Checkpoints(tmp_path), tmp_path).history
+        fitted = fit(
+            scaled, bright_and_dark(4), noisy, settings, synthesis, augmentation, Checkpoints(tmp_path), tmp_path
+        )
+        history = fitted.history
         nlls.append(history["validation_nll"][0])
     assert 0.3 < nlls[0] < math.log(2)
     assert nlls[1] == pytest.approx(nlls[0], abs=0.005)
@@ -249,8 +286,8 @@ def test_separable_classes_are_learned(run: Callable[..., Fitted]) -> None:
     assert fitted.history["validation_auroc"].max() == 1
 
 
-def test_normal_rows_come_as_twins_drawn_afresh_in_every_epoch(synthesis: Synthesis) -> None:
-    rows = _Rows(bright_and_dark(2), synthesis, seed=1)
+def test_normal_rows_come_as_twins_drawn_afresh_in_every_epoch(rows_of: Callable[..., _Rows]) -> None:
+    rows = rows_of(bright_and_dark(2))
     batches = []
     for epoch in (1, 2, 1):
         rows.epoch.fill_(epoch)
@@ -265,12 +302,14 @@ def test_normal_rows_come_as_twins_drawn_afresh_in_every_epoch(synthesis: Synthe
     assert not torch.equal(batches[0], batches[1])
 
 
-def test_processes_fetch_the_same_rows_in_every_epoch(synthesis: Synthesis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_fetch_the_same_rows_in_every_epoch(
+    rows_of: Callable[..., _Rows], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("cygnet.model.training.fit.core_count", lambda: 3)
     threads = cv2.getNumThreads()
     settings = fetching_processes()
     assert settings["num_workers"] == 2
-    rows = _Rows(bright_and_dark(4), synthesis, seed=1)
+    rows = rows_of(bright_and_dark(4))
     loader = DataLoader(rows, batch_size=2, collate_fn=lambda batch: batch, **settings)
     fetched = []
     for epoch in (1, 2):
@@ -285,10 +324,10 @@ def test_processes_fetch_the_same_rows_in_every_epoch(synthesis: Synthesis, monk
             assert all(torch.equal(*parts) for parts in zip(batch[:2], expected[:2], strict=True))
 
 
-def test_a_mask_is_forgotten_where_the_anomaly_was_moved(synthesis: Synthesis) -> None:
+def test_a_mask_is_forgotten_where_the_anomaly_was_moved(rows_of: Callable[..., _Rows]) -> None:
     examples = bright_and_dark(1)
     examples.coverage[0] = 0.5
-    rows = _Rows(examples, synthesis, seed=1)
+    rows = rows_of(examples)
     plain = [encode_jpeg(examples.images[0].numpy(), quality) for quality in range(60, 99)]
     as_encoded = [examples.preprocessing.resize(decode_image(each)).tobytes() for each in plain]
     seen = set()
@@ -302,7 +341,7 @@ def test_a_mask_is_forgotten_where_the_anomaly_was_moved(synthesis: Synthesis) -
 
 
 def test_rows_that_come_alone_are_varied_and_encoded_as_twins_are(
-    synthesis: Synthesis, monkeypatch: pytest.MonkeyPatch
+    synthesis: Synthesis, rows_of: Callable[..., _Rows], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the encoding would tell them from the twins' normal images, and so the classes apart."""
     encoded: list[bytes] = []
@@ -314,7 +353,7 @@ def test_rows_that_come_alone_are_varied_and_encoded_as_twins_are(
     monkeypatch.setattr("cygnet.vision.twins.encode_jpeg", encode)
     examples = bright_and_dark(2)
     examples.images[1] = 128  # nothing shows when it is blurred
-    rows = _Rows(examples, drawing(synthesis, "blur"), seed=1)
+    rows = rows_of(examples, drawing(synthesis, "blur"))
     for row, label in ((0, ABNORMAL), (1, NORMAL)):
         encoded.clear()
         images, labels, coverage = rows.__getitems__([row])
@@ -332,7 +371,9 @@ def test_rows_that_come_alone_are_varied_and_encoded_as_twins_are(
         assert is_plain == {False, True}
 
 
-def test_a_donor_is_another_frame_where_there_is_one(synthesis: Synthesis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_donor_is_another_frame_where_there_is_one(
+    rows_of: Callable[..., _Rows], monkeypatch: pytest.MonkeyPatch
+) -> None:
     donors: list[np.ndarray] = []
 
     def note(synthesis: Synthesis, donor: np.ndarray) -> Any:
@@ -342,13 +383,83 @@ def test_a_donor_is_another_frame_where_there_is_one(synthesis: Synthesis, monke
     monkeypatch.setattr("cygnet.model.training.fit.draw_as_synthesis", note)
     examples = bright_and_dark(4)
     for frames, own in ((np.array([0, 0, 1, 1, 2, 0, 3, 2]), {1, 5}), (np.zeros(8, int), set())):
-        rows = _Rows(dataclasses.replace(examples, frames=frames), synthesis, seed=1)
+        rows = rows_of(dataclasses.replace(examples, frames=frames))
         donors.clear()
         for epoch in range(20):
             rows.epoch.fill_(epoch)
             rows.__getitems__([1])
         seen = {place for place in rows.normal for donor in donors if (examples.images[place].numpy() == donor).all()}
         assert seen == set(rows.normal.tolist()) - own
+
+
+def all_ramps() -> Examples:
+    """Four images that show how they were moved: abnormal ones and normal ones, of 256 px as in the table."""
+    labels = torch.tensor([ABNORMAL, NORMAL, ABNORMAL, NORMAL])
+    images = torch.from_numpy(np.stack([ramps(256)] * 4))
+    return Examples(images, labels, torch.zeros(4, 16, 16), np.arange(4), "ramps", Preprocessing(256))
+
+
+def moves(rows: _Rows) -> np.ndarray:
+    """How all that a fit sees of `all_ramps` in eight epochs was moved: `(N, 2, 2)`, see `slopes_of`."""
+    found = []
+    for epoch in range(1, 9):
+        rows.epoch.fill_(epoch)
+        images, _, coverage = rows.__getitems__([0, 1, 2, 3])
+        for image, covered in zip(images.flip(3).numpy(), coverage.nan_to_num().numpy(), strict=True):
+            is_anomaly = cv2.dilate((covered > 0).astype(np.uint8), np.ones((3, 3), np.uint8))
+            is_free = cv2.resize(is_anomaly, (256, 256), interpolation=cv2.INTER_NEAREST) == 0
+            found.append(slopes_of(image, 0.45, is_free))
+    return np.array(found)
+
+
+def with_preset(augmentation: Augmentation, preset: str, **changes: object) -> Augmentation:
+    """Select a preset, some of its values changed."""
+    changed = getattr(augmentation, preset).model_copy(update=changes)
+    return augmentation.model_copy(update={"preset": preset, preset: changed})
+
+
+def test_with_fixed_camera_nothing_that_a_fit_sees_is_flipped_turned_or_sheared(
+    synthesis: Synthesis, augmentation: Augmentation, rows_of: Callable[..., _Rows]
+) -> None:
+    camera = with_preset(augmentation, "fixed_camera")
+    slopes = moves(rows_of(all_ramps(), drawing(synthesis, "polygon"), camera))
+    assert len(slopes) == 8 * 6
+    exposures = slopes[:, 0, 0]
+    assert np.ptp(exposures) > 0.1  # they do vary
+    np.testing.assert_allclose(slopes, exposures[:, None, None] * np.eye(2), atol=0.05)
+
+
+@pytest.mark.parametrize(("horizontal", "vertical"), [(False, False), (True, False), (False, True)])
+def test_with_reference_a_fit_flips_only_what_the_table_may(
+    horizontal: bool,
+    vertical: bool,
+    synthesis: Synthesis,
+    augmentation: Augmentation,
+    rows_of: Callable[..., _Rows],
+) -> None:
+    flips = {"horizontal_flip": horizontal, "vertical_flip": vertical}
+    reference = with_preset(augmentation, "reference", **flips, affine_probability=1e-9)
+    slopes = moves(rows_of(all_ramps(), drawing(synthesis, "polygon"), reference))
+    assert bool((slopes[:, 0, 0] < 0).any()) is horizontal
+    assert bool((slopes[:, 1, 1] < 0).any()) is vertical
+    assert np.abs(slopes[:, [0, 1], [1, 0]]).max() < 0.1
+
+
+def test_a_fit_varies_by_the_preset(
+    run: Callable[..., Fitted], augmentation: Augmentation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def note(rng: np.random.Generator, image: np.ndarray, policy: object) -> np.ndarray:
+        seen.append(policy)
+        return vary_alone(rng, image, policy)
+
+    monkeypatch.setattr("cygnet.model.training.fit.vary_alone", note)
+    for preset in ("fixed_camera", "reference"):
+        seen.clear()
+        chosen = with_preset(augmentation, preset)
+        run(bright_and_dark(8), bright_and_dark(4, 100), augmentation=chosen, epochs=1, twins=True)
+        assert {type(policy) for policy in seen} == {type(None), type(getattr(augmentation, preset))}
 
 
 def test_twins_are_counted_among_the_images(run: Callable[..., Fitted]) -> None:

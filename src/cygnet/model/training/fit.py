@@ -62,10 +62,12 @@ from cygnet.model.training.optimisation import (
 )
 from cygnet.model.training.results import Fitted
 from cygnet.model.training.resume import Checkpoints
+from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.parameters.training import Training
 from cygnet.tables import ABNORMAL, LABELS, NORMAL
 from cygnet.vision.rng import generator
+from cygnet.vision.transforms import Policy, select_policy
 from cygnet.vision.twins import draw_as_synthesis, make_twins, vary_alone
 
 logger = logging.getLogger(__name__)
@@ -85,6 +87,7 @@ def fit(
     validation: Examples,
     training: Training,
     synthesis: Synthesis,
+    augmentation: Augmentation,
     checkpoints: Checkpoints,
     folder: Path,
 ) -> Fitted:
@@ -96,13 +99,14 @@ def fit(
         validation: What decides when to stop and which epoch is kept.
         training: All settings.
         synthesis: What anomalies of `training.twins` are like.
+        augmentation: How `training.twins` vary beside.
         checkpoints: Where the state is left after every epoch.
         folder: For memory-mapped files: with frozen blocks, the tokens of all images in 16 bits.
 
     Raises:
         UserError: The loss grew beyond numbers, or `last_blocks` are all there are.
     """
-    made = _Fit(detector, train, validation, training, synthesis, checkpoints, folder)
+    made = _Fit(detector, train, validation, training, synthesis, augmentation, checkpoints, folder)
     # as many rows at once as fit into memory; a step is still made of `batch_size`
     on_processor = IMAGES_ON_PROCESSOR // (2 if made.twins else 1)
     most = training.batch_size if torch.cuda.is_available() else on_processor
@@ -117,8 +121,8 @@ def fit(
 class _Rows(Dataset[Batch]):
     """Rows of memory-mapped examples, fetched a batch at a time; with `synthesis` the normal ones as twins."""
 
-    def __init__(self, examples: Examples, synthesis: Synthesis | None, seed: int) -> None:
-        self.examples, self.synthesis, self.seed = examples, synthesis, seed
+    def __init__(self, examples: Examples, synthesis: Synthesis | None, policy: Policy, seed: int) -> None:
+        self.examples, self.synthesis, self.policy, self.seed = examples, synthesis, policy, seed
         self.normal = (examples.labels == NORMAL).numpy().nonzero()[0]  # their places
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # processes that fetch rows see it change
 
@@ -133,15 +137,15 @@ class _Rows(Dataset[Batch]):
         twins, alone, images, coverage = [], [], [], []
         for place in places:
             rng = generator(self.seed, "twins", int(self.epoch), place)
-            is_varied = rng.random() < 0.5  # others are only encoded once more
+            policy = self.policy if rng.random() < 0.5 else None  # others are only encoded once more
             is_normal = self.examples.labels[place] == NORMAL
-            pair = self._draw_twins(rng, place, self.synthesis, varied=is_varied) if is_normal else None
+            pair = self._draw_twins(rng, place, self.synthesis, policy) if is_normal else None
             if pair is None:
-                image = vary_alone(rng, self.examples.images[place].numpy(), varied=is_varied)
+                image = vary_alone(rng, self.examples.images[place].numpy(), policy)
                 known = self.examples.coverage[place]
                 alone.append(place)
                 images.append(torch.from_numpy(preprocessing.resize(image)))
-                coverage.append(torch.full_like(known, torch.nan) if is_varied and not is_normal else known)
+                coverage.append(torch.full_like(known, torch.nan) if policy and not is_normal else known)
             else:
                 twins.append(pair)
         parts = [batch_of_twins(twins, preprocessing, self.examples.coverage.shape[-1])] if twins else []
@@ -151,12 +155,12 @@ class _Rows(Dataset[Batch]):
         return batch_images, labels, shares
 
     def _draw_twins(
-        self, rng: np.random.Generator, place: int, synthesis: Synthesis, *, varied: bool
+        self, rng: np.random.Generator, place: int, synthesis: Synthesis, policy: Policy | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """Draw twins of one row, or None where no anomaly shows on it; the donor is another frame, if there is one."""
         others = self.normal[self.examples.frames[self.normal] != self.examples.frames[place]]
         donor = self.examples.images[int(rng.choice(others if len(others) else self.normal))].numpy()
-        return make_twins(rng, self.examples.images[place].numpy(), draw_as_synthesis(synthesis, donor), varied=varied)
+        return make_twins(rng, self.examples.images[place].numpy(), draw_as_synthesis(synthesis, donor), policy)
 
 
 class _FromBlock(torch.nn.Module):
@@ -180,6 +184,7 @@ class _Fit:
         validation: Examples,
         training: Training,
         synthesis: Synthesis,
+        augmentation: Augmentation,
         checkpoints: Checkpoints,
         folder: Path,
     ) -> None:
@@ -190,6 +195,8 @@ class _Fit:
             (
                 training.model_dump_json(),
                 synthesis.model_dump_json(),
+                augmentation.preset,
+                select_policy(augmentation).model_dump_json(),
                 train.fingerprint,
                 validation.fingerprint,
                 digest(detector),
@@ -202,7 +209,7 @@ class _Fit:
         self.validation = self._run_frozen(validation, folder / "validation.tokens")
         # what is computed once can't be drawn afresh
         self.twins = synthesis if training.twins and any(synthesis.kinds.train.values()) and not self.frozen else None
-        self.rows = _Rows(self.train, self.twins, training.seed)
+        self.rows = _Rows(self.train, self.twins, select_policy(augmentation), training.seed)
         abnormal_twins = torch.full((len(self.rows.normal) if self.twins else 0,), ABNORMAL)
         self.weights = class_weights(torch.cat([train.labels, abnormal_twins]))
 

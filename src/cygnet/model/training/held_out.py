@@ -24,7 +24,7 @@ from cygnet.sample.video import SampleVideo
 from cygnet.tables import ABNORMAL, IMAGE_SIZE_PX, KIND_NULL, NORMAL
 from cygnet.vision.crop import crop_square, resize_square
 from cygnet.vision.rng import generator
-from cygnet.vision.twins import draw_by_weight, draw_twins, make_twins
+from cygnet.vision.twins import PROCEDURAL, draw_by_weight, draw_twins, make_twins
 
 if TYPE_CHECKING:
     from cygnet.model.network.detector import Detector
@@ -51,7 +51,7 @@ def swan_pairs(pretraining: Pretraining, crop_horizontal_bias: float) -> Iterato
         scene = resize_square(crop_square(sample.frame(time_s), crop_horizontal_bias))
         for kind in MEASURED_KINDS:
             rng = generator(pretraining.seed, "swan", round(1000 * time_s), kind)
-            twins = make_twins(rng, scene, draw_by_weight(_only(kind, pretraining.twins)))
+            twins = make_twins(rng, scene, draw_by_weight(_only(kind, pretraining.twins)), PROCEDURAL)
             if twins is not None:
                 yield kind, twins
 

@@ -14,9 +14,11 @@ from cygnet.model.serving.packaging import PackagedDetector
 from cygnet.model.serving.scorer import Limits, Scorer
 from cygnet.model.training.results import Fitted
 from cygnet.model.training.resume import Checkpoints
+from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.serving import Parity, RequestLimits, RuntimeName
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.parameters.training import Training
+from cygnet.preflight import checked_before_run
 from cygnet.reports import (
     EvaluationReport,
     ParityReport,
@@ -42,15 +44,33 @@ def draw_training_images(training_set: pad.Dataset) -> Figure:
     return draw_contact_sheet(training_examples(training_set))
 
 
+def check_checkpoint(training: Training) -> None:
+    """Load the checkpoint before the run starts, which takes a second, instead of after all pipelines before this one.
+
+    Raises:
+        UserError: The checkpoint can't be used, or `last_blocks` are all it has.
+    """
+    from cygnet.model.network.backbone import load_detector
+    from cygnet.model.training.fit import freeze
+
+    freeze(load_detector(training), training)
+
+
+@checked_before_run(check_checkpoint)
 def fit_detector(
-    training_set: pad.Dataset, training: Training, synthesis: Synthesis, checkpoints: Checkpoints
+    training_set: pad.Dataset,
+    training: Training,
+    synthesis: Synthesis,
+    augmentation: Augmentation,
+    checkpoints: Checkpoints,
 ) -> Fitted:
     """Fine-tune the checkpoint on `train`; `validation` decides when to stop and which epoch is kept.
 
     Args:
         training_set: The table.
         training: All settings.
-        synthesis: What anomalies of `training.twins` are like.
+        synthesis: Which anomalies `training.twins` draws.
+        augmentation: How `training.twins` varies images: by the same preset as the table.
         checkpoints: Where the fit leaves its state, to go on from there after it was killed.
 
     Raises:
@@ -71,7 +91,7 @@ def fit_detector(
             for split in ("train", "validation")
         )
         logger.info("Fitting on %d images, stopping by %d.", len(train.labels), len(validation.labels))
-        return fit(detector, train, validation, training, synthesis, checkpoints, Path(folder))
+        return fit(detector, train, validation, training, synthesis, augmentation, checkpoints, Path(folder))
 
 
 def make_scorer(fitted: Fitted, training_scene: TrainingScene, runtime: RuntimeName, limits: RequestLimits) -> Scorer:

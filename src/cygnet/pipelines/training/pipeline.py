@@ -32,7 +32,7 @@ def create_pipeline() -> Pipeline:
             node(draw_training_images, "training_set", "contact_sheet_figure", name="draw_training_images"),
             node(
                 fit_detector,
-                ["training_set", "params:training", "params:synthesis", "fitting_state"],
+                ["training_set", "params:training", "params:synthesis", "params:augmentation", "fitting_state"],
                 "fitted",
                 name="fit_detector",
             ),
