@@ -23,12 +23,14 @@ def listed_modules() -> set[str]:
     modules = set()
     for line in tree[1].splitlines()[1:]:  # the first line is the package itself
         depth = (len(line) - len(line.lstrip())) // 4 - 1
-        names = line.split("  ")[0] if line.strip() == "" else re.split(r"\s{2,}", line.strip())[0]
-        for name in names.split():
-            if name.endswith("/"):
+        for name in line.split():
+            if name.endswith("/") and depth <= len(folders):
                 folders[depth:] = [name]
-            elif name.endswith(".py"):
+                depth += 1
+            elif name.endswith(".py") and "/" not in name:
                 modules.add("".join([*folders[:depth], name]))
+            else:
+                break  # the description
     return modules
 
 

@@ -171,6 +171,9 @@ SCORES = pa.schema(
     ]
 )
 
+SCORES_CSV_COLUMNS = ["source", "frame_index", "timestamp_s", "anomaly_score", "is_anomalous"]
+"""Columns of `scores.csv`: the frames that have a score."""
+
 TABLES = {
     "frames": FRAMES,
     "images": IMAGES,

@@ -27,12 +27,10 @@ from cygnet.pipelines.scoring.spark_scoring import (
     score_sources,
 )
 from cygnet.reports import FrameCounts, LabelMetrics, ScoringReport
-from cygnet.tables import LABELS
+from cygnet.tables import LABELS, SCORES_CSV_COLUMNS
 from cygnet.vision.clip import Clip
 
 logger = logging.getLogger(__name__)
-
-CSV_COLUMNS = ["source", "frame_index", "timestamp_s", "anomaly_score", "is_anomalous"]
 
 
 def score_frames(
@@ -54,7 +52,6 @@ def score_frames(
     """
     scorer_folder = score_parts.add_scorer(champion.uri)
     model = read_model_settings(champion, scorer_folder)
-    threshold = scoring.threshold or model.calibration.threshold
     settings = FrameScoring(
         parts_folder=score_parts.folder,
         scorer_folder=scorer_folder,
@@ -63,8 +60,9 @@ def score_frames(
         scene=model.scene,
     )
     rows, progress = score_sources(sources, score_parts, settings)
-    scores = rows.withColumn("is_anomalous", F.col("anomaly_score") >= F.lit(float(np.float32(threshold))))
-    return scores.orderBy("source", "frame_index"), ScoringRun(threshold, *progress)
+    run = ScoringRun(scoring.threshold or model.calibration.threshold, *progress)
+    scores = rows.withColumn("is_anomalous", F.col("anomaly_score") >= F.lit(float(np.float32(run.threshold))))
+    return scores.orderBy("source", "frame_index"), run
 
 
 def list_scores(scores: DataFrame) -> pd.DataFrame:
@@ -76,7 +74,7 @@ def list_scores(scores: DataFrame) -> pd.DataFrame:
     Raises:
         UserError: No frame has one.
     """
-    rows = scores.filter("reason is null").select(CSV_COLUMNS).orderBy("source", "frame_index").toPandas()
+    rows = scores.filter("reason is null").select(SCORES_CSV_COLUMNS).orderBy("source", "frame_index").toPandas()
     if rows.empty:
         failed = scores.select("reason").first()
         msg = f"Nothing could be scored: {failed['reason'] if failed else 'there are no frames'}."
