@@ -28,7 +28,7 @@ from pyspark.sql.functions import pandas_udf
 
 from benchmarks import plain
 from benchmarks.inputs import full_hd_frames
-from benchmarks.measure import Result, compare
+from benchmarks.measure import Result, Work, compare
 from benchmarks.session import parameters_of, partitions, spark, write
 from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.ingestion import Ingestion
@@ -80,12 +80,9 @@ def _two_per_frame(synthesis: Synthesis) -> Synthesis:
 
 def _compare(what: str, baseline: Callable[[], DataFrame], ours: Callable[[], DataFrame], folder: str) -> Result:
     result = compare(
-        what,
+        Work(what, items=sum(COUNTS.values()), item="row", target=ASKED),
         lambda: write(baseline(), f"{folder}/baseline"),
         lambda: write(ours(), f"{folder}/ours"),
-        items=sum(COUNTS.values()),
-        item="row",
-        asked=ASKED,
         repetitions=5,
     )
     for side in ("baseline", "ours"):

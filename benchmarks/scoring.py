@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.inputs import full_hd_frames
-from benchmarks.measure import Result, compare
+from benchmarks.measure import Result, Work, compare
 from benchmarks.server import TINY, limits, random_detector
 from benchmarks.session import parameters_of, spark
 from cygnet.model.scoring.frame_scores import FrameScoring, list_items
@@ -41,12 +41,9 @@ def run(frames: int = FRAMES, repetitions: int = 3) -> Result:
         _write_video(video, frames)
         scorer.save(model)
         return compare(
-            "score 1080p video, ViT-Tiny at 224 px",
+            Work("score 1080p video, ViT-Tiny at 224 px", items=frames, item="frame", target=0.8),
             lambda: _one_after_the_other(video, scorer, images),
             lambda: _ours(video, model, parts, frames),
-            items=frames,
-            item="frame",
-            asked=0.8,
             repetitions=repetitions,
         )
 
