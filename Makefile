@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export KEDRO_DISABLE_TELEMETRY = 1
 
-.PHONY: help install run test lint bench bench-training bench-serving viz mlflow checkpoint package clean
+.PHONY: help install run test test-all lint bench bench-training bench-serving viz mlflow checkpoint package clean
 help:  ## list the commands
 	@grep -E '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
 
@@ -27,7 +27,10 @@ install: $(INSTALLED)  ## create .venv with everything pinned
 run: install  ## run all pipelines on the sample video; make run ARGS="--params=video=PATH"
 	$(BIN)/kedro run $(ARGS)
 
-test: install  ## run the tests; make test ARGS="-k synthesis"
+test: install  ## run the tests, some minutes; make test ARGS="-k synthesis"
+	$(BIN)/pytest -m "not slow" $(ARGS)
+
+test-all: install  ## run the slow tests too, half an hour; make test-all ARGS="-m slow"
 	$(BIN)/pytest $(ARGS)
 
 lint: install  ## style, types, secrets

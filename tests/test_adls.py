@@ -5,10 +5,8 @@ Azurite has no endpoint for Hadoop, so that Spark can't read or write here: that
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from inspect import signature
@@ -55,9 +53,9 @@ from cygnet.vision.clip import Clip
 from cygnet.vision.codec import encode_png
 from cygnet.vision.video import read_rows, read_samples
 from support.lake import ACCOUNT, AZURITE, KEY, Proxy, azurite, connection_string
-from support.toys import toy_predictions, toy_rows, toy_scorer, tracked
+from support.runs import PROJECT, kedro_run
+from support.toys import toy_predictions, toy_rows, toy_scorer
 
-PROJECT = Path(__file__).parents[1]
 HERE = "abfs://lake"
 BY_ACCOUNT = f"abfss://lake@{ACCOUNT}.dfs.core.windows.net"
 WRITE_VIDEO = Callable[..., Path]
@@ -107,13 +105,6 @@ def proxy(lake: fsspec.AbstractFileSystem, port: int, connect: Callable[[str], N
     connect(connection_string(proxy.port))
     yield proxy
     proxy.close()
-
-
-@pytest.fixture
-def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Track in the store that the tests of this session share."""
-    with tracked(tmp_path_factory.getbasetemp() / "mlflow"):
-        yield
 
 
 @pytest.fixture
@@ -588,28 +579,20 @@ def test_every_entry_of_the_catalog_for_databricks_follows_the_variable(monkeypa
 # ---- whole runs -----------------------------------------------------------------------------------------------------
 
 
-def kedro_run(tmp_path: Path, *arguments: str, data: str, to: str) -> subprocess.CompletedProcess[str]:
+def lake_run(tmp_path: Path, *arguments: str, data: str, to: str) -> subprocess.CompletedProcess[str]:
     """Run `kedro run --env test` with its tables at a place, its tracker in a local folder, and an account."""
     conf = tmp_path / "conf"
     if not conf.exists():
         shutil.copytree(PROJECT / "conf", conf)
         settings = (conf / "test/globals.yml").read_text()
         (conf / "test/globals.yml").write_text(settings.replace("${absolute:${data}}", str(tmp_path)))
-    return subprocess.run(
-        [sys.executable, "-m", "kedro", "run", "--env=test", f"--conf-source={conf}", *arguments],
-        cwd=PROJECT,
-        env={**os.environ, "CYGNET_DATA": data, "AZURE_STORAGE_CONNECTION_STRING": to, "KEDRO_DISABLE_TELEMETRY": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    return kedro_run(data, f"--conf-source={conf}", *arguments, AZURE_STORAGE_CONNECTION_STRING=to)
 
 
 def test_spark_that_cannot_write_to_adls_is_given_its_path_and_says_so_in_a_sentence(
     lake: fsspec.AbstractFileSystem, port: int, tmp_path: Path
 ) -> None:
-    done = kedro_run(tmp_path, "--pipelines=ingestion", data=f"{BY_ACCOUNT}/cygnet", to=connection_string(port))
+    done = lake_run(tmp_path, "--pipelines=ingestion", data=f"{BY_ACCOUNT}/cygnet", to=connection_string(port))
     assert done.returncode == 1
     assert "Error: This Spark can't read ADLS, it lacks hadoop-azure" in done.stderr.splitlines()[-1]
     assert lake.exists("lake/cygnet/01_raw/swan.mp4")
@@ -631,13 +614,13 @@ def test_ingestion_reads_videos_and_labels_and_one_that_was_cut_off_makes_no_tab
     lake.pipe_file("lake/labels.csv", b"image_name,label,confidence,notes\nswan_000003,abnormal,1,\n")
     data, run = tmp_path / "data", f"--params=video={BY_ACCOUNT}/videos/*.avi,labels={HERE}/labels.csv"
     proxy.most_down = 30_000
-    cut = kedro_run(tmp_path, "--pipelines=ingestion", run, data=str(data), to=connection_string(proxy.port))
+    cut = lake_run(tmp_path, "--pipelines=ingestion", run, data=str(data), to=connection_string(proxy.port))
     assert cut.returncode == 1
     assert f"Error: {BY_ACCOUNT}/videos/" in cut.stderr.splitlines()[-1]
     assert "the connection broke off" in cut.stderr.splitlines()[-1]
     assert not TableDataset(filepath=str(data / "02_intermediate/frames"), table="frames").exists()
     proxy.most_down = float("inf")
-    done = kedro_run(tmp_path, "--pipelines=ingestion", run, data=str(data), to=connection_string(proxy.port))
+    done = lake_run(tmp_path, "--pipelines=ingestion", run, data=str(data), to=connection_string(proxy.port))
     assert done.returncode == 0, done.stderr
     frames = pq.read_table(data / "02_intermediate/frames").to_pandas()
     assert frames.groupby("source").size().to_dict() == {"goose": 100, "swan": 100}
@@ -659,7 +642,7 @@ def test_training_reads_and_writes_on_adls_as_on_a_disk(
         ("images", "03_primary", pa.Table.from_pylist(images, schema=IMAGES)),
     ):
         TableDataset(filepath=f"{root}/{place}/{name}", table=name, load_as="arrow").save(table)
-    done = kedro_run(tmp_path, "--pipelines=training", data=root, to=connection_string(port))
+    done = lake_run(tmp_path, "--pipelines=training", data=root, to=connection_string(port))
     assert done.returncode == 0, done.stderr
     predictions = TableDataset(filepath=f"{root}/07_model_output/predictions", table="predictions", load_as="arrow")
     assert predictions.load().count_rows() == 48
@@ -679,7 +662,7 @@ def test_training_reads_and_writes_on_adls_as_on_a_disk(
 
 def test_a_wrong_key_is_told_before_any_work(lake: fsspec.AbstractFileSystem, port: int, tmp_path: Path) -> None:
     data = f"{BY_ACCOUNT}/cygnet"
-    done = kedro_run(tmp_path, "--pipelines=ingestion", data=data, to=connection_string(port, WRONG_KEY))
+    done = lake_run(tmp_path, "--pipelines=ingestion", data=data, to=connection_string(port, WRONG_KEY))
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"Error: {data}: ADLS refused the credentials")
     assert "Traceback" not in done.stderr

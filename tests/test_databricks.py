@@ -33,6 +33,7 @@ from cygnet.vision.codec import encode_jpeg, encode_map
 from support.stub_server import Reply, Request, Workspace
 from support.toys import toy_image, toy_rows, toy_scorer
 
+pytestmark = pytest.mark.slow
 PROJECT = Path(__file__).parents[1]
 JOB = str(Path(sys.executable).parent / "cygnet-job")
 ENDPOINT = "dev_jane_cygnet-detector"

@@ -33,10 +33,10 @@ from support.toys import toy_image, toy_scorer, tracked
 
 
 @pytest.fixture(scope="module")
-def champion(parameters: dict[str, Parameters], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelVersion]:
+def champion(parameters: dict[str, Parameters], store: Path) -> Iterator[ModelVersion]:
     """Give a registered version of a detector that was never fitted."""
     scorer = toy_scorer(parameters["training"])
-    with tracked(tmp_path_factory.mktemp("mlflow")):
+    with tracked(store):
         dataset = RegisteredModelDataset(name="toy", alias="champion")
         dataset.save(PackagedDetector(scorer, encode_jpeg(toy_image(NORMAL), 95), {}))
         yield dataset.load()
