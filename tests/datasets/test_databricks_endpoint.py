@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 import pytest
 from kedro.config import OmegaConfigLoader
-from kedro.io import DatasetError
+from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from kedro.io.core import parse_dataset_definition
+from kedro.pipeline import Pipeline, node
 from omegaconf.resolvers import oc
 
 from cygnet.datasets.databricks_endpoint import DatabricksEndpointDataset
@@ -21,6 +22,7 @@ from cygnet.endpoints.databricks_api import environment_pool
 from cygnet.endpoints.local import LocalEndpoint
 from cygnet.endpoints.versions import Decision, ModelVersion
 from cygnet.errors import UserError
+from cygnet.hooks import UserErrorHooks
 from cygnet.model.serving.packaging import PackagedDetector
 from cygnet.parameters.serving import Client
 from cygnet.tables import NORMAL
@@ -329,6 +331,15 @@ def test_references_and_plain_settings_reach_the_version(workspace: Workspace) -
 def test_an_unknown_workload_type_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(UserError, match=r"is 'GPU': allowed are CPU.*GPU_SMALL"):
         dataset(workload_type="GPU").check_settings()
+
+
+def test_a_run_that_ends_at_an_endpoint_with_such_settings_does_not_start() -> None:
+    rollback = Pipeline([node(lambda version: version, "version", "live_endpoint", name="roll_back")])
+    datasets = {"version": MemoryDataset(OLD), "live_endpoint": dataset(workload_type="GPU")}
+    hooks = UserErrorHooks()
+    hooks._data = "data"
+    with pytest.raises(UserError, match="workload_type of endpoint pond is 'GPU'"):
+        hooks.before_pipeline_run(rollback, DataCatalog(datasets))
 
 
 def test_nothing_is_ever_deleted(workspace: Workspace) -> None:
