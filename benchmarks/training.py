@@ -40,7 +40,7 @@ from cygnet.model.network.backbone import initial_vit
 from cygnet.model.network.detector import Detector
 from cygnet.model.network.preprocessing import Preprocessing
 from cygnet.model.training.examples import Examples, mapped_tensor
-from cygnet.model.training.fit import fit
+from cygnet.model.training.fit import FitSettings, Splits, fit
 from cygnet.model.training.resume import Checkpoints
 from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.synthesis import Synthesis
@@ -229,9 +229,10 @@ def _plain(detector: Detector, train: Examples, epochs: int, batch_size: int = B
 def _ours(detector: Detector, train: Examples, training: Training, synthesis: Synthesis) -> list[float]:
     """Fit; give the time at which each epoch ended, from epoch 0 on."""
     detector.requires_grad_(True)
+    settings = FitSettings(training, synthesis, AUGMENTATION)
     with tempfile.TemporaryDirectory(prefix="cygnet-bench-") as folder:
         checkpoints = _NotWritten(Path(folder))
-        fit(detector, train, _examples(2), training, synthesis, AUGMENTATION, checkpoints, Path(folder))
+        fit(detector, Splits(train, _examples(2)), settings, checkpoints, Path(folder))
     return checkpoints.ended_s
 
 

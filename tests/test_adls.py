@@ -404,9 +404,6 @@ def test_a_fit_goes_on_from_a_state_on_adls_and_not_from_half_of_one(proxy: Prox
         checkpoints.save("key", {"step": 2, "weights": "x" * 10_000})
     proxy.most_up = float("inf")
     assert checkpoints.load("key") == {"step": 1}
-    checkpoints.clear()
-    checkpoints.clear()
-    assert checkpoints.load("key") is None
 
 
 def test_a_checkpoint_is_written_whole_and_in_place_of_the_one_before(lake: fsspec.AbstractFileSystem) -> None:
@@ -649,7 +646,7 @@ def test_training_reads_and_writes_on_adls_as_on_a_disk(
     reports = {Path(name).name for name in lake.find("lake/cygnet/08_reporting")}
     assert {"evaluation.json", "parity.json", "roc.png", "contact_sheet.png", "training_curves.png"} <= reports
     assert json.loads(lake.cat_file("lake/cygnet/08_reporting/evaluation.json"))["counts"]["normal"] == 12
-    assert not lake.exists("lake/cygnet/06_models/fitting_state/state.pt")  # cleared, as the fit has ended
+    assert lake.exists("lake/cygnet/06_models/fitting_state/state.pt")  # the same fit again would reuse it
     assert f"Report evaluation: {root}/08_reporting/evaluation.json" in done.stderr
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     run, *_ = client.search_runs([client.get_experiment_by_name("cygnet").experiment_id])

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,16 @@ from cygnet.model.network.backbone import load_detector
 from cygnet.model.network.detector import Detector
 from cygnet.model.network.preprocessing import Preprocessing
 from cygnet.model.training.examples import Examples, batch_of_twins
-from cygnet.model.training.fit import _Rows, class_weights, fetching_processes, fit, interpolate
+from cygnet.model.training.fit import (
+    FitSettings,
+    PairedSynthesis,
+    Splits,
+    _Rows,
+    class_weights,
+    fetching_processes,
+    fit,
+    interpolate,
+)
 from cygnet.model.training.results import Fitted
 from cygnet.model.training.resume import Checkpoints
 from cygnet.parameters.augmentation import Augmentation
@@ -84,7 +94,7 @@ def rows_of(synthesis: Synthesis, augmentation: Augmentation) -> Callable[..., _
     """Give a maker of the rows that a fit on some examples fetches."""
 
     def make(examples: Examples, synthesis: Synthesis = synthesis, augmentation: Augmentation = augmentation) -> _Rows:
-        return _Rows(examples, synthesis, select_policy(augmentation), seed=1)
+        return _Rows(examples, PairedSynthesis(synthesis, select_policy(augmentation), seed=1))
 
     return make
 
@@ -107,21 +117,29 @@ def spotted(per_class: int, synthesis: Synthesis) -> Examples:
 
 
 @pytest.fixture
-def run(training: Training, synthesis: Synthesis, augmentation: Augmentation, tmp_path: Path) -> Callable[..., Fitted]:
-    """Give a fit on little: `run(train, validation, epochs=2)` changes parameters."""
+def settings(training: Training, synthesis: Synthesis, augmentation: Augmentation) -> FitSettings:
+    """Give settings of a fit on little."""
+    changes = {"batch_size": 8, "learning_rate": 3e-3, "layer_decay": 1.0, "epochs": 2}
+    return FitSettings(training.model_copy(update=changes), synthesis, augmentation)
+
+
+@pytest.fixture
+def run(settings: FitSettings, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Fitted]:
+    """Give a fit on little: `run(train, validation, epochs=2)` changes parameters of training.
+
+    Each fit has a folder of its own for its state, unless one is given.
+    """
 
     def fit_on(
         train: Examples,
         validation: Examples,
-        synthesis: Synthesis = synthesis,
-        augmentation: Augmentation = augmentation,
+        settings: FitSettings = settings,
+        folder: Path | None = None,
         **changes: object,
     ) -> Fitted:
-        settings = training.model_copy(
-            update={"batch_size": 8, "learning_rate": 3e-3, "layer_decay": 1.0, "epochs": 2, **changes}
-        )
-        detector, checkpoints = load_detector(settings), Checkpoints(tmp_path)
-        return fit(detector, train, validation, settings, synthesis, augmentation, checkpoints, tmp_path)
+        changed = dataclasses.replace(settings, training=settings.training.model_copy(update=changes))
+        place = folder or tmp_path_factory.mktemp("state")
+        return fit(load_detector(changed.training), Splits(train, validation), changed, Checkpoints(place), place)
 
     return fit_on
 
@@ -227,34 +245,21 @@ def test_epoch_0_is_the_checkpoint_as_it_came(run: Callable[..., Fitted]) -> Non
     assert math.isnan(history["train_loss"][0])
 
 
-def test_validation_nll_weighs_the_classes_alike(
-    training: Training, synthesis: Synthesis, augmentation: Augmentation, tmp_path: Path
-) -> None:
+def test_validation_nll_weighs_the_classes_alike(settings: FitSettings, tmp_path: Path) -> None:
     both = bright_and_dark(8, 100)
     few = torch.cat([torch.arange(0, 16, 2), torch.tensor([1, 3])])  # 8 abnormal, 2 normal
     lopsided = Examples(both.images[few], both.labels[few], both.coverage[few], few.numpy(), "lopsided", PREPROCESSING)
-    detector = load_detector(training)
+    detector = load_detector(settings.training)
     detector.classifier.bias.data = torch.tensor([1.0, -1.0])  # right about most, wrong about the few
-    history = fit(
-        detector,
-        bright_and_dark(4),
-        lopsided,
-        training.model_copy(update={"epochs": 1}),
-        synthesis,
-        augmentation,
-        Checkpoints(tmp_path),
-        tmp_path,
-    ).history
+    one_epoch = dataclasses.replace(settings, training=settings.training.model_copy(update={"epochs": 1}))
+    splits = Splits(bright_and_dark(4), lopsided)
+    history = fit(detector, splits, one_epoch, Checkpoints(tmp_path), tmp_path).history
     entropy = np.log1p(np.exp(np.array([-2.0, 2.0]) / TEMPERATURE_BOUNDS[1]))
     assert history["validation_nll"][0] == pytest.approx(entropy.mean(), abs=0.01)
 
 
 def test_overconfidence_alone_rejects_no_epoch(
-    run: Callable[..., Fitted],
-    training: Training,
-    synthesis: Synthesis,
-    augmentation: Augmentation,
-    tmp_path: Path,
+    run: Callable[..., Fitted], settings: FitSettings, tmp_path: Path
 ) -> None:
     right, wrong = bright_and_dark(12, 100), bright_and_dark(4, 200, swapped=True)
     parts = [(right.images, wrong.images), (right.labels, wrong.labels), (right.coverage, wrong.coverage)]
@@ -266,11 +271,9 @@ def test_overconfidence_alone_rejects_no_epoch(
         scaled = copy.deepcopy(detector)
         for value in scaled.classifier.parameters():
             value.data *= factor
-        settings = training.model_copy(update={"epochs": 1})
-        fitted = fit(
-            scaled, bright_and_dark(4), noisy, settings, synthesis, augmentation, Checkpoints(tmp_path), tmp_path
-        )
-        history = fitted.history
+        one_epoch = dataclasses.replace(settings, training=settings.training.model_copy(update={"epochs": 1}))
+        splits = Splits(bright_and_dark(4), noisy)
+        history = fit(scaled, splits, one_epoch, Checkpoints(tmp_path), tmp_path).history
         nlls.append(history["validation_nll"][0])
     assert 0.3 < nlls[0] < math.log(2)
     assert nlls[1] == pytest.approx(nlls[0], abs=0.005)
@@ -446,7 +449,7 @@ def test_with_reference_a_fit_flips_only_what_the_table_may(
 
 
 def test_a_fit_varies_by_the_preset(
-    run: Callable[..., Fitted], augmentation: Augmentation, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Fitted], settings: FitSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
 
@@ -457,9 +460,9 @@ def test_a_fit_varies_by_the_preset(
     monkeypatch.setattr("cygnet.model.training.fit.vary_alone", note)
     for preset in ("fixed_camera", "reference"):
         seen.clear()
-        chosen = with_preset(augmentation, preset)
-        run(bright_and_dark(8), bright_and_dark(4, 100), augmentation=chosen, epochs=1, twins=True)
-        assert {type(policy) for policy in seen} == {type(None), type(getattr(augmentation, preset))}
+        chosen = dataclasses.replace(settings, augmentation=with_preset(settings.augmentation, preset))
+        run(bright_and_dark(8), bright_and_dark(4, 100), chosen, epochs=1, twins=True)
+        assert {type(policy) for policy in seen} == {type(None), type(getattr(settings.augmentation, preset))}
 
 
 def test_twins_are_counted_among_the_images(run: Callable[..., Fitted]) -> None:
@@ -469,18 +472,19 @@ def test_twins_are_counted_among_the_images(run: Callable[..., Fitted]) -> None:
 
 @pytest.mark.parametrize("train_kinds", [{}, {"polygon": 0, "scar": 0}])
 def test_without_a_kind_for_train_rows_come_alone(
-    train_kinds: dict[str, int], synthesis: Synthesis, run: Callable[..., Fitted]
+    train_kinds: dict[str, int], settings: FitSettings, run: Callable[..., Fitted]
 ) -> None:
-    kinds = synthesis.kinds.model_copy(update={"train": train_kinds})
-    labelled = synthesis.model_copy(update={"kinds": kinds})
+    kinds = settings.synthesis.kinds.model_copy(update={"train": train_kinds})
+    labelled = dataclasses.replace(settings, synthesis=settings.synthesis.model_copy(update={"kinds": kinds}))
     fitted = run(bright_and_dark(12), bright_and_dark(4, 100), labelled, twins=True)
     assert fitted.images == 2 * 24
 
 
-def test_what_rows_do_not_show_is_learned_from_twins(synthesis: Synthesis, run: Callable[..., Fitted]) -> None:
-    spots = drawing(synthesis, "perlin", radius_frac=(0.2, 0.3), perlin_opacity=(1.0, 1.0))
+def test_what_rows_do_not_show_is_learned_from_twins(settings: FitSettings, run: Callable[..., Fitted]) -> None:
+    spots = drawing(settings.synthesis, "perlin", radius_frac=(0.2, 0.3), perlin_opacity=(1.0, 1.0))
     train, validation = bright_and_dark(24), spotted(24, spots)
-    with_twins, without = (run(train, validation, spots, epochs=8, patience=8, twins=twins) for twins in (True, False))
+    drawn = dataclasses.replace(settings, synthesis=spots)
+    with_twins, without = (run(train, validation, drawn, epochs=8, patience=8, twins=twins) for twins in (True, False))
     assert with_twins.history["validation_nll"].min() < 0.5
     assert without.history["validation_nll"].min() > 0.6
 
@@ -496,6 +500,28 @@ def with_dropout(folder: Path) -> str:
     torch.manual_seed(0)
     Detector(ViTModel(config, add_pooling_layer=False), PREPROCESSING).save(folder)
     return str(folder)
+
+
+@contextmanager
+def noting_epochs(monkeypatch: pytest.MonkeyPatch, killed_after: int | None = None) -> Iterator[list[int]]:
+    """Give a list that grows by each epoch whose state is saved; kill the fit after one of them."""
+    save, saved = Checkpoints.save, []
+
+    def save_and_note(checkpoints: Checkpoints, key: str, state: dict[str, Any]) -> None:
+        save(checkpoints, key, state)
+        saved.append(state["history"][-1]["epoch"])
+        if saved[-1] == killed_after:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", save_and_note)
+        yield saved
+
+
+def assert_same(one: Fitted, other: Fitted) -> None:
+    pd.testing.assert_frame_equal(one.history, other.history, check_exact=True)
+    weights = other.detector.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in one.detector.state_dict().items())
 
 
 @pytest.mark.usefixtures("precision")
@@ -514,29 +540,116 @@ def test_killed_and_rerun_equals_undisturbed(
     else:
         changes |= {"fitted": fitted, "last_blocks": 1}
     undisturbed = run(*arguments, **changes)
-    save, saved = Checkpoints.save, []
-
-    def save_twice(checkpoints: Checkpoints, key: str, state: dict[str, Any]) -> None:
-        save(checkpoints, key, state)
-        saved.append(state["history"][-1]["epoch"])
-        if saved[-1] == 2:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "save", save_twice)
-        with pytest.raises(Killed):
-            run(*arguments, **changes)
-    resumed = run(*arguments, **changes)
+    with noting_epochs(monkeypatch, killed_after=2) as saved, pytest.raises(Killed):
+        run(*arguments, folder=tmp_path, **changes)
     assert saved == [0, 1, 2]
-    pd.testing.assert_frame_equal(resumed.history, undisturbed.history, check_exact=True)
-    weights = undisturbed.detector.state_dict()
-    assert all(torch.equal(value, weights[name]) for name, value in resumed.detector.state_dict().items())
-    assert Path(Checkpoints(tmp_path).path).exists() is False
+    with noting_epochs(monkeypatch) as saved:
+        resumed = run(*arguments, folder=tmp_path, **changes)
+    assert saved == [3, 4]
+    assert_same(resumed, undisturbed)
 
 
-@pytest.mark.parametrize("other", ["seed", "rows", "weights"])
+def change(settings: FitSettings, path: str, value: object) -> FitSettings:
+    """Change one parameter, named as in `--params`."""
+    group, *names = path.split(".")
+    values = getattr(settings, group).model_dump()
+    inner = values
+    for name in names[:-1]:
+        inner = inner[name]
+    inner[names[-1]] = value
+    changed = type(getattr(settings, group)).model_validate(values)
+    return dataclasses.replace(settings, **{group: changed})
+
+
+NOT_READ: dict[str, Any] = {
+    "training.threshold.rule": "target_fpr",
+    "training.evaluation.resamples": 500,
+    "training.last_blocks": 3,
+    "synthesis.kinds.test": {"polygon": 7},
+    "synthesis.kinds.validation": {"polygon": 7},
+    "synthesis.seeds.test": 9,
+    "augmentation.seed": 9,
+    "augmentation.counts.normal": 9,
+    "augmentation.fixed_camera.shift_px": 9.0,
+}
+"""What changes no weight by itself: what it does to the rows shows in their fingerprint."""
+
+
+def test_a_half_done_fit_survives_a_change_of_what_it_does_not_read(
+    run: Callable[..., Fitted], settings: FitSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments, changes = (bright_and_dark(12), bright_and_dark(4, 100)), {"epochs": 3, "patience": 9, "twins": True}
+    undisturbed = run(*arguments, **changes)
+    with noting_epochs(monkeypatch, killed_after=1), pytest.raises(Killed):
+        run(*arguments, folder=tmp_path, **changes)
+    for path, value in NOT_READ.items():
+        settings = change(settings, path, value)
+    with noting_epochs(monkeypatch) as saved:
+        resumed = run(*arguments, settings, folder=tmp_path, **changes)
+    assert saved == [2, 3]
+    assert_same(resumed, undisturbed)
+
+
+@pytest.mark.parametrize(("path", "value"), NOT_READ.items())
+def test_the_key_of_a_fit_leaves_out_what_fitting_does_not_read(
+    path: str, value: object, settings: FitSettings
+) -> None:
+    settings = change(settings, "training.twins", True)
+    assert change(settings, path, value) != settings
+    assert change(settings, path, value).key() == settings.key()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "is_read_without_pairs"),
+    [
+        ("training.learning_rate", 0.5, True),
+        ("training.epochs", 7, True),
+        ("training.fitted", "heads", True),
+        ("training.small_vit.layers", 2, True),
+        ("training.image_size_px", 64, True),
+        ("synthesis.kinds.train", {"scar": 1}, False),
+        ("synthesis.severity", (0.5, 1.0), False),
+        ("synthesis.spots.spots", (1, 9), False),
+        ("augmentation.preset", "fixed_camera", False),
+        ("augmentation.reference.affine_shear", 0.1, False),
+    ],
+)
+def test_the_key_of_a_fit_has_what_fitting_reads(
+    path: str, value: object, is_read_without_pairs: bool, settings: FitSettings
+) -> None:
+    for twins, is_read in ((True, True), (False, is_read_without_pairs)):
+        before = change(settings, "training.twins", twins)
+        assert (change(before, path, value).key() != before.key()) is is_read
+
+
+@pytest.mark.parametrize("fitted", ["full"])
+def test_a_finished_fit_run_again_gives_the_same_at_once(
+    fitted: str, run: Callable[..., Fitted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, misleading = bright_and_dark(12), bright_and_dark(4, 100, swapped=True)
+    changes = {"epochs": 9, "patience": 1, "fitted": fitted}  # stops early
+    finished = run(train, misleading, folder=tmp_path, **changes)
+    assert len(finished.history) < 9
+
+    def fail(*_: object) -> None:
+        pytest.fail("it is computed again")
+
+    for name in ("forward", "run_blocks", "finish"):
+        monkeypatch.setattr(Detector, name, fail)
+    again = run(train, misleading, folder=tmp_path, **changes)
+    assert_same(again, finished)
+    assert (again.seconds, again.images) == (finished.seconds, finished.images)
+    assert not again.detector.training
+    assert again.detector.backbone.config._attn_implementation == finished.detector.backbone.config._attn_implementation
+
+
+@pytest.mark.parametrize("other", ["seed", "rows", "weights", "code"])
 def test_state_of_another_fit_is_not_gone_on_from(
-    other: str, run: Callable[..., Fitted], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    other: str,
+    run: Callable[..., Fitted],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     train, validation = bright_and_dark(12), bright_and_dark(4, 100)
     checkpoint = tmp_path_factory.mktemp("checkpoint")
@@ -544,16 +657,20 @@ def test_state_of_another_fit_is_not_gone_on_from(
     expected = run(train, validation, **changes).history
     kept = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "clear", lambda _: None)
         if other == "weights":  # the checkpoint was made anew, under its name
             detector = Detector.load(checkpoint)
             torch.nn.init.normal_(detector.classifier.weight)
             detector.save(checkpoint)
+        if other == "code":
+            patch.setattr("cygnet.model.training.fit.code_digest", lambda: "other")
         others = bright_and_dark(11) if other == "rows" else train
-        run(others, validation, **(changes | ({"seed": 6} if other == "seed" else {})))
+        run(others, validation, folder=tmp_path, **(changes | ({"seed": 6} if other == "seed" else {})))
     for name, content in kept.items():
         (checkpoint / name).write_bytes(content)
-    pd.testing.assert_frame_equal(run(train, validation, **changes).history, expected, check_exact=True)
+    with noting_epochs(monkeypatch) as saved:
+        fitted = run(train, validation, folder=tmp_path, **changes)
+    assert saved == [0, 1, 2]
+    pd.testing.assert_frame_equal(fitted.history, expected, check_exact=True)
 
 
 def changed_parameters(before: Detector, after: Detector) -> set[str]:

@@ -80,7 +80,7 @@ def fit_detector(
     from cygnet.model.network.backbone import load_detector
     from cygnet.model.rows import check_classes, read_keys
     from cygnet.model.training.examples import load_examples
-    from cygnet.model.training.fit import fit
+    from cygnet.model.training.fit import FitSettings, Splits, fit
 
     check_classes(read_keys(training_set, "test"), "test")
     split_halves(read_keys(training_set, "validation"))  # else calibration would find out, after the fit
@@ -91,7 +91,8 @@ def fit_detector(
             for split in ("train", "validation")
         )
         logger.info("Fitting on %d images, stopping by %d.", len(train.labels), len(validation.labels))
-        return fit(detector, train, validation, training, synthesis, augmentation, checkpoints, Path(folder))
+        settings = FitSettings(training, synthesis, augmentation)
+        return fit(detector, Splits(train, validation), settings, checkpoints, Path(folder))
 
 
 def make_scorer(fitted: Fitted, training_scene: TrainingScene, runtime: RuntimeName, limits: RequestLimits) -> Scorer:
