@@ -28,7 +28,7 @@ run: install  ## run all pipelines on the sample video; make run ARGS="--params=
 	$(BIN)/kedro run $(ARGS)
 
 test: install  ## run the tests, some minutes; make test ARGS="-k synthesis"
-	$(BIN)/pytest -m "not slow" $(ARGS)
+	$(BIN)/pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadgroup $(ARGS)
 
 test-all: install  ## run the slow tests too, half an hour; make test-all ARGS="-m slow"
 	$(BIN)/pytest $(ARGS)

@@ -383,6 +383,7 @@ def test_the_catalog_of_databricks_describes_both_entries_by_the_globals(monkeyp
     assert Client.model_validate(loader["parameters"]["serving"]["client"]).in_flight > 2
 
 
+@pytest.mark.slow
 def test_a_real_scoring_server_answers_through_the_endpoint(
     workspace: Workspace, store: Path, detector: PackagedDetector
 ) -> None:
