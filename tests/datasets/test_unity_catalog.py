@@ -127,7 +127,7 @@ def test_a_run_that_would_end_at_such_a_name_does_not_start() -> None:
     training = Pipeline([node(lambda images: None, "images", "challenger", name="train")])
     datasets = {"images": MemoryDataset([]), "challenger": RegisteredModelDataset(name="detector", alias="challenger")}
     hooks = UserErrorHooks()
-    hooks._data = "data"
+    hooks._data, hooks._parameters, hooks._given = "data", {}, {}
     with pytest.raises(UserError, match="three levels"):
         hooks.before_pipeline_run(training, DataCatalog(datasets))
 

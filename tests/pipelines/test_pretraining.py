@@ -31,7 +31,7 @@ def run(data: Path, pretraining: Pretraining, ingestion: Parameters) -> dict[str
     catalog = DataCatalog(
         {
             "params:pretraining": MemoryDataset(pretraining),
-            "params:ingestion": MemoryDataset(ingestion),
+            "params:ingestion.crop_horizontal_bias": MemoryDataset(ingestion.crop_horizontal_bias),
             "pretraining_state": CheckpointsDataset(filepath=str(data / "state")),
             "pretrained": MemoryDataset(copy_mode="assign"),
             "pretraining_report": JSONDataset(filepath=str(data / "report.json")),

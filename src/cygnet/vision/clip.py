@@ -35,11 +35,11 @@ def write_clip(clip: Clip, path: str) -> None:
                     size_px = frame.shape[1::-1]
                     codec = cv2.VideoWriter.fourcc(*"mp4v")
                     if not writer.open(str(file), cv2.CAP_FFMPEG, codec, clip.frames_per_s, size_px):
-                        msg = f"{path}: OpenCV can't write a video of {size_px[0]}x{size_px[1]} pixels there"
+                        msg = f"{path}: OpenCV can't write a video of {size_px[0]}x{size_px[1]} pixels."
                         raise OSError(msg)
                 writer.write(frame)
         finally:
             writer.release()
         if not file.exists():
-            msg = f"{path}: there is no frame to write"
+            msg = f"{path}: the clip has no frame."
             raise OSError(msg)
