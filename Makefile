@@ -39,7 +39,7 @@ lint: install  ## style, types, secrets
 	$(BIN)/mypy
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
 
-bench: install  ## measure the speed ratios that the README states
+bench: install  ## measure the speed ratios in docs/benchmarks.md
 	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-training: install  ## measure the speed ratios of fitting a ViT-Base, some minutes

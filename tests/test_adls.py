@@ -43,9 +43,9 @@ from cygnet.datasets.videos import VideosDataset, list_sources
 from cygnet.errors import UserError
 from cygnet.hooks import UserErrorHooks
 from cygnet.model.network.preprocessing import Preprocessing
-from cygnet.model.rows import read_keys
 from cygnet.model.scoring.frame_scores import FrameScoring, list_items, score_item
 from cygnet.model.training.examples import load_examples
+from cygnet.model.training_set import read_keys
 from cygnet.settings import CONFIG_LOADER_ARGS
 from cygnet.storage import CREDENTIALS, check_access, explain, put_folder
 from cygnet.tables import FRAMES, IMAGES, PREDICTIONS

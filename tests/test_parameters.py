@@ -10,8 +10,8 @@ import yaml
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
+from cygnet.anomaly_kinds import SEEN_KINDS
 from cygnet.errors import UserError
-from cygnet.kinds import SEEN_KINDS
 from cygnet.parameters.base import Parameters
 from cygnet.parameters.check import PIPELINE_PARAMETERS, RUN_PARAMETERS, check_parameters
 from support.toys import base_parameters

@@ -99,7 +99,7 @@ def test_version_of_an_older_cygnet_is_a_sentence(detector: PackagedDetector, da
     if damage == "settings":
         settings.write_text(settings.read_text().replace("request_px", "pixels"))
     else:
-        served = folder / "served.py"
+        served = folder / "served_model.py"
         served.write_text(served.read_text().replace("Scorer", "ScorerOfBefore"))
     with pytest.raises(UserError, match=f"old-{damage} version 1 can't be used: .* of another version"):
         version.predict([b"image"], cropped=True)

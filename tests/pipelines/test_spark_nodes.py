@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from cygnet.anomaly_kinds import SEEN_KINDS
 from cygnet.errors import UserError
-from cygnet.kinds import SEEN_KINDS
 from cygnet.labels import match_labels
 from cygnet.parameters.base import Parameters
 from cygnet.pipelines.augmentation.nodes import make_training_set, record_training_scene

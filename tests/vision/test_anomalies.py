@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import cygnet.kinds
-from cygnet.kinds import Kind
+import cygnet.anomaly_kinds
+from cygnet.anomaly_kinds import Kind
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.tables import KIND_NULL
 from cygnet.vision.anomalies import changed_mask, draw_anomaly, draw_once, make_kinds
@@ -44,7 +44,7 @@ def draw_changed(changed_px: list[int]) -> Callable[..., tuple[np.ndarray, np.nd
 
 
 def test_every_declared_kind_can_be_drawn(synthesis: Callable[..., Synthesis]) -> None:
-    assert sorted(make_kinds(synthesis())) == sorted(cygnet.kinds.KINDS) == sorted(KINDS)
+    assert sorted(make_kinds(synthesis())) == sorted(cygnet.anomaly_kinds.KINDS) == sorted(KINDS)
 
 
 def test_a_kind_is_one_entry_and_one_function(
@@ -53,8 +53,8 @@ def test_a_kind_is_one_entry_and_one_function(
     def invert(image: np.ndarray, *_: object) -> np.ndarray:
         return 255 - image
 
-    monkeypatch.setattr("cygnet.vision.spots.inverted", invert, raising=False)
-    with_one_more = {**cygnet.kinds.KINDS, "inverted": Kind("cygnet.vision.spots:inverted")}
+    monkeypatch.setattr("cygnet.vision.spot_anomalies.inverted", invert, raising=False)
+    with_one_more = {**cygnet.anomaly_kinds.KINDS, "inverted": Kind("cygnet.vision.spot_anomalies:inverted")}
     for module in ("cygnet.vision.anomalies", "cygnet.parameters.synthesis"):
         monkeypatch.setattr(f"{module}.KINDS", with_one_more)
     settings = synthesis().model_dump()

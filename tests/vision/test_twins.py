@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
-from cygnet.kinds import KINDS, SEEN_KINDS, Kind, KindFunction
+from cygnet.anomaly_kinds import KINDS, SEEN_KINDS, Kind, KindFunction
 from cygnet.parameters.pretraining import Pretraining, Twins
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.vision.codec import decode_image, encode_jpeg
+from cygnet.vision.procedural_scenes import draw_scene
 from cygnet.vision.rng import generator
-from cygnet.vision.scenes import draw_scene
 from cygnet.vision.twins import PROCEDURAL, draw_as_synthesis, draw_by_weight, draw_twins, make_twins, vary_alone
 
 NEIGHBOURHOOD = np.ones((37, 37), np.uint8)  # two JPEG blocks with halved chroma, and blur

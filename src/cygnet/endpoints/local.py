@@ -53,7 +53,7 @@ class LocalEndpoint:
         }
         with TemporaryFile() as log, urllib3.PoolManager(maxsize=settings.in_flight, block=True) as pool:
             server = subprocess.Popen(  # noqa: S603 - our own program and arguments
-                [sys.executable, "-m", "cygnet.endpoints.guard", *command],
+                [sys.executable, "-m", "cygnet.endpoints.process_guard", *command],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

@@ -54,7 +54,7 @@ class ModelVersion:
             cropped: Whether they are 256x256 images of the scene, or whole frames.
 
         Returns:
-            The columns of `cygnet.model.serving.served`, a row per image.
+            The columns of `cygnet.model.serving.served_model`, a row per image.
 
         Raises:
             UnusableVersionError: The stored model does not load or run here.

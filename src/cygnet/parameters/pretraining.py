@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from cygnet.kinds import SEEN_KINDS
+from cygnet.anomaly_kinds import SEEN_KINDS
 from cygnet.parameters.base import Fraction, Parameters, Seed, Share
 from cygnet.parameters.synthesis import KindName, Spots
 from cygnet.parameters.training import SmallViT

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from cygnet.kinds import KINDS
+from cygnet.anomaly_kinds import KINDS
 from cygnet.parameters.base import Between, Fraction, Parameters, Seed, Share
 
 Count = Annotated[int, Field(ge=0, le=100)]
@@ -67,7 +67,7 @@ def _known(kind: str) -> str:
 
 
 KindName = Annotated[str, AfterValidator(_known)]
-"""A key of `cygnet.kinds.KINDS`."""
+"""A key of `cygnet.anomaly_kinds.KINDS`."""
 
 
 class Kinds(Parameters):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from cygnet.vision.squares import Square
+from cygnet.vision.frame_squares import Square
 
 OUTLINE_BGR = (44, 100, 255)
 NORMAL_BGR, ABNORMAL_BGR = (159, 111, 47), (44, 100, 217)

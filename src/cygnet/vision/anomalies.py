@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from cygnet.kinds import KINDS, KindFunction
+from cygnet.anomaly_kinds import KINDS, KindFunction
 from cygnet.parameters.synthesis import Synthesis
 
 CHANGED_LEVELS = 8
@@ -20,8 +20,8 @@ FEWEST_CHANGED_PX = 20
 ATTEMPTS = 100
 
 MaskedDraw = Callable[[np.ndarray, np.ndarray, np.random.Generator, float], tuple[np.ndarray, np.ndarray]]
-"""`(image, donor, rng, severity)` to image and mask: a `cygnet.kinds.KindFunction` with its settings, which also gives
-the mask `(H, W)` uint8, 255 = abnormal."""
+"""`(image, donor, rng, severity)` to image and mask: a `cygnet.anomaly_kinds.KindFunction` with its settings that also
+gives the mask, `(H, W)` uint8, 255 = abnormal."""
 
 
 @dataclass(frozen=True)

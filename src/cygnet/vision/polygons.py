@@ -33,7 +33,7 @@ class Patch(NamedTuple):
 def draw_polygons(
     image: np.ndarray, _donor: np.ndarray, rng: np.random.Generator, severity: float, settings: Polygon | Spots
 ) -> np.ndarray:
-    """Draw salt and pepper patches on a copy; a `cygnet.kinds.KindFunction`.
+    """Draw salt and pepper patches on a copy; a `cygnet.anomaly_kinds.KindFunction`.
 
     Args:
         image: `(H, W, 3)` uint8.

@@ -10,13 +10,13 @@ from functools import partial
 
 import numpy as np
 
-from cygnet.kinds import KINDS
+from cygnet.anomaly_kinds import KINDS
 from cygnet.parameters.augmentation import ReferenceAugmentation
 from cygnet.parameters.pretraining import Twins
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.vision.anomalies import FEWEST_CHANGED_PX, changed_mask, make_kinds
 from cygnet.vision.codec import decode_image, encode_jpeg
-from cygnet.vision.scenes import draw_scene
+from cygnet.vision.procedural_scenes import draw_scene
 from cygnet.vision.transforms import Policy, vary
 
 MOST_DRAWS = 10
@@ -39,7 +39,7 @@ def draw_twins(
         size_px: S.
         ease: 0-1: 1 draws the largest and plainest anomalies only, 0 all that the settings allow.
         settings: Kinds with their weights, number and size of the anomalies.
-        textures: What the scene is made of, keys of `cygnet.vision.scenes.TEXTURES`.
+        textures: What the scene is made of, keys of `cygnet.vision.procedural_scenes.TEXTURES`.
 
     Returns:
         The normal and the abnormal image, `(S, S, 3)` uint8 BGR, and the mask `(S, S)` uint8, 255 = abnormal.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from cygnet.kinds import SEEN_KINDS
+from cygnet.anomaly_kinds import SEEN_KINDS
 from cygnet.model.network.backbone import CARRIED, load_detector
 from cygnet.model.network.detector import HEADS
 from cygnet.parameters.base import Parameters

@@ -26,7 +26,7 @@ from cygnet.model.serving.scorer import Scorer
 from cygnet.parameters.base import Parameters
 from cygnet.pipelines.ingestion.nodes import _crop_row
 from cygnet.vision.codec import decode_image, decode_map, encode_jpeg, encode_png
-from cygnet.vision.squares import Square
+from cygnet.vision.frame_squares import Square
 from cygnet.vision.video import read_rows
 from support.toys import SCENE
 

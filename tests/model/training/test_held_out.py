@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from cygnet.kinds import SEEN_KINDS
+from cygnet.anomaly_kinds import SEEN_KINDS
 from cygnet.model.network.detector import Detector
 from cygnet.model.training import held_out
 from cygnet.model.training.held_out import MEASURED_KINDS, as_shipped, held_out_pairs, measure, swan_pairs

@@ -30,8 +30,8 @@ from sklearn.preprocessing import StandardScaler
 
 from cygnet.model.evaluation.calibrate import calibrate, in_first_half
 from cygnet.model.evaluation.results import FittedBaseline, Variant
-from cygnet.model.rows import iterate_rows, read_batches
 from cygnet.model.serving.scorer import scores_of
+from cygnet.model.training_set import iterate_rows, read_batches
 from cygnet.parameters.training import Evaluation, Threshold
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
 from cygnet.vision.codec import decode_image

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.dataset as pad
 
 from cygnet.model.evaluation.plots import MapCell, SheetCell
-from cygnet.model.rows import read_keys
+from cygnet.model.training_set import read_keys
 from cygnet.tables import ABNORMAL, KIND_NORMAL, KIND_NULL, NORMAL
 from cygnet.vision.codec import decode_image, decode_map, decode_mask
 

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow.dataset as pad
 
 from cygnet.model.evaluation.results import LocalisationByKind
-from cygnet.model.rows import read_batches
+from cygnet.model.training_set import read_batches
 from cygnet.reports import Localisation
 from cygnet.tables import IMAGE_SIZE_PX, KIND_NORMAL, KIND_NULL, NORMAL
 from cygnet.vision.codec import decode_map, decode_mask

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow.dataset as pad
 
 from cygnet.model.evaluation.evaluate import auroc
-from cygnet.model.evaluation.score_rows import EVALUATION_SPLITS, UNCALIBRATED, calibrate_scorer, score_rows
+from cygnet.model.evaluation.predictions import EVALUATION_SPLITS, UNCALIBRATED, calibrate_scorer, score_rows
 from cygnet.model.serving.runtimes import RUNTIMES, Runtime
 from cygnet.model.serving.scorer import Scorer
 from cygnet.parameters.serving import Parity

@@ -10,7 +10,7 @@ from cygnet.model.scoring.progress import shown_progress
 from cygnet.vision.annotate import FrameScore, annotated_frames
 from cygnet.vision.clip import Clip
 from cygnet.vision.codec import decode_map
-from cygnet.vision.squares import Square
+from cygnet.vision.frame_squares import Square
 from cygnet.vision.video import read_samples
 
 FRAMES_PER_S = (1.0, 120.0)

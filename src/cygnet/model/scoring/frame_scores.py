@@ -27,7 +27,7 @@ from cygnet.scene import TrainingScene
 from cygnet.storage import folder_on_disk, state_of
 from cygnet.tables import frame_id_of
 from cygnet.vision.codec import decode_image, encode_jpeg, encode_map
-from cygnet.vision.squares import Square, cut_square, squares_of
+from cygnet.vision.frame_squares import Square, cut_square, squares_of
 from cygnet.vision.video import Sample, expected_samples, read_samples
 
 BATCH_IMAGES = 32

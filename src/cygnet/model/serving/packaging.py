@@ -87,7 +87,7 @@ def log_detector(detector: PackagedDetector, registered_model_name: str) -> str:
         detector.scorer.save(Path(folder, "detector"))
         info = mlflow.pyfunc.log_model(
             name="detector",
-            python_model=str(package / "model" / "serving" / "served.py"),
+            python_model=str(package / "model" / "serving" / "served_model.py"),
             artifacts={"detector": str(Path(folder, "detector"))},
             code_paths=[str(code)],
             signature=SIGNATURE,

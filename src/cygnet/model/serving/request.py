@@ -1,6 +1,6 @@
 """Reads requests to an endpoint: images and parameters from untrusted bodies.
 
-The served model replaces the reader of MLflow's scoring server (`cygnet.model.serving.served`), because that one
+The served model replaces the reader of MLflow's scoring server (`cygnet.model.serving.served_model`), because that one
 
 - keeps a body of any length in memory;
 - answers 500 to nested brackets, to numbers of 5,000 digits and to a missing content type;

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from cygnet.kinds import KINDS, SEEN_KINDS
+from cygnet.anomaly_kinds import KINDS, SEEN_KINDS
 from cygnet.model.evaluation.calibrate import negative_log_likelihood
 from cygnet.model.training.examples import batch_of_twins
 from cygnet.model.training.optimisation import is_known

@@ -37,8 +37,8 @@ def ask_endpoint(
     The score is computed on this side, by softmax of the logits that were answered. A failure is an answer too: it goes
     into the report.
     """
-    from cygnet.model.rows import iterate_rows
     from cygnet.model.serving.scorer import softmax_abnormal
+    from cygnet.model.training_set import iterate_rows
 
     parts: list[pd.DataFrame] = []
     request_bytes: list[int] = []
@@ -71,7 +71,7 @@ def rescore_incumbent(
     Raises:
         UserError: The champion can't be used.
     """
-    from cygnet.model.rows import iterate_rows
+    from cygnet.model.training_set import iterate_rows
 
     if incumbent is None or gate.mode == "off":
         return NOT_COMPARED

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 def list_training_rows(training_set: pad.Dataset) -> pd.DataFrame:
     """List the rows of the training table without their pixels, for the run's lineage."""
-    from cygnet.model.rows import read_keys
+    from cygnet.model.training_set import read_keys
 
     return read_keys(training_set)
 
@@ -78,9 +78,9 @@ def fit_detector(
     """
     from cygnet.model.evaluation.calibrate import split_halves
     from cygnet.model.network.backbone import load_detector
-    from cygnet.model.rows import check_classes, read_keys
     from cygnet.model.training.examples import load_examples
     from cygnet.model.training.fit import FitSettings, Splits, fit
+    from cygnet.model.training_set import check_classes, read_keys
 
     check_classes(read_keys(training_set, "test"), "test")
     split_halves(read_keys(training_set, "validation"))  # else calibration would find out, after the fit
@@ -104,7 +104,7 @@ def make_scorer(fitted: Fitted, training_scene: TrainingScene, runtime: RuntimeN
         runtime: What runs the network.
         limits: What a request may hold.
     """
-    from cygnet.model.evaluation.score_rows import UNCALIBRATED
+    from cygnet.model.evaluation.predictions import UNCALIBRATED
     from cygnet.model.serving.runtimes import RUNTIMES
 
     served_limits = Limits(**limits.model_dump())
@@ -124,7 +124,7 @@ def score_held_out_rows(
     Returns:
         The scorer, with temperature and threshold found in its own runtime, and the table `predictions`.
     """
-    from cygnet.model.evaluation.score_rows import EVALUATION_SPLITS, calibrate_scorer, score_rows
+    from cygnet.model.evaluation.predictions import EVALUATION_SPLITS, calibrate_scorer, score_rows
 
     rows = score_rows(uncalibrated_scorer, training_set, EVALUATION_SPLITS)
     scorer, rows = calibrate_scorer(uncalibrated_scorer, rows, training.threshold)

@@ -1,4 +1,4 @@
-"""Runs a server that ends with its parent, whatever ends the parent: `python -m cygnet.endpoints.guard COMMAND...`.
+"""Runs a server that ends with its parent, whatever ends that: `python -m cygnet.endpoints.process_guard COMMAND...`.
 
 The parent holds the other end of this program's standard input. When the parent ends, even by SIGKILL, the system
 closes that end. The read below then returns, and the whole process group of the command is killed.

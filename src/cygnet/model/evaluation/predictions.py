@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow.dataset as pad
 
 from cygnet.model.evaluation.calibrate import calibrate
-from cygnet.model.rows import iterate_rows
 from cygnet.model.serving.scorer import Calibration, Scorer, scores_of
+from cygnet.model.training_set import iterate_rows
 from cygnet.parameters.training import Threshold
 from cygnet.vision.codec import encode_map
 

@@ -45,13 +45,13 @@ class Kind:
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "polygon": Kind("cygnet.vision.polygons:draw_polygons", settings="polygon", is_seen=True),
-        "polygon_soft": Kind("cygnet.vision.spots:polygon_soft", is_seen=True),
-        "cutpaste": Kind("cygnet.vision.spots:cutpaste", is_seen=True),
-        "scar": Kind("cygnet.vision.spots:scar", is_seen=True),
-        "perlin": Kind("cygnet.vision.spots:perlin", is_seen=True),
-        "blend": Kind("cygnet.vision.spots:blend"),
-        "blur": Kind("cygnet.vision.spots:blur"),
-        "shift": Kind("cygnet.vision.spots:shift"),
+        "polygon_soft": Kind("cygnet.vision.spot_anomalies:polygon_soft", is_seen=True),
+        "cutpaste": Kind("cygnet.vision.spot_anomalies:cutpaste", is_seen=True),
+        "scar": Kind("cygnet.vision.spot_anomalies:scar", is_seen=True),
+        "perlin": Kind("cygnet.vision.spot_anomalies:perlin", is_seen=True),
+        "blend": Kind("cygnet.vision.spot_anomalies:blend"),
+        "blur": Kind("cygnet.vision.spot_anomalies:blur"),
+        "shift": Kind("cygnet.vision.spot_anomalies:shift"),
         KIND_NULL: Kind("cygnet.vision.anomalies:draw_nothing"),
     }
 )

@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from cygnet.kinds import KINDS
+from cygnet.anomaly_kinds import KINDS
 from cygnet.parameters.base import Parameters
 from cygnet.parameters.synthesis import Spots, Synthesis
 from cygnet.vision.anomalies import changed_mask, draw_anomaly, make_kinds
 from cygnet.vision.noise import octaves
 from cygnet.vision.rng import generator
-from cygnet.vision.spots import Spot, in_spots
+from cygnet.vision.spot_anomalies import Spot, in_spots
 
 SCENE = Callable[..., np.ndarray]
 REACH_RADII = 4.5  # of the centre: a scar's corner is 1.4 x 2.2 radii away along each side
@@ -35,7 +35,7 @@ def busy(scene: SCENE) -> SCENE:
     return make
 
 
-IN_SPOTS = [name for name, kind in KINDS.items() if kind.function.startswith("cygnet.vision.spots:")]
+IN_SPOTS = [name for name, kind in KINDS.items() if kind.function.startswith("cygnet.vision.spot_anomalies:")]
 
 
 @pytest.fixture(params=IN_SPOTS)

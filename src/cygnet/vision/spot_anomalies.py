@@ -21,7 +21,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from cygnet.kinds import KindFunction
+from cygnet.anomaly_kinds import KindFunction
 from cygnet.parameters.synthesis import Spots
 from cygnet.vision.noise import octaves
 from cygnet.vision.polygons import SPOT_SHAPE, SUBPIXEL_BITS, SUBPIXELS, irregular_polygon
