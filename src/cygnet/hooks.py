@@ -52,7 +52,7 @@ class UserErrorHooks:
             made = {Path(str(getattr(catalog.get(name), "_filepath", ""))) for name in pipeline.all_outputs()}
             if training.checkpoint is None or Path(training.checkpoint) not in made:  # else the run makes it
                 from cygnet.model.network.backbone import load_detector
-                from cygnet.model.training.fit import freeze
+                from cygnet.model.training.frozen import freeze
 
                 freeze(load_detector(training), training)
 

@@ -4,19 +4,19 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset
 
-from cygnet.model.training.resume import Checkpoints
+from cygnet.model.training.resume import StateStore
 
 
-class CheckpointsDataset(AbstractDataset[None, Checkpoints]):
+class CheckpointsDataset(AbstractDataset[None, StateStore]):
     """Loads the place, whatever is there; the fit itself reads and writes states while it runs."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = filepath
         self.metadata = metadata
 
-    def load(self) -> Checkpoints:
+    def load(self) -> StateStore:
         """Give the place."""
-        return Checkpoints(self._filepath)
+        return StateStore(self._filepath)
 
     def save(self, data: None) -> NoReturn:
         """Refuse: no node makes it."""

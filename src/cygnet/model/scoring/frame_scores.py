@@ -9,18 +9,17 @@ A frame goes the way of an image of `training_set`: encoded as part of its frame
 table's images were. So it gets the score that it has in `predictions`.
 """
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from cygnet.model.network.threads import bound_threads
 from cygnet.model.scoring.score_parts import PART_ROWS, ScoreParts, digest
 from cygnet.model.serving.scorer import Scorer, scores_of
 from cygnet.parameters.scoring import Crop
@@ -169,12 +168,6 @@ def see_frame(sample: Sample, scoring: FrameScoring, horizontal_bias: float) -> 
     for quality in scoring.image_jpeg_qualities:
         images = [decode_image(encode_jpeg(image, quality)) for image in images]
     return SeenFrame(sample.index, sample.timestamp_s, height, width, squares, images)
-
-
-def bound_threads(tasks: int) -> None:
-    """Give a detector that is loaded after this its share of the cores, as if all tasks ran on this machine."""
-    threads = max(cv2.getNumberOfCPUs() // tasks, 1)  # of this process: affinity and container limits count
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # Spark has set it to 1; `cygnet.model.network.threads` goes by it
 
 
 @lru_cache(maxsize=1)

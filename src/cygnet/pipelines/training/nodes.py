@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from cygnet.model.serving.packaging import PackagedDetector
 from cygnet.model.serving.scorer import Calibration, Limits, Scorer, scores_of
 from cygnet.model.training.results import Fitted
-from cygnet.model.training.resume import Checkpoints
+from cygnet.model.training.resume import StateStore
 from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.ingestion import Ingestion
 from cygnet.parameters.serving import Serving
@@ -68,7 +68,7 @@ def fit_detector(
     training: Training,
     synthesis: Synthesis,
     augmentation: Augmentation,
-    checkpoints: Checkpoints,
+    fitting_state: StateStore,
 ) -> Fitted:
     """Fine-tune the checkpoint on `train`; `validation` decides when to stop and which epoch is kept.
 
@@ -77,7 +77,7 @@ def fit_detector(
         training: All settings.
         synthesis: Which anomalies `training.twins` draws.
         augmentation: How `training.twins` varies images: by the same preset as the table.
-        checkpoints: Where the fit leaves its state, to go on from there after it was killed.
+        fitting_state: Where the fit leaves its state, to continue from there after it was killed.
 
     Raises:
         UserError: The checkpoint can't be used, or a split lacks a class.
@@ -86,7 +86,8 @@ def fit_detector(
     from cygnet.model.network.backbone import load_detector
     from cygnet.model.rows import check_classes, read_keys
     from cygnet.model.training.examples import load_examples
-    from cygnet.model.training.fit import FitSettings, Splits, fit
+    from cygnet.model.training.fit import Splits, fit
+    from cygnet.model.training.settings import FitSettings
 
     check_classes(read_keys(training_set, "test"), "test")
     split_halves(read_keys(training_set, "validation"))  # else calibration would find out, after the fit
@@ -98,7 +99,7 @@ def fit_detector(
         )
         logger.info("Fitting on %d images, stopping by %d.", len(train.labels), len(validation.labels))
         settings = FitSettings(training, synthesis, augmentation)
-        return fit(detector, Splits(train, validation), settings, checkpoints, Path(folder))
+        return fit(detector, Splits(train, validation), settings, fitting_state, Path(folder))
 
 
 def score_held_out_rows(
