@@ -40,8 +40,9 @@ from cygnet.model.network.backbone import initial_vit
 from cygnet.model.network.detector import Detector
 from cygnet.model.network.preprocessing import Preprocessing
 from cygnet.model.training.examples import Examples, mapped_tensor
-from cygnet.model.training.fit import FitSettings, Splits, fit
-from cygnet.model.training.resume import Checkpoints
+from cygnet.model.training.fit import Splits, fit
+from cygnet.model.training.resume import StateStore
+from cygnet.model.training.settings import FitSettings
 from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.parameters.training import SmallViT, Training
@@ -202,7 +203,7 @@ def _as_examples(images: torch.Tensor) -> Examples:
     return Examples(images, labels, coverage, np.arange(count), str(count), Preprocessing(SIZE_PX))
 
 
-class _NotWritten(Checkpoints):
+class _NotWritten(StateStore):
     """Where no state is left, but the time at which each epoch ended."""
 
     def __init__(self, folder: Path) -> None:
@@ -231,9 +232,9 @@ def _ours(detector: Detector, train: Examples, training: Training, synthesis: Sy
     detector.requires_grad_(True)
     settings = FitSettings(training, synthesis, AUGMENTATION)
     with tempfile.TemporaryDirectory(prefix="cygnet-bench-") as folder:
-        checkpoints = _NotWritten(Path(folder))
-        fit(detector, Splits(train, _examples(2)), settings, checkpoints, Path(folder))
-    return checkpoints.ended_s
+        store = _NotWritten(Path(folder))
+        fit(detector, Splits(train, _examples(2)), settings, store, Path(folder))
+    return store.ended_s
 
 
 def _second_epoch_s(

@@ -13,7 +13,7 @@ from cygnet.errors import UserError
 from cygnet.model.evaluation.calibrate import in_first_half, negative_log_likelihood
 from cygnet.model.serving.scorer import Scorer
 from cygnet.model.training.results import Fitted
-from cygnet.model.training.resume import Checkpoints
+from cygnet.model.training.resume import StateStore
 from cygnet.parameters.base import Parameters
 from cygnet.parameters.serving import RuntimeName, Serving
 from cygnet.parameters.training import Threshold, Training
@@ -171,5 +171,5 @@ def test_test_split_without_a_class_stops_training_before_it_fits(
             training,
             parameters["synthesis"],
             parameters["augmentation"],
-            Checkpoints(tmp_path),
+            StateStore(tmp_path),
         )

@@ -3,10 +3,10 @@
 from typing import Any
 
 from cygnet.datasets.base import ReadOnly
-from cygnet.model.training.resume import Checkpoints
+from cygnet.model.training.resume import StateStore
 
 
-class CheckpointsDataset(ReadOnly[Checkpoints]):
+class CheckpointsDataset(ReadOnly[StateStore]):
     """Loads a handle to the folder; the fit reads and writes its states through it while it runs."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
@@ -14,9 +14,9 @@ class CheckpointsDataset(ReadOnly[Checkpoints]):
         self._filepath = filepath
         self.metadata = metadata
 
-    def load(self) -> Checkpoints:
+    def load(self) -> StateStore:
         """Give the handle, whether or not the folder exists."""
-        return Checkpoints(self._filepath)
+        return StateStore(self._filepath)
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}

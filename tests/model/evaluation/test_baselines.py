@@ -169,7 +169,7 @@ def test_median_mad_models_each_pixel_and_tolerates_a_bad_frame(frame: Callable[
 def test_nearest_neighbour_has_distance_zero_to_its_own_memory(
     frame: Callable[[int], np.ndarray], detector: Detector, monkeypatch: pytest.MonkeyPatch, is_bf16: bool
 ) -> None:
-    monkeypatch.setattr("cygnet.model.training.optimisation.has_bf16", lambda: is_bf16)
+    monkeypatch.setattr("cygnet.model.network.hardware.has_bf16", lambda: is_bf16)
     frames = [frame(number) for number in range(3)]
     baseline = NearestNeighbour(detector, frames, memory_patches=10_000, seed=0)
     nearest = [variant for variant in baseline.variants if variant["k"] == 1]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cygnet.model.network import threads
-from cygnet.model.network.threads import cgroup_cores, core_count
+from cygnet.model.network.threads import bound_threads, cgroup_cores, core_count
 
 VERSION_1 = ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
 
@@ -56,3 +56,11 @@ def test_omp_num_threads_wins_where_it_is_a_number(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", asked)
     assert core_count() == cores
+
+
+def test_threads_are_shared_among_the_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads.cv2, "getNumberOfCPUs", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as Spark does; and put back after the test
+    for tasks, expected in ((1, 8), (3, 2), (8, 1), (100, 1)):
+        bound_threads(tasks)
+        assert core_count() == expected

@@ -11,12 +11,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from cygnet.model.network.threads import core_count
 from cygnet.model.scoring import frame_scores
 from cygnet.model.scoring.frame_scores import (
     FrameScoring,
     SeenFrame,
-    bound_threads,
     list_items,
     score_batch,
     score_item,
@@ -49,7 +47,7 @@ def scoring(tmp_path: Path, scorer: Scorer) -> FrameScoring:
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a part have 8 frames and a batch 3 images, on one core; what is set in the environment is undone."""
-    monkeypatch.setattr(frame_scores.cv2, "getNumberOfCPUs", lambda: 1)
+    monkeypatch.setattr("cygnet.model.network.threads.cv2.getNumberOfCPUs", lambda: 1)
     monkeypatch.setattr(frame_scores, "PART_ROWS", 8)
     monkeypatch.setattr(frame_scores, "BATCH_IMAGES", 3)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -228,14 +226,6 @@ def test_the_whole_frame_can_be_looked_at(crop: str, write_video: WRITE_VIDEO, s
     assert scored["frame_index"].tolist() == list(range(9))
     squares = scored[["square_left_px", "square_top_px", "square_side_px"]].drop_duplicates().to_numpy().tolist()
     assert all(square in {"letterbox": [[0, -16, 96]], "tiles": [[0, 0, 64], [32, 0, 64]]}[crop] for square in squares)
-
-
-def test_threads_are_shared_among_the_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame_scores.cv2, "getNumberOfCPUs", lambda: 8)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as Spark does; and put back after the test
-    for tasks, threads in ((1, 8), (3, 2), (8, 1), (100, 1)):
-        bound_threads(tasks)
-        assert core_count() == threads
 
 
 def test_what_other_settings_left_is_removed(tmp_path: Path) -> None:

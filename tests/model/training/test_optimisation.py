@@ -8,14 +8,14 @@ import torch
 
 from cygnet.model.network.backbone import load_detector
 from cygnet.model.training.optimisation import (
-    has_bf16,
+    class_weights,
     make_optimizers,
-    move_average,
     patch_loss,
-    quicker_attention,
     set_learning_rate,
+    update_ema,
 )
 from cygnet.parameters.training import SmallViT, Training
+from cygnet.tables import ABNORMAL, NORMAL
 
 TWO_BLOCKS = SmallViT(image_size_px=32, patch_size_px=16, hidden_size=32, layers=2, heads=2)
 
@@ -91,48 +91,17 @@ def test_patch_loss_without_a_known_patch_is_zero() -> None:
     assert not patch_logits.grad.any()
 
 
-def test_average_moves_by_its_share() -> None:
-    average, current = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
-    for module, value in ((average, 1.0), (current, 3.0)):
+def test_ema_moves_by_its_share() -> None:
+    ema, current = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    for module, value in ((ema, 1.0), (current, 3.0)):
         torch.nn.init.constant_(module.weight, value)
         torch.nn.init.constant_(module.bias, value)
-    move_average(average, current, 0.75, step=1000)
-    assert average.weight.item() == average.bias.item() == 1.5
+    update_ema(ema, current, 0.75, step=1000)
+    assert ema.weight.item() == ema.bias.item() == 1.5
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
-def test_plain_attention_is_that_of_torch(dtype: torch.dtype, tolerance: float, training: Training) -> None:
-    detector = load_detector(training.model_copy(update={"small_vit": TWO_BLOCKS}))
-    for module in (detector.classifier, detector.patch_head):
-        torch.nn.init.normal_(module.weight)
-    images = torch.randint(0, 256, (7, 32, 32, 3), dtype=torch.uint8)  # in fours: the last part is smaller
-    answers, slopes = [], []
-    for name in ("sdpa", quicker_attention(torch.device("cpu"), is_bf16=True)):
-        detector.backbone.set_attn_implementation(name)
-        detector.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            logits, patch_logits = detector(images)
-        (logits.float().square().sum() + patch_logits.float().square().sum()).backward()
-        answers.append(torch.cat([logits.flatten(), patch_logits.flatten()]).float().detach())
-        slopes.append(detector.blocks[0].attention.q_proj.weight.grad.clone())
-    assert name == "plain"
-    for one, other in (answers, slopes):
-        assert one.abs().max() > 0
-        assert (one - other).norm() <= tolerance * one.norm()
-
-
-def test_plain_attention_is_for_bfloat16_on_a_processor_alone() -> None:
-    assert quicker_attention(torch.device("cpu"), is_bf16=False) == "sdpa"
-    assert quicker_attention(torch.device("cuda"), is_bf16=True) == "sdpa"
-
-
-@pytest.mark.parametrize(
-    ("instructions", "is_quick"), [({"avx2": True}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True)]
-)
-def test_bfloat16_is_quick_where_the_processor_has_instructions_for_it(
-    instructions: dict[str, bool], is_quick: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    others = dict.fromkeys(("avx2", "avx512_bf16", "amx_bf16"), False)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: others | instructions)
-    assert has_bf16() == is_quick
+def test_classes_weigh_by_inverse_frequency() -> None:
+    labels = torch.tensor([ABNORMAL] * 30 + [NORMAL] * 10)
+    weights = class_weights(labels)
+    assert weights.tolist() == pytest.approx([40 / 60, 40 / 20])
+    assert weights[labels].mean().item() == pytest.approx(1)

@@ -15,7 +15,7 @@ from cygnet.model.network.preprocessing import Preprocessing
 from cygnet.model.training.examples import batch_of_twins
 from cygnet.model.training.pretrain import TwinBatches, pretrain
 from cygnet.model.training.results import Pretrained
-from cygnet.model.training.resume import Checkpoints
+from cygnet.model.training.resume import StateStore
 from cygnet.parameters.pretraining import Pretraining
 from cygnet.parameters.training import SmallViT
 from cygnet.tables import ABNORMAL, NORMAL
@@ -44,11 +44,11 @@ def settings(parameters: dict[str, Pretraining]) -> Pretraining:
 @pytest.fixture(params=["float32", "bfloat16"])
 def precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Train in this precision, whatever the processor is good at."""
-    monkeypatch.setattr("cygnet.model.training.pretrain.has_bf16", lambda: request.param == "bfloat16")
+    monkeypatch.setattr("cygnet.model.network.hardware.has_bf16", lambda: request.param == "bfloat16")
     return request.param
 
 
-class KilledAfter(Checkpoints):
+class KilledAfter(StateStore):
     """Kills the run after so many states were saved."""
 
     def __init__(self, folder: Path, states: int) -> None:
@@ -63,9 +63,9 @@ class KilledAfter(Checkpoints):
             raise KeyboardInterrupt
 
 
-def run(settings: Pretraining, checkpoints: Checkpoints) -> Pretrained:
+def run(settings: Pretraining, store: StateStore) -> Pretrained:
     torch.manual_seed(settings.seed)
-    return pretrain(Detector(initial_vit(settings.vit), Preprocessing(64)), settings, checkpoints)
+    return pretrain(Detector(initial_vit(settings.vit), Preprocessing(64)), settings, store)
 
 
 def assert_same(one: Pretrained, other: Pretrained) -> None:
@@ -77,34 +77,34 @@ def assert_same(one: Pretrained, other: Pretrained) -> None:
 
 @pytest.mark.usefixtures("precision")
 def test_a_run_that_was_killed_ends_as_if_it_had_not_been(settings: Pretraining, tmp_path: Path) -> None:
-    undisturbed = run(settings, Checkpoints(tmp_path / "one"))
+    undisturbed = run(settings, StateStore(tmp_path / "one"))
     for states in (3, 4):  # killed after step 3, and again after step 7
         with pytest.raises(KeyboardInterrupt):
             run(settings, KilledAfter(tmp_path / "two", states))
-    resumed = run(settings, Checkpoints(tmp_path / "two"))
+    resumed = run(settings, StateStore(tmp_path / "two"))
     assert_same(resumed, undisturbed)
     assert resumed.images == undisturbed.images == 64
 
 
 def test_the_same_run_again_gives_the_same_at_once(settings: Pretraining, tmp_path: Path) -> None:
-    first, again = run(settings, Checkpoints(tmp_path)), run(settings, Checkpoints(tmp_path))
+    first, again = run(settings, StateStore(tmp_path)), run(settings, StateStore(tmp_path))
     assert_same(first, again)
     assert again.seconds == first.seconds
 
 
 def test_settings_that_change_no_weight_may_change_in_between(settings: Pretraining, tmp_path: Path) -> None:
-    undisturbed = run(settings, Checkpoints(tmp_path / "one"))
+    undisturbed = run(settings, StateStore(tmp_path / "one"))
     with pytest.raises(KeyboardInterrupt):
         run(settings, KilledAfter(tmp_path / "two", 5))
     cv2.setNumThreads(2)
     cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (0, 0), 5)  # with its threads, a forked worker would hang
     others = settings.model_copy(update={"workers": 1, "held_out_images": 99, "swan_frames": 1})
-    assert_same(run(others, Checkpoints(tmp_path / "two")), undisturbed)
+    assert_same(run(others, StateStore(tmp_path / "two")), undisturbed)
 
 
 def test_other_settings_begin_anew(settings: Pretraining, tmp_path: Path) -> None:
-    first = run(settings, Checkpoints(tmp_path))
-    other = run(settings.model_copy(update={"label_smoothing": 0.1}), Checkpoints(tmp_path))
+    first = run(settings, StateStore(tmp_path))
+    other = run(settings.model_copy(update={"label_smoothing": 0.1}), StateStore(tmp_path))
     assert len(other.history) == len(first.history)
     assert other.history["loss"].iloc[-1] != first.history["loss"].iloc[-1]
 
@@ -151,7 +151,7 @@ def test_a_batch_has_rgb_and_the_share_of_each_patch_that_is_masked() -> None:
 
 
 def test_learning_rate_warms_up_stays_and_falls_to_zero(settings: Pretraining, tmp_path: Path) -> None:
-    history = run(settings.model_copy(update={"learning_rate": 1e-3}), Checkpoints(tmp_path)).history
+    history = run(settings.model_copy(update={"learning_rate": 1e-3}), StateStore(tmp_path)).history
     assert history["learning_rate"].tolist() == pytest.approx([5e-4, 1e-3, 1e-3, 1e-3, 7.5e-4, 5e-4, 2.5e-4, 0])
 
 
@@ -166,10 +166,10 @@ def test_the_loss_falls_and_the_average_of_the_weights_is_what_is_given(settings
         "textures": ["gradient"],
         "twins": settings.twins.model_copy(update={"kinds": {"polygon": 1.0}}),
     }
-    pretrained = run(settings.model_copy(update=changes), Checkpoints(tmp_path))
+    pretrained = run(settings.model_copy(update=changes), StateStore(tmp_path))
     assert pretrained.history["loss"].iloc[-1] < 0.9 * pretrained.history["loss"].iloc[0]
     assert not pretrained.detector.training
-    state = torch.load(Checkpoints(tmp_path).path, weights_only=True)["state"]
+    state = torch.load(StateStore(tmp_path).path, weights_only=True)["state"]
     weights = pretrained.detector.state_dict()
     assert all(torch.equal(state["average"][name], weights[name]) for name in weights)
     assert any(not torch.equal(state["detector"][name], weights[name]) for name in weights)

@@ -151,11 +151,11 @@ class NearestNeighbour:
         """
         import torch
 
-        from cygnet.model.training.optimisation import has_bf16, quicker_attention
+        from cygnet.model.network import hardware
 
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = hardware.select_device()
         self.detector = detector.to(device).eval()
-        detector.backbone.set_attn_implementation(quicker_attention(device, is_bf16=has_bf16()))
+        detector.backbone.set_attn_implementation(hardware.select_attention(device))
         depth = len(detector.blocks)
         layers = sorted({max(1, round(share * depth)) for share in DEPTHS})
         per_frame = math.ceil(memory_patches / len(frames))
@@ -196,14 +196,14 @@ class NearestNeighbour:
         import torch
         from torch.nn.functional import normalize
 
-        from cygnet.model.training.optimisation import has_bf16
+        from cygnet.model.network import hardware
 
         detector = self.detector
         patches = detector.patches_per_side**2
         resized = torch.from_numpy(np.stack([detector.preprocessing.resize(image) for image in images]))
         resized = resized.to(detector.classifier.weight.device)  # (B, S, S, 3)
         features = {}
-        with torch.inference_mode(), torch.autocast(resized.device.type, torch.bfloat16, enabled=has_bf16()):
+        with torch.inference_mode(), torch.autocast(resized.device.type, torch.bfloat16, enabled=hardware.has_bf16()):
             tokens, done = detector.run_blocks(resized, 0), 0  # (B, T, D)
             for layer in layers:
                 for block in detector.blocks[done:layer]:

@@ -1,12 +1,15 @@
-"""How many threads the network gets: as many as the process has cores.
+"""How many CPU threads the network gets: as many as the process has cores.
 
-torch and ONNX Runtime count the cores of the machine. In a container that is given two of sixty-four they would start
-dozens of threads for two cores, and each step waits for the last of them.
+torch and ONNX Runtime count the cores of the machine. In a container with two of sixty-four they would start dozens of
+threads for two cores, and every step would wait for the last of them. Served models carry this module: it needs neither
+torch nor another module of Cygnet.
 """
 
 import math
 import os
 from pathlib import Path
+
+import cv2
 
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -14,8 +17,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 def core_count() -> int:
     """Count the cores that this process may use, at least 1.
 
-    `OMP_NUM_THREADS` wins where it is a number. Else it is what the scheduler allows (`taskset`, cpusets) or the quota
-    of the container (`cpu.max`, rounded up), whichever is less.
+    `OMP_NUM_THREADS` takes precedence if it is a number. Otherwise it is the smaller of what the scheduler allows
+    (`taskset`, cpusets) and the container's quota (`cpu.max`, rounded up).
     """
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if asked.isdecimal() and int(asked) > 0:
@@ -24,8 +27,17 @@ def core_count() -> int:
     return max(1, math.ceil(min(allowed, cgroup_cores(CGROUPS))))
 
 
+def bound_threads(tasks: int) -> None:
+    """Give every detector that is loaded from now on its share of the cores, as if all tasks ran on this machine.
+
+    It sets `OMP_NUM_THREADS`, which Spark has set to 1 in its workers.
+    """
+    threads = max(cv2.getNumberOfCPUs() // tasks, 1)  # of this process: affinity and container limits count
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
 def cgroup_cores(root: Path) -> float:
-    """Read a container's quota in cores, version 2 of cgroups or 1; infinite where there is none.
+    """Read a container's quota in cores, of cgroups version 2 or 1; infinite if there is none.
 
     Args:
         root: Where the control groups are mounted; in a container, its own group.
@@ -36,5 +48,5 @@ def cgroup_cores(root: Path) -> float:
         else:
             quota, period = ((root / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
         return float(quota) / float(period) if float(quota) > 0 else math.inf
-    except (OSError, ValueError, ZeroDivisionError):  # not mounted; or "max", which is no number
+    except (OSError, ValueError, ZeroDivisionError):  # not mounted; or "max" instead of a number
         return math.inf

@@ -8,18 +8,17 @@ A frame passes through the same steps as an image of `training_set`: encoded as 
 as often as that table's images. Its score is therefore the one it has in `predictions`.
 """
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from cygnet.model.network.threads import bound_threads
 from cygnet.model.scoring.score_parts import PART_ROWS, ScoreParts, digest
 from cygnet.model.serving.scorer import Scorer
 from cygnet.parameters.scoring import Crop
@@ -180,12 +179,6 @@ def see_frame(sample: Sample, scoring: FrameScoring) -> SeenFrame:
     for quality in scoring.scene.image_jpeg_qualities:
         images = [decode_image(encode_jpeg(image, quality)) for image in images]
     return SeenFrame(sample.index, sample.timestamp_s, height, width, squares, images)
-
-
-def bound_threads(tasks: int) -> None:
-    """Limit a detector that is loaded afterwards to its share of the cores, as if all tasks ran on this machine."""
-    threads = max(cv2.getNumberOfCPUs() // tasks, 1)  # heeds affinity and container limits
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # Spark sets it to 1; `cygnet.model.network.threads` reads it
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from cygnet.model.network.preprocessing import Preprocessing
 from cygnet.model.training.model_card import PackagedCheckpoint, write_card
 from cygnet.model.training.results import Pretrained
-from cygnet.model.training.resume import Checkpoints
+from cygnet.model.training.resume import StateStore
 from cygnet.parameters.pretraining import Pretraining
 from cygnet.reports import PretrainingReport
 from cygnet.vision.rng import generator
@@ -33,7 +33,7 @@ def draw_twins_sheet(pretraining: Pretraining) -> Figure:
     return draw_contact_sheet(cells)
 
 
-def pretrain_detector(pretraining: Pretraining, pretraining_state: Checkpoints) -> Pretrained:
+def pretrain_detector(pretraining: Pretraining, pretraining_state: StateStore) -> Pretrained:
     """Train a ViT from its configuration on procedural twins, or go on where a run with these settings stopped.
 
     Args:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from cygnet.model.serving.packaging import PackagedDetector
 from cygnet.model.serving.scorer import Limits, Scorer
 from cygnet.model.training.results import Fitted
-from cygnet.model.training.resume import Checkpoints
+from cygnet.model.training.resume import StateStore
 from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.serving import Parity, RequestLimits, RuntimeName
 from cygnet.parameters.synthesis import Synthesis
@@ -51,7 +51,7 @@ def check_checkpoint(training: Training) -> None:
         UserError: The checkpoint can't be used, or `last_blocks` are all it has.
     """
     from cygnet.model.network.backbone import load_detector
-    from cygnet.model.training.fit import freeze
+    from cygnet.model.training.frozen import freeze
 
     freeze(load_detector(training), training)
 
@@ -62,7 +62,7 @@ def fit_detector(
     training: Training,
     synthesis: Synthesis,
     augmentation: Augmentation,
-    checkpoints: Checkpoints,
+    fitting_state: StateStore,
 ) -> Fitted:
     """Fine-tune the checkpoint on `train`; `validation` decides when to stop and which epoch is kept.
 
@@ -71,7 +71,7 @@ def fit_detector(
         training: All settings.
         synthesis: Which anomalies `training.twins` draws.
         augmentation: How `training.twins` varies images: by the same preset as the table.
-        checkpoints: Where the fit leaves its state, to go on from there after it was killed.
+        fitting_state: Where the fit leaves its state, to continue from there after it was killed.
 
     Raises:
         UserError: The checkpoint can't be used, or a split lacks a class.
@@ -79,7 +79,8 @@ def fit_detector(
     from cygnet.model.evaluation.calibrate import split_halves
     from cygnet.model.network.backbone import load_detector
     from cygnet.model.training.examples import load_examples
-    from cygnet.model.training.fit import FitSettings, Splits, fit
+    from cygnet.model.training.fit import Splits, fit
+    from cygnet.model.training.settings import FitSettings
     from cygnet.model.training_set import check_classes, read_keys
 
     check_classes(read_keys(training_set, "test"), "test")
@@ -92,7 +93,7 @@ def fit_detector(
         )
         logger.info("Fitting on %d images, stopping by %d.", len(train.labels), len(validation.labels))
         settings = FitSettings(training, synthesis, augmentation)
-        return fit(detector, Splits(train, validation), settings, checkpoints, Path(folder))
+        return fit(detector, Splits(train, validation), settings, fitting_state, Path(folder))
 
 
 def make_scorer(fitted: Fitted, training_scene: TrainingScene, runtime: RuntimeName, limits: RequestLimits) -> Scorer:

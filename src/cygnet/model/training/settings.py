@@ -1,0 +1,41 @@
+"""The parameters that fitting reads, and the key under which its state is saved."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from cygnet.model.training.loader import PairedSynthesis
+from cygnet.parameters.augmentation import Augmentation
+from cygnet.parameters.synthesis import Synthesis
+from cygnet.parameters.training import Training
+from cygnet.vision.transforms import select_policy
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """The parameters that fitting reads."""
+
+    training: Training
+    synthesis: Synthesis
+    augmentation: Augmentation
+
+    @property
+    def pairs(self) -> PairedSynthesis | None:
+        """How pairs are made; None if rows come as they are, as with frozen blocks, whose output is computed once."""
+        training, synthesis = self.training, self.synthesis
+        if training.twins and training.fitted == "full" and any(synthesis.kinds.train.values()):
+            return PairedSynthesis(synthesis, select_policy(self.augmentation), training.seed)
+        return None
+
+    def key(self) -> str:
+        """Return as JSON the values that the fitted weights depend on, and no others."""
+        training, unread = self.training, {"threshold", "evaluation"}
+        if training.checkpoint is not None:
+            unread.add("small_vit")
+        if training.fitted != "last_blocks":
+            unread.add("last_blocks")
+        values: dict[str, Any] = {"training": training.model_dump(exclude=unread)}
+        if self.pairs is not None:
+            values["synthesis"] = self.synthesis.model_dump(exclude={"seeds": True, "kinds": {"validation", "test"}})
+            values["augmentation"] = {self.augmentation.preset: self.pairs.policy.model_dump()}
+        return json.dumps(values)
