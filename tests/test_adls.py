@@ -594,7 +594,7 @@ def kedro_run(tmp_path: Path, *arguments: str, data: str, to: str) -> subprocess
     if not conf.exists():
         shutil.copytree(PROJECT / "conf", conf)
         settings = (conf / "test/globals.yml").read_text()
-        (conf / "test/globals.yml").write_text(settings.replace("${absolute:${data}}", str(tmp_path)))
+        (conf / "test/globals.yml").write_text(settings.replace("url:${data}", f"url:{tmp_path}"))
     return subprocess.run(
         [sys.executable, "-m", "kedro", "run", "--env=test", f"--conf-source={conf}", *arguments],
         cwd=PROJECT,

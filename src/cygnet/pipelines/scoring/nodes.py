@@ -24,7 +24,7 @@ from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.ingestion import Ingestion
 from cygnet.parameters.scoring import Scoring
 from cygnet.pipelines.scoring.progress import shown_progress
-from cygnet.spark import flat_map_rows, get_session, spark_schema
+from cygnet.spark import flat_map_rows, get_session, read_parquet
 from cygnet.storage import folder_on_disk
 from cygnet.tables import LABELS
 from cygnet.vision.annotate import Clip, FrameScore, annotated_frames
@@ -103,7 +103,7 @@ def score_frames(
     with shown_progress("Scored", count_rows, int(items["expected_frames"].sum())):
         score_items(items[[not each.is_whole() for each in parts]], settings)
     seconds, now = time.monotonic() - begun_s, count_rows() - before
-    rows = get_session().read.schema(spark_schema(PART)).parquet(*(each.folder for each in parts))
+    rows = read_parquet(PART, *(each.folder for each in parts))
     scores = rows.withColumn("is_anomalous", F.col("anomaly_score") >= F.lit(float(np.float32(threshold))))
     return scores.orderBy("source", "frame_index"), ScoringRun(threshold, before, now, seconds)
 
