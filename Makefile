@@ -18,7 +18,7 @@ ifneq (,$(PATTERNS))
 $(error Kedro can't use a path with $(PATTERNS): rename the folder; a clone has none of [ ] * ? { }, and CYGNET_DATA no { })
 endif
 
-.PHONY: help install run serve test lint bench bench-training bench-serving viz mlflow checkpoint package clean
+.PHONY: help install run serve test test-all lint bench bench-training bench-serving viz mlflow checkpoint package clean
 help:  ## list the commands
 	@grep -E '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
 
@@ -39,7 +39,10 @@ run: install  ## run all pipelines on the sample video; make run ARGS="--params=
 serve: install  ## serve the champion over REST; make serve PORT=5002
 	$(BIN)/kedro serve --port $(PORT) $(ARGS)
 
-test: install  ## run the tests; make test ARGS="-k synthesis"
+test: install  ## run the tests, some minutes; make test ARGS="-k synthesis"
+	$(BIN)/pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadgroup $(ARGS)
+
+test-all: install  ## run the slow tests too, half an hour; make test-all ARGS="-m slow"
 	$(BIN)/pytest $(ARGS)
 
 lint: install  ## style, types, secrets
@@ -48,7 +51,7 @@ lint: install  ## style, types, secrets
 	$(BIN)/mypy
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
 
-bench: install  ## measure the speed ratios that the README states
+bench: install  ## measure the speed ratios in docs/benchmarks.md
 	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-training: install  ## measure the speed ratios of fitting a ViT-Base, some minutes

@@ -1,7 +1,7 @@
 """Measure the speed ratios: `python -m benchmarks [NAME...]`, without a name those of the image work.
 
-Prints the machine, then one row per comparison: time of the plain way and of ours, how many times as fast ours is, the
-lowest and highest ratio of single turns, and what was asked for.
+Prints the machine, then one row per comparison: time of the plain way and of ours, the speed-up, its lowest and highest
+value in a single turn, and the target. CYGNET_BENCH_VIDEO names a 1080p video to work on.
 """
 
 import os
@@ -18,7 +18,7 @@ DEFAULT = ("sampling", "cropping", "polygons", "augmentation")
 NAMES = (*DEFAULT, "training", "serving", "load", "hostile", "scoring")
 """The others take minutes: `make bench-training` and `make bench-serving` name them."""
 WIDTHS = (48, 18, 18, 8, 12, 6)
-HEADER = ("what", "baseline", "ours", "ratio", "by turns", "asked")
+HEADER = ("what", "baseline", "ours", "ratio", "by turns", "target")
 
 
 def main(names: list[str]) -> None:
@@ -26,7 +26,7 @@ def main(names: list[str]) -> None:
     unknown = [name for name in names if name not in NAMES]
     if unknown:
         sys.exit(f"There is no benchmark {', '.join(unknown)}: choose from {', '.join(NAMES)}.")
-    warnings.simplefilter("ignore")  # of libraries about each other: the table is what is read
+    warnings.simplefilter("ignore")  # of libraries about each other, which would break up the table
     print(_machine(), flush=True)
     _print_row(HEADER)
     for name in names or DEFAULT:

@@ -28,11 +28,13 @@ from pyspark.sql.functions import pandas_udf
 
 from benchmarks import plain
 from benchmarks.inputs import full_hd_frames
-from benchmarks.measure import Result, compare
+from benchmarks.measure import Result, Work, compare
 from benchmarks.session import parameters_of, partitions, spark, write
 from cygnet.parameters.augmentation import Augmentation
+from cygnet.parameters.ingestion import Ingestion
 from cygnet.parameters.synthesis import Synthesis
-from cygnet.pipelines.augmentation.nodes import make_training_set
+from cygnet.pipelines.augmentation.nodes import make_training_set, record_training_scene
+from cygnet.pipelines.ingestion.nodes import record_scene
 from cygnet.pipelines.synthesis.nodes import draw_anomalies
 from cygnet.tables import ABNORMAL, IMAGES, NORMAL
 from cygnet.vision.codec import decode_image, encode_jpeg
@@ -46,6 +48,7 @@ ASKED = 4
 def run() -> list[Result]:
     augmentation = Augmentation.model_validate(parameters_of("augmentation"))
     assert augmentation.counts.model_dump() == {"normal": COUNTS[NORMAL], "abnormal": COUNTS[ABNORMAL]}
+    scene = record_training_scene(record_scene(Ingestion.model_validate(parameters_of("ingestion"))), augmentation)
     synthesis = _two_per_frame(Synthesis.model_validate(parameters_of("synthesis")))
     with tempfile.TemporaryDirectory(prefix="cygnet-bench-") as folder:
         _write_images(Path(folder, "images"))
@@ -55,7 +58,7 @@ def run() -> list[Result]:
             "100 frames to 800 + 200 rows in Spark",
             lambda: _rounds(images, _augment_series, NORMAL, 8).unionByName(_rounds(images, _draw_series, ABNORMAL, 2)),
             lambda: make_training_set(
-                images, _stored(draw_anomalies(images, synthesis), f"{folder}/drawn"), augmentation
+                images, _stored(draw_anomalies(images, synthesis), f"{folder}/drawn"), scene, augmentation
             ),
             folder,
         )
@@ -64,7 +67,7 @@ def run() -> list[Result]:
             lambda: _rounds(images, _augment_series, NORMAL, 8).unionByName(
                 _rounds(anomalies, _augment_series, ABNORMAL, 1)
             ),
-            lambda: make_training_set(images, anomalies, augmentation),
+            lambda: make_training_set(images, anomalies, scene, augmentation),
             folder,
         )
     return [whole, varying]
@@ -77,12 +80,9 @@ def _two_per_frame(synthesis: Synthesis) -> Synthesis:
 
 def _compare(what: str, baseline: Callable[[], DataFrame], ours: Callable[[], DataFrame], folder: str) -> Result:
     result = compare(
-        what,
+        Work(what, items=sum(COUNTS.values()), item="row", target=ASKED),
         lambda: write(baseline(), f"{folder}/baseline"),
         lambda: write(ours(), f"{folder}/ours"),
-        items=sum(COUNTS.values()),
-        item="row",
-        asked=ASKED,
         repetitions=5,
     )
     for side in ("baseline", "ours"):

@@ -21,7 +21,7 @@ from pyspark.sql.functions import pandas_udf
 
 from benchmarks import plain
 from benchmarks.inputs import full_hd_frames
-from benchmarks.measure import Result, compare
+from benchmarks.measure import Result, Work, compare
 from benchmarks.session import parameters_of, partitions, spark, write
 from cygnet.spark import flat_map_rows
 from cygnet.vision.codec import decode_image, encode_jpeg
@@ -42,12 +42,9 @@ def run() -> Result:
         _write_frames(Path(folder, "frames"))
         frames = spark().read.parquet(f"{folder}/frames")
         result = compare(
-            "crop, resize, encode 1080p JPEG in Spark",
+            Work("crop, resize, encode 1080p JPEG in Spark", items=ROWS, item="image", target=2),
             lambda: write(_baseline(frames), f"{folder}/baseline"),
             lambda: write(_ours(frames), f"{folder}/ours"),
-            items=ROWS,
-            item="image",
-            asked=2,
             repetitions=5,
         )
         _check_alike(f"{folder}/baseline", f"{folder}/ours")

@@ -1,8 +1,7 @@
-"""Two ways of doing the same thing, timed by turns in one process on one machine.
+"""Two ways to do the same work, timed by turns in one process on one machine.
 
-Each side runs once untimed (warm-up), then both run by turns, so that whatever else the machine does meets both. The
-ratio is that of the two medians; the span is the lowest and highest ratio of a single turn, which says how far to trust
-it.
+Each side runs once untimed, as a warm-up. Then both run by turns, which exposes them alike to other load on the
+machine. The ratio is that of the medians; the lowest and highest ratio of a single turn show how reliable it is.
 """
 
 import statistics
@@ -17,61 +16,59 @@ class SkipBenchmark(Exception):  # noqa: N818 - not an error
 
 
 @dataclass(frozen=True)
-class Result:
-    """Seconds of both sides, turn by turn, for `items` pieces of work called `item`."""
+class Work:
+    """What both sides do: `items` pieces of work, each an `item`; `target` is the ratio that is required."""
 
     what: str
-    baseline_s: list[float]
-    ours_s: list[float]
     items: int
     item: str
-    asked: float
+    target: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """Seconds of both sides, turn by turn."""
+
+    work: Work
+    baseline_s: list[float]
+    ours_s: list[float]
 
     @property
     def ratio(self) -> float:
-        """Give how many times as fast ours is, by the medians."""
+        """Give the speed-up by the medians."""
         return statistics.median(self.baseline_s) / statistics.median(self.ours_s)
 
     def cells(self) -> list[str]:
         """Give the row of the printed table."""
         turns = [baseline / ours for baseline, ours in zip(self.baseline_s, self.ours_s, strict=True)]
         return [
-            self.what,
+            self.work.what,
             self._per_item(self.baseline_s),
             self._per_item(self.ours_s),
             f"{self.ratio:.1f}x",
             f"{min(turns):.1f}-{max(turns):.1f}",
-            f"{self.asked:g}x",
+            f"{self.work.target:g}x",
         ]
 
     def _per_item(self, seconds: list[float]) -> str:
-        return f"{statistics.median(seconds) / self.items * 1000:.3g} ms/{self.item}"
+        return f"{statistics.median(seconds) / self.work.items * 1000:.3g} ms/{self.work.item}"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A row that is no ratio: what a baseline has, what ours has, and what was asked for."""
+    """A row without a ratio: the value of the baseline, ours, and the target."""
 
     what: str
     baseline: str
     ours: str
-    asked: str
+    target: str
 
     def cells(self) -> list[str]:
         """Give the row of the printed table."""
-        return [self.what, self.baseline, self.ours, "", "", self.asked]
+        return [self.what, self.baseline, self.ours, "", "", self.target]
 
 
-def compare(
-    what: str,
-    baseline: Callable[[], Any],
-    ours: Callable[[], Any],
-    *,
-    items: int,
-    item: str,
-    asked: float,
-    repetitions: int,
-) -> Result:
+def compare(work: Work, baseline: Callable[[], Any], ours: Callable[[], Any], repetitions: int) -> Result:
     """Time both sides by turns, after one untimed run of each."""
     baseline()
     ours()
@@ -79,7 +76,7 @@ def compare(
     for _ in range(repetitions):
         for side, run in zip(seconds, (baseline, ours), strict=True):
             side.append(seconds_of(run))
-    return Result(what, *seconds, items, item, asked)
+    return Result(work, *seconds)
 
 
 def seconds_of(run: Callable[[], Any]) -> float:

@@ -20,7 +20,7 @@ from PIL import Image
 
 from benchmarks import plain
 from benchmarks.inputs import full_hd_frames
-from benchmarks.measure import Result, compare
+from benchmarks.measure import Result, Work, compare
 from benchmarks.session import parameters_of
 from cygnet.parameters.synthesis import Polygon, Synthesis
 from cygnet.vision.anomalies import draw_anomaly, make_kinds
@@ -68,15 +68,12 @@ def _compare_drawing(
     _check_alike(
         image,
         lambda: np.asarray(draw_plain(pil_image)),
-        lambda: draw_polygons(image, rng, SEVERITY, preset),
+        lambda: draw_polygons(image, image, rng, SEVERITY, preset),
     )
     return compare(
-        what,
+        Work(what, items=draws, item="draw", target=ASKED),
         lambda: _repeat(lambda: draw_plain(pil_image), draws),
-        lambda: _repeat(lambda: draw_polygons(image, rng, SEVERITY, preset), draws),
-        items=draws,
-        item="draw",
-        asked=ASKED,
+        lambda: _repeat(lambda: draw_polygons(image, image, rng, SEVERITY, preset), draws),
         repetitions=11,
     )
 
@@ -86,12 +83,9 @@ def _compare_anomalies(image: np.ndarray, synthesis: Synthesis, draws: int = 100
     rng = np.random.default_rng(0)
     draw = make_kinds(synthesis)["polygon"]
     return compare(
-        "7 on 256x256, our mask and checks included",
+        Work("7 on 256x256, our mask and checks included", items=draws, item="draw", target=ASKED),
         lambda: _repeat(lambda: _plain_image(pil_image), draws),
         lambda: _repeat(lambda: draw_anomaly(draw, image, image, rng, (SEVERITY, SEVERITY)), draws),
-        items=draws,
-        item="draw",
-        asked=ASKED,
         repetitions=11,
     )
 

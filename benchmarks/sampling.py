@@ -1,13 +1,11 @@
-"""Sampling every tenth frame of a 1080p video: grabbing to the frames that are kept against reading every frame.
+"""Sampling every tenth frame of a 1080p video: grabbing up to the frames that are kept, or reading every frame.
 
-Ours is `cygnet.vision.video.sample_video`, with all it does besides: times by the decoded frames, the nearest frame to
-each tick. The baseline is the loop in every tutorial, `VideoCapture.read()` and a counter, with the same decoder and
-the same threads. Both decode the whole clip several times per turn and keep the pixels of the same frames, which is
-checked.
+Ours is `cygnet.vision.video.sample_video` with everything it does: times from the decoded frames, the nearest frame to
+each tick. The baseline is the loop of every tutorial, `VideoCapture.read()` and a counter, with the same decoder and
+threads. Both decode the whole clip several times per turn and keep the pixels of the same frames, which is checked.
 
-What is saved is the conversion to BGR pixels and their copy; the codec's own work remains, since a frame can't be
-decoded without those before it. So the ratio depends on the codec and on OpenCV's version, and both are printed. The
-1080p video that is here is MPEG-4 Part 2: no H.264 of that size can be made with what the project installs.
+Grabbing saves the conversion to BGR pixels and their copy. The work of the codec remains, because a frame can't be
+decoded without those before it; the ratio therefore depends on the codec and on OpenCV's version, and both are printed.
 """
 
 from pathlib import Path
@@ -15,8 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.inputs import VIDEO, VIDEO_FRAMES_PER_S
-from benchmarks.measure import Result, SkipBenchmark, compare
+from benchmarks.inputs import video
+from benchmarks.measure import Result, SkipBenchmark, Work, compare
 from cygnet.vision.video import sample_video
 
 EVERY = 10
@@ -24,17 +22,15 @@ LOOPS = 4
 
 
 def run() -> Result:
-    if not VIDEO.exists():
-        msg = f"{VIDEO} is not here"
+    path = video()
+    if path is None:
+        msg = "set CYGNET_BENCH_VIDEO to a 1080p video"
         raise SkipBenchmark(msg)
-    frames = _check_same_frames(VIDEO)
+    frames = _check_same_frames(path)
     return compare(
-        f"sample every {EVERY}th frame, 1080p {_codec(VIDEO)}",
-        lambda: [_read_all(VIDEO) for _ in range(LOOPS)],
-        lambda: [_sample(VIDEO) for _ in range(LOOPS)],
-        items=LOOPS * frames,
-        item="frame",
-        asked=2,
+        Work(f"sample every {EVERY}th frame, 1080p {_codec(path)}", LOOPS * frames, "frame", 2),
+        lambda: [_read_all(path) for _ in range(LOOPS)],
+        lambda: [_sample(path) for _ in range(LOOPS)],
         repetitions=7,
     )
 
@@ -52,7 +48,8 @@ def _read_all(path: Path) -> tuple[int, dict[int, np.ndarray]]:
 
 
 def _sample(path: Path) -> dict[int, np.ndarray | None]:
-    return {sample.index: sample.image for sample in sample_video(path, EVERY / VIDEO_FRAMES_PER_S)}
+    frames_per_s = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG).get(cv2.CAP_PROP_FPS)
+    return {sample.index: sample.image for sample in sample_video(path, EVERY / frames_per_s)}
 
 
 def _check_same_frames(path: Path) -> int:

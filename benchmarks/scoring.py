@@ -1,7 +1,7 @@
 """Scoring every frame of a 1080p video on Spark, against decoding it and then running the detector on its images.
 
 The baseline is the least that must be done, one after the other with all cores: `VideoCapture.read()` of every frame,
-then `Scorer.infer` on as many 256x256 images that are there already; its frames per second are 1 / (1 / decoding + 1 /
+then `Scorer.score` on as many 256x256 images that are there already; its frames per second are 1 / (1 / decoding + 1 /
 forward). Ours is what the pipeline does, with all that comes between: the lossy way of an ingested frame, maps, parts,
 a Spark job. It can be ahead of 1x because decoding and detector run side by side. The session and the worker's model
 are there from the warm-up. The video is MPEG-4 Part 2, the one kind that OpenCV's wheel writes quickly; the detector a
@@ -17,14 +17,14 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.inputs import full_hd_frames
-from benchmarks.measure import Result, compare
+from benchmarks.measure import Result, Work, compare
 from benchmarks.server import TINY, limits, random_detector
 from benchmarks.session import parameters_of, spark
 from cygnet.model.scoring.frame_scores import FrameScoring, list_items
 from cygnet.model.scoring.score_parts import ScoreParts
-from cygnet.model.serving.export import make_runtime
+from cygnet.model.serving.runtimes import RUNTIMES
 from cygnet.model.serving.scorer import Calibration, Scorer
-from cygnet.pipelines.scoring.nodes import score_items
+from cygnet.pipelines.scoring.spark_scoring import score_items
 
 FRAMES = 900  # 36 s: what Spark needs to start a job, near a second, is little of it
 
@@ -32,7 +32,7 @@ FRAMES = 900  # 36 s: what Spark needs to start a job, near a second, is little 
 def run(frames: int = FRAMES, repetitions: int = 3) -> Result:
     """Measure a video of so many frames."""
     spark()
-    runtime = make_runtime(random_detector(TINY), parameters_of("serving")["runtime"])
+    runtime = RUNTIMES[parameters_of("serving")["runtime"]].make(random_detector(TINY))
     scorer = Scorer(runtime, Calibration(1.0, 0.5), 0.4, limits())
     images = [cv2.resize(frame, (256, 256)) for frame in full_hd_frames()]
     images = [images[place % len(images)] for place in range(frames)]
@@ -41,12 +41,9 @@ def run(frames: int = FRAMES, repetitions: int = 3) -> Result:
         _write_video(video, frames)
         scorer.save(model)
         return compare(
-            "score 1080p video, ViT-Tiny at 224 px",
+            Work("score 1080p video, ViT-Tiny at 224 px", items=frames, item="frame", target=0.8),
             lambda: _one_after_the_other(video, scorer, images),
             lambda: _ours(video, model, parts, frames),
-            items=frames,
-            item="frame",
-            asked=0.8,
             repetitions=repetitions,
         )
 
@@ -64,7 +61,7 @@ def _one_after_the_other(video: Path, scorer: Scorer, images: list[np.ndarray]) 
     while capture.read()[0]:
         count += 1
     assert count == len(images)
-    scorer.infer(images)
+    scorer.score(images)
 
 
 def _ours(video: Path, model: Path, parts: Path, frames: int) -> None:

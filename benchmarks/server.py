@@ -21,14 +21,14 @@ import urllib3
 
 from benchmarks.inputs import ROOT, full_hd_frames
 from benchmarks.session import parameters_of
-from cygnet.datasets.endpoint import LocalEndpoint
-from cygnet.datasets.registry import ModelVersion
+from cygnet.endpoints.local import LocalEndpoint
+from cygnet.endpoints.versions import ModelVersion
 from cygnet.model.network.backbone import initial_vit
 from cygnet.model.network.detector import Detector
 from cygnet.model.network.preprocessing import Preprocessing
-from cygnet.model.serving.export import make_runtime
 from cygnet.model.serving.packaging import PackagedDetector, log_detector
 from cygnet.model.serving.request import JSON
+from cygnet.model.serving.runtimes import RUNTIMES
 from cygnet.model.serving.scorer import Calibration, Limits, Scorer
 from cygnet.parameters.serving import RuntimeName, Serving
 from cygnet.parameters.training import SmallViT
@@ -112,7 +112,7 @@ def limits() -> Limits:
 
 def log_ours(detector: Detector, runtime: RuntimeName) -> ModelVersion:
     """Register the detector as training does."""
-    scorer = Scorer(make_runtime(detector, runtime), Calibration(1.0, 0.5), 0.5, limits())
+    scorer = Scorer(RUNTIMES[runtime].make(detector), Calibration(1.0, 0.5), 0.5, limits())
     return ModelVersion("ours", log_detector(PackagedDetector(scorer, encode_jpeg(small_image(), 95), {}), "ours"))
 
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ import pandas as pd
 from mlflow.pyfunc.scoring_server import predictions_to_json
 
 from benchmarks.bodies import request_of
-from benchmarks.measure import Figure, Result, compare
+from benchmarks.measure import Figure, Result, Work, compare
 from benchmarks.server import (
     BASE,
     CLIENTS,
@@ -40,16 +41,34 @@ from benchmarks.server import (
     small_image,
     tracker,
 )
-from cygnet.datasets.registry import ModelVersion
+from cygnet.endpoints.versions import ModelVersion
 from cygnet.model.network.detector import Detector
-from cygnet.model.serving.export import make_runtime
 from cygnet.model.serving.request import COLUMN, JSON, encoded_image, read_body
+from cygnet.model.serving.runtimes import RUNTIMES
 from cygnet.parameters.serving import RuntimeName
 from cygnet.parameters.training import SmallViT
 from cygnet.vision.codec import encode_jpeg
 
 REQUESTS = 40
 TURNS, UNTIMED_TURNS = 60, 10
+
+
+@dataclass(frozen=True)
+class Bodies:
+    """One image as a request to each server."""
+
+    plain: bytes
+    ours: bytes
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A network, the runtimes that serve it with their required speed-up, and the number of turns."""
+
+    name: str
+    vit: SmallViT
+    targets: dict[RuntimeName, float]
+    turns: int
 
 
 def run() -> Iterator[Result | Figure]:
@@ -63,37 +82,29 @@ def run() -> Iterator[Result | Figure]:
         "request for one 256 px image", f"{len(plain_body) / 1000:.0f} kB", f"{len(body) / 1000:.1f} kB", "60 kB"
     )
     with tracker() as folder:
-        yield from _compare_servers("ViT-Tiny, 12 layers", TINY, {"onnx": 4.0}, folder, plain_body, body, turns=50)
-        asked: dict[RuntimeName, float] = {"onnx": 1.8, "torch_bf16": 3.0, "onnx_int8": 4.0}
-        yield from _compare_servers("ViT-Base", BASE, asked, folder, plain_body, body, turns=7)
+        bodies = Bodies(plain_body, body)
+        yield from _compare_servers(Compared("ViT-Tiny, 12 layers", TINY, {"onnx": 4.0}, turns=50), bodies, folder)
+        targets: dict[RuntimeName, float] = {"onnx": 1.8, "torch_bf16": 3.0, "onnx_int8": 4.0}
+        yield from _compare_servers(Compared("ViT-Base", BASE, targets, turns=7), bodies, folder)
 
 
-def _compare_servers(
-    name: str,
-    vit: SmallViT,
-    asked: dict[RuntimeName, float],
-    folder: Path,
-    plain_body: bytes,
-    body: bytes,
-    turns: int,
-) -> Iterator[Result | Figure]:
-    detector = random_detector(vit)
-    plain = log_plain(detector, folder / name)
-    for runtime, ratio in asked.items():
+def _compare_servers(side: Compared, bodies: Bodies, folder: Path) -> Iterator[Result | Figure]:
+    detector = random_detector(side.vit)
+    plain = log_plain(detector, folder / side.name)
+    for runtime, ratio in side.targets.items():
         ours = log_ours(detector, runtime)
         with ExitStack() as servers:
             plain_server, server = (servers.enter_context(served(model)) for model in (plain, ours))
-            ask_plain, ask = partial(plain_server.ask, plain_body), partial(server.ask, body)
-            yield compare(
-                f"{name}: one request, {runtime}", ask_plain, ask,
-                items=1, item="request", asked=ratio, repetitions=turns,
-            )  # fmt: skip
-            if vit is TINY:
+            ask_plain, ask = partial(plain_server.ask, bodies.plain), partial(server.ask, bodies.ours)
+            yield compare(Work(f"{side.name}: one request, {runtime}", 1, "request", ratio), ask_plain, ask, side.turns)
+            if side.vit is TINY:
                 yield compare(
-                    f"{name}, {CLIENTS} clients, {runtime}", partial(_at_once, ask_plain), partial(_at_once, ask),
-                    items=REQUESTS, item="request", asked=3.0, repetitions=5,
-                )  # fmt: skip
-                yield from _overhead(detector, ours, ask_plain, server, body)
+                    Work(f"{side.name}, {CLIENTS} clients, {runtime}", REQUESTS, "request", 3.0),
+                    partial(_at_once, ask_plain),
+                    partial(_at_once, ask),
+                    repetitions=5,
+                )
+                yield from _overhead(detector, ours, ask_plain, server, bodies.ours)
 
 
 def _at_once(ask: Callable[[], object]) -> None:
@@ -107,7 +118,7 @@ def _overhead(
     """Medians of whole requests without the bare forward pass, of both sides; and the parts of ours."""
     loaded = mlflow.pyfunc.load_model(model.uri)
     scorer = loaded.unwrap_python_model().scorer
-    plain_forward = make_runtime(detector, "torch").run
+    plain_forward = RUNTIMES["torch"].make(detector).run
     cells, params = read_body(body, JSON, limits())
     table = pd.DataFrame({COLUMN: pd.Series(cells, dtype=object)})
     answer = loaded.predict(table, params=params)

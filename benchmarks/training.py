@@ -19,6 +19,7 @@ of fitting until the figures of the test split are there, baselines and the chec
 the whole command, which loads libraries, draws, and registers the model besides.
 """
 
+import re
 import shutil
 import statistics
 import subprocess
@@ -33,14 +34,15 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from benchmarks.measure import Figure, Result, compare, seconds_of
+from benchmarks.measure import Figure, Result, SkipBenchmark, Work, compare, seconds_of
 from benchmarks.session import ROOT, parameters_of
 from cygnet.model.network.backbone import initial_vit
 from cygnet.model.network.detector import Detector
 from cygnet.model.network.preprocessing import Preprocessing
 from cygnet.model.training.examples import Examples, mapped_tensor
-from cygnet.model.training.fit import fit
+from cygnet.model.training.fit import FitSettings, Splits, fit
 from cygnet.model.training.resume import Checkpoints
+from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.parameters.training import SmallViT, Training
 
@@ -53,8 +55,11 @@ SETTINGS = {"batch_size": BATCH_SIZE, "optimizer": "adamw", "twins": False}
 GPU_BATCH_SIZE, GPU_IMAGES, STORED_PX = 256, 40_960, 256
 FLOP_PER_IMAGE = 105e9  # of a ViT-Base/16 at 224 px, forwards and back
 MATRIX_SIDE, MATRIX_PRODUCTS = 8192, 30
-FITTING, EVALUATED = "Running node: fit_detector", " on test ("
-"""What the log says when fitting starts, and when the test split's figures are there."""
+FIRST_NODE, LAST_NODE = "fit_detector", "evaluate_detector"
+"""The nodes of the training pipeline that are timed, from the start of one to the end of the other."""
+
+
+AUGMENTATION = Augmentation.model_validate(parameters_of("augmentation"))
 
 
 def run() -> Iterator[Result | Figure]:
@@ -82,13 +87,14 @@ def measure_processor(training: Training, synthesis: Synthesis) -> Iterator[Resu
         for _ in range(TURNS)
     ]
     plain_s, ours_s, once_s = (list(part) for part in zip(*turns, strict=True))
-    yield Result("fit ViT-Base, 224 px, all of it", plain_s, ours_s, IMAGES, "image", 1.9)
+    yield Result(Work("fit ViT-Base, 224 px, all of it", IMAGES, "image", 1.9), plain_s, ours_s)
     yield Figure("what that fit does once", "", f"{statistics.median(once_s):.1f} s", "")
     yield compare(
-        "fit ViT-Base, last 2 blocks, 5 epochs",
-        lambda: _plain(detector, few, EPOCHS), lambda: _ours(detector, few, last, synthesis),
-        items=EPOCHS * REUSED_IMAGES, item="image", asked=6, repetitions=1,
-    )  # fmt: skip
+        Work("fit ViT-Base, last 2 blocks, 5 epochs", EPOCHS * REUSED_IMAGES, "image", 6),
+        lambda: _plain(detector, few, EPOCHS),
+        lambda: _ours(detector, few, last, synthesis),
+        repetitions=1,
+    )
 
 
 def measure_gpu(training: Training, synthesis: Synthesis) -> Iterator[Figure]:
@@ -160,16 +166,30 @@ def _time_sample_s() -> tuple[float, float]:
         Path(folder, "conf", "local").mkdir()
         command = [sys.executable, "-m", "kedro", "run", "--pipelines"]
         subprocess.run([*command, "ingestion,synthesis,augmentation"], cwd=folder, check=True, capture_output=True)  # noqa: S603
-        said_s: dict[str, float] = {}
+        started_s: dict[str, float] = {}
         start_s = time.perf_counter()
         with subprocess.Popen(  # noqa: S603
             [*command, "training"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as training:
             for line in training.stdout or ():
-                said_s |= {said: time.perf_counter() for said in (FITTING, EVALUATED) if said in line}
+                if (node := re.search(r"Running node: (\w+)", line)) is not None:  # Kedro's own log
+                    started_s[node[1]] = time.perf_counter()
         if training.returncode:
             raise subprocess.CalledProcessError(training.returncode, training.args)
-        return said_s[EVALUATED] - said_s[FITTING], time.perf_counter() - start_s
+        return _span_s(started_s), time.perf_counter() - start_s
+
+
+def _span_s(started_s: dict[str, float]) -> float:
+    """Give the seconds from the start of `FIRST_NODE` to the start of the node after `LAST_NODE`.
+
+    Args:
+        started_s: Start of each node by its name, in the order in which they ran, one after the other.
+    """
+    names = list(started_s)
+    if not {FIRST_NODE, LAST_NODE} <= set(names) or names[-1] == LAST_NODE:
+        msg = f"can't time {FIRST_NODE} to {LAST_NODE}: Kedro's log names the nodes {', '.join(names) or 'not at all'}"
+        raise SkipBenchmark(msg)
+    return started_s[names[names.index(LAST_NODE) + 1]] - started_s[FIRST_NODE]
 
 
 def _examples(count: int) -> Examples:
@@ -209,9 +229,10 @@ def _plain(detector: Detector, train: Examples, epochs: int, batch_size: int = B
 def _ours(detector: Detector, train: Examples, training: Training, synthesis: Synthesis) -> list[float]:
     """Fit; give the time at which each epoch ended, from epoch 0 on."""
     detector.requires_grad_(True)
+    settings = FitSettings(training, synthesis, AUGMENTATION)
     with tempfile.TemporaryDirectory(prefix="cygnet-bench-") as folder:
         checkpoints = _NotWritten(Path(folder))
-        fit(detector, train, _examples(2), training, synthesis, checkpoints, Path(folder))
+        fit(detector, Splits(train, _examples(2)), settings, checkpoints, Path(folder))
     return checkpoints.ended_s
 
 

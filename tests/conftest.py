@@ -1,4 +1,4 @@
-"""Fixtures for all tests: small generated data, and one Spark session for those tests that need one."""
+"""Fixtures for all tests: small generated data, one Spark session, one MLflow store, and what marks a test as slow."""
 
 import os
 import shutil
@@ -11,14 +11,29 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from kedro.config import OmegaConfigLoader
+from pyspark.sql import SparkSession
 
 from cygnet.parameters.base import Parameters
 from cygnet.parameters.check import PIPELINE_PARAMETERS
-from support.toys import base_parameters
+from cygnet.settings import CONFIG_LOADER_ARGS
+from cygnet.spark import start_session
+from support.toys import base_parameters, tracked
 
 PROJECT = Path(__file__).parents[1]
+SLOW_FIXTURES = {"environment", "installed", "job", "port", "python312", "wheel", "whole_run"}
 COPIED = ("src", "conf", "pyproject.toml", "setup.py", "README.md", "LICENSE")
 BUILD = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "."]
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what needs such a fixture, and keep each file, and all that use Spark, together in one process."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & SLOW_FIXTURES:
+            item.add_marker(pytest.mark.slow)
+        item.add_marker(pytest.mark.xdist_group("spark" if "spark" in fixtures else item.path.stem))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -34,6 +49,28 @@ def parameters() -> dict[str, Parameters]:
     """Give the parameters of conf/base, by pipeline."""
     base = base_parameters()
     return {name: model.model_validate(base[name]) for name, model in PIPELINE_PARAMETERS.items()}
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """Give the one session, with the settings of a run but on two cores."""
+    config = OmegaConfigLoader(str(PROJECT / "conf"), "test", **CONFIG_LOADER_ARGS)["spark"]
+    session = start_session({**config, "spark.master": "local[2]", "spark.sql.shuffle.partitions": "2"})
+    yield session
+    session.stop()
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder of the one MLflow store."""
+    return tmp_path_factory.getbasetemp() / "mlflow"
+
+
+@pytest.fixture
+def tracking(store: Path) -> Iterator[Path]:
+    """Track in the one store; give its folder."""
+    with tracked(store):
+        yield store
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from cygnet.datasets.registry import ModelVersion, RegisteredModelDataset
+from cygnet.datasets.registry import RegisteredModelDataset
 from cygnet.datasets.table import TableDataset
+from cygnet.endpoints.versions import ModelVersion
 from cygnet.job_runs import TAG
 from cygnet.model.serving.packaging import PackagedDetector
 from cygnet.parameters.base import Parameters
@@ -32,6 +33,7 @@ from cygnet.vision.codec import encode_jpeg, encode_map
 from support.stub_server import Reply, Request, Workspace
 from support.toys import toy_image, toy_rows, toy_scorer
 
+pytestmark = pytest.mark.slow
 PROJECT = Path(__file__).parents[1]
 JOB = str(Path(sys.executable).parent / "cygnet-job")
 ENDPOINT = "dev_jane_cygnet-detector"

@@ -1,22 +1,19 @@
-"""Everything once, for real: `kedro run --env test` as a user types it, and runs that a user gets wrong."""
+"""Whole runs as a user starts them, in processes of their own: what they print, and the same bytes wherever they run.
+
+What a chain leaves behind is checked in `test_chain.py`, which makes one in seconds. These take minutes each.
+"""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import mlflow
 import nbformat
-import numpy as np
 import pandas as pd
-import pyarrow.dataset as pad
-import pyarrow.parquet as pq
 import pyspark
 import pytest
 from mlflow.entities import Run
@@ -24,228 +21,55 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from nbclient import NotebookClient
 
 from cygnet.job_runs import TAG
-from cygnet.model.evaluation.evaluate import evaluate, evaluate_baselines
-from cygnet.model.evaluation.localisation import localise
-from cygnet.model.serving.scorer import Calibration
-from cygnet.parameters.base import Parameters
-from cygnet.tables import NORMAL, TABLES
+from cygnet.tables import TABLES
+from support.runs import PLACES, PROJECT, kedro_run, read
 
-PROJECT = Path(__file__).parents[1]
-KEDRO = str(Path(sys.executable).parent / "kedro")
-PLACES = {
-    "frames": "02_intermediate/frames",
-    "images": "03_primary/images",
-    "anomalies": "04_feature/anomalies",
-    "training_set": "05_model_input/training_set",
-    "predictions": "07_model_output/predictions",
-    "baselines": "07_model_output/baselines",
-    "scores": "07_model_output/scores",
-}
+pytestmark = pytest.mark.slow
 FIRST_REPORTS = "first_reporting"
 TASKS = ("ingestion", "synthesis", "augmentation", "training", "serving")
+NOISE = ("Traceback", "Warning", "WARN", "log4j", "incubator", "it/s]")
 
 
-def kedro_run(
-    data: Path, *arguments: str, command: tuple[str, ...] = (KEDRO, "run"), cwd: Path = PROJECT, **variables: str
-) -> subprocess.CompletedProcess[str]:
-    """Run `kedro run --env test` with its own data folder and tracker."""
-    environment = {**os.environ, "CYGNET_DATA": str(data), "DO_NOT_TRACK": "1", **variables}
-    return subprocess.run(
-        [*command, "--env", "test", *arguments],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
+@dataclass(frozen=True)
+class WholeRun:
+    """The data folder of a run, which has a copy of its reports for later, and what it printed."""
 
-
-def read(data: Path, table: str) -> pd.DataFrame:
-    return pq.read_table(data / PLACES[table]).to_pandas()
+    data: Path
+    done: subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """Give the data folder of one whole run, which has a copy of its reports for later, and what it printed."""
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> WholeRun:
+    """Run all five pipelines by one `kedro run`."""
     data = tmp_path_factory.mktemp("run")
-    result = kedro_run(data)
-    assert result.returncode == 0, result.stderr
+    done = kedro_run(data)
+    assert done.returncode == 0, done.stderr
     shutil.copytree(data / "08_reporting", data / FIRST_REPORTS)
-    return data, result
+    return WholeRun(data, done)
 
 
-def test_the_run_writes_every_report_and_says_where(
-    finished: tuple[Path, subprocess.CompletedProcess[str]],
-) -> None:
-    data, result = finished
-    names = ["evaluation.json", "serving_report.json", "rejects.csv", "contact_sheet.png", "score_histogram.png"]
-    names += ["roc.png", "precision_recall.png", "reliability.png", "confusion.png", "auroc_by_kind.png"]
-    names += ["training_curves.png", "anomaly_maps.png", "parity.json"]
-    for name in names:
-        assert (data / "08_reporting" / name).stat().st_size > 0
-        assert str(data / "08_reporting" / name) in result.stderr
+def noise_in(done: subprocess.CompletedProcess[str]) -> Iterable[str]:
+    """What no user needs to read."""
+    return [noise for noise in NOISE if noise in done.stderr + done.stdout]
 
 
-def test_the_log_has_no_noise(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    _, result = finished
-    for noise in ("Traceback", "Warning", "WARN", "log4j", "incubator", "it/s]"):
-        assert noise not in result.stderr + result.stdout
+def test_a_run_says_where_every_report_is_and_nothing_else_of_no_use(whole_run: WholeRun) -> None:
+    reports = [path for path in (whole_run.data / FIRST_REPORTS).iterdir() if path.is_file()]
+    assert len(reports) >= 13
+    for report in reports:
+        assert str(whole_run.data / "08_reporting" / report.name) in whole_run.done.stderr
+    assert noise_in(whole_run.done) == []
 
 
-@pytest.fixture(scope="module")
-def scored(
-    finished: tuple[Path, subprocess.CompletedProcess[str]],
-) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """Give the data folder after the champion has scored the sample, with some frames labelled, and what it printed."""
-    data, _ = finished
-    labels = data / "labels.csv"
-    rows = [f"swan_{index:06d},abnormal,1," for index in range(20, 41, 5)]
-    labels.write_text("\n".join(["image_name,label,confidence,notes", *rows]))
-    result = kedro_run(data, "--pipeline=scoring", f"--params=labels={labels}")
-    assert result.returncode == 0, result.stderr
-    return data, result
+def test_scoring_says_where_its_report_is_and_nothing_else_of_no_use(whole_run: WholeRun) -> None:
+    done = kedro_run(whole_run.data, "--pipeline=scoring")
+    assert done.returncode == 0, done.stderr
+    assert str(whole_run.data / "08_reporting/scoring_report.json") in done.stderr
+    assert noise_in(done) == []
 
 
-def test_scoring_writes_every_frame_of_the_sample_and_its_reports(
-    scored: tuple[Path, subprocess.CompletedProcess[str]],
-) -> None:
-    data, result = scored
-    rows = pd.read_csv(data / "07_model_output/scores.csv")
-    assert list(rows.columns) == ["source", "frame_index", "timestamp_s", "anomaly_score", "is_anomalous"]
-    assert rows["frame_index"].tolist() == list(range(80))
-    events = pd.read_csv(data / "07_model_output/events.csv")
-    assert list(events.columns) == ["source", "start_s", "end_s", "peak_score", "peak_frame_index"]
-    report = json.loads((data / "08_reporting/scoring_report.json").read_text())
-    assert (report["frames"], report["failed_frames"]) == (80, {})
-    assert report["labels"]["spans"] == 1
-    assert cv2.VideoCapture(str(data / "08_reporting/scoring/swan.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 80
-    assert (data / "08_reporting/scoring/swan_timeline.png").stat().st_size > 0
-    assert str(data / "08_reporting/scoring_report.json") in result.stderr
-    for noise in ("Traceback", "Warning", "WARN", "log4j", "it/s]"):
-        assert noise not in result.stderr + result.stdout
-
-
-def test_tables_have_the_agreed_columns_and_types(
-    scored: tuple[Path, subprocess.CompletedProcess[str]],
-) -> None:
-    data, _ = scored
-    for name, schema in TABLES.items():
-        stored = pq.read_schema(next((data / PLACES[name]).glob("*.parquet")))
-        assert [(field.name, field.type) for field in stored] == [(field.name, field.type) for field in schema]
-
-
-def test_no_frame_is_in_two_splits_and_neighbours_are_apart(
-    finished: tuple[Path, subprocess.CompletedProcess[str]],
-) -> None:
-    data, _ = finished
-    split_of = read(data, "images").set_index("frame_id")["split"]
-    times = read(data, "frames").set_index("frame_id")["timestamp_s"]
-    for table in ("anomalies", "training_set", "predictions"):
-        rows = read(data, table)
-        assert (rows["split"] == rows["frame_id"].map(split_of)).all()
-    time_of = {split: times[split_of.index[split_of == split]] for split in ("train", "validation", "test")}
-    assert time_of["validation"].min() - time_of["train"].max() >= 0.3
-    assert time_of["test"].min() - time_of["validation"].max() >= 0.3
-
-
-def test_train_is_balanced_without_a_repeated_image_and_the_rest_is_not_augmented(
-    finished: tuple[Path, subprocess.CompletedProcess[str]],
-) -> None:
-    data, _ = finished
-    rows, images = read(data, "training_set"), read(data, "images")
-    train = rows[rows["split"] == "train"]
-    assert train["label"].value_counts().to_dict() == {NORMAL: 60, 0: 40}
-    assert train["image"].nunique() == 100
-    for split in ("validation", "test"):
-        normal = rows[(rows["split"] == split) & (rows["kind"] == "none")]
-        assert sorted(normal["frame_id"]) == sorted(images.loc[images["split"] == split, "frame_id"])
-        polygons = rows[(rows["split"] == split) & (rows["kind"] == "polygon")].groupby("frame_id").size()
-        assert (polygons == {"validation": 1, "test": 2}[split]).all()
-
-
-def calibration_of(figures: dict[str, Any]) -> Calibration:
-    """What the scores were made with, as a report has it."""
-    rule = figures["threshold_rule"]
-    return Calibration(figures["temperature"], figures["threshold"], rule["rule"], rule["promised_fpr"])
-
-
-def test_evaluation_can_be_recomputed_from_the_tables(
-    finished: tuple[Path, subprocess.CompletedProcess[str]], parameters: dict[str, Parameters]
-) -> None:
-    data, _ = finished
-    report = json.loads((data / "08_reporting/evaluation.json").read_text())
-    settings, predictions = parameters["training"].evaluation, read(data, "predictions")
-    found = localise(pad.dataset(data / PLACES["training_set"], exclude_invalid_files=True), predictions)
-    again = evaluate(predictions, calibration_of(report), report["training"], settings, found)
-    chosen = {
-        name: {"calibration": asdict(calibration_of(figures)), "variant": figures["variant"]}
-        for name, figures in report["baselines"].items()
-    }
-    again["baselines"] = evaluate_baselines(read(data, "baselines"), chosen, settings)
-    assert json.loads(json.dumps(again)) == report
-
-
-def test_the_baselines_stand_beside_the_detector_with_intervals(
-    finished: tuple[Path, subprocess.CompletedProcess[str]],
-) -> None:
-    data, _ = finished
-    report = json.loads((data / "08_reporting/evaluation.json").read_text())
-    assert set(report["baselines"]) == {"majority", "pixel_statistics", "median_mad", "nearest_neighbour"}
-    for figures in (report, *report["baselines"].values()):
-        null = figures["by_kind"]["null"]["intervals"]["auroc"]
-        assert null["low"] <= 0.5 <= null["high"]
-        assert figures["counts"] == report["counts"]
-    assert set(report["localisation"]) == {"pixel_average_precision", "pro_at_fpr_30pct"}
-
-
-def test_the_control_kind_scores_like_normal(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    data, _ = finished
-    rows = read(data, "predictions")
-    scores = rows[rows["split"] == "test"].set_index("frame_id")
-    null, normal = (scores.loc[scores["kind"] == kind, "anomaly_score"].sort_index() for kind in ("null", "none"))
-    assert len(null) == len(normal) > 10
-    np.testing.assert_allclose(null, normal, atol=1e-6)
-
-
-def test_the_endpoint_answers_what_predictions_say(
-    finished: tuple[Path, subprocess.CompletedProcess[str]],
-) -> None:
-    data, _ = finished
-    report = json.loads((data / "08_reporting/serving_report.json").read_text())
-    assert report["passed"] is True
-    assert report["reasons"] == []
-    assert report["max_abs_score_difference"] < 1e-4
-    assert report["request_bytes"]["max"] < 1_000_000
-
-
-def test_mlflow_has_parameters_history_figures_lineage_and_the_promoted_model(
-    finished: tuple[Path, subprocess.CompletedProcess[str]],
-) -> None:
-    data, _ = finished
-    client = mlflow.MlflowClient(f"sqlite:///{data}/mlflow.db")
-    experiment = client.get_experiment_by_name("cygnet")
-    run, *_ = client.search_runs([experiment.experiment_id], order_by=["start_time ASC"])
-    assert run.info.status == "FINISHED"
-    assert run.data.params["training.epochs"] == "2"
-    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "validation_nll")] == [0, 1, 2]
-    assert run.data.metrics.keys() >= {
-        "test.auroc",
-        "test.intervals.auroc.low",
-        "test.by_kind.polygon.localisation.pro_at_fpr_30pct",
-        "test.baselines.nearest_neighbour.by_kind.polygon.auroc",
-    }
-    assert {item.path for item in client.list_artifacts(run.info.run_id)} >= {"figures", "reports"}
-    assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["training_set"]
-    champion = client.get_model_version_by_alias("cygnet-test", "champion")
-    assert champion.version == client.get_model_version_by_alias("cygnet-test", "challenger").version
-    assert (champion.tags["cygnet_gate_decision"], champion.tags["cygnet_gate_passed"]) == ("promote", "true")
-
-
-def test_the_notebook_shows_the_run(
-    finished: tuple[Path, subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data, _ = finished
+def test_the_notebook_shows_the_run(whole_run: WholeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = whole_run.data
     monkeypatch.setenv("CYGNET_DATA", str(data))
     monkeypatch.setenv("KEDRO_ENV", "test")
     notebook = nbformat.read(PROJECT / "notebooks/results.ipynb", as_version=4)
@@ -255,39 +79,16 @@ def test_the_notebook_shows_the_run(
     assert not (PROJECT / "notebooks/mlflow.db").exists()
 
 
-def test_serving_alone_in_a_fresh_process_compares_with_the_champion(
-    finished: tuple[Path, subprocess.CompletedProcess[str]],
-) -> None:
-    data, _ = finished
+def test_serving_alone_in_a_fresh_process_compares_with_the_champion(whole_run: WholeRun) -> None:
+    data = whole_run.data
     result = kedro_run(data, "--pipelines", "serving")
     assert result.returncode == 0, result.stderr
     report = json.loads((data / "08_reporting/serving_report.json").read_text())
     assert report["champion"]["auroc"] == pytest.approx(report["auroc"])
 
 
-def test_a_refused_challenger_is_not_promoted_and_the_report_says_why(
-    finished: tuple[Path, subprocess.CompletedProcess[str]],
-) -> None:
-    data, _ = finished
-    result = kedro_run(
-        data, "--pipelines", "serving", "--params=serving.gate.min_auroc=1.0,serving.gate.max_auroc_loss=0"
-    )
-    report = json.loads((data / "08_reporting/serving_report.json").read_text())
-    if report["auroc"] == 1.0:
-        pytest.skip("the detector is perfect here: nothing to refuse")
-    assert result.returncode == 1
-    assert report["passed"] is False
-    assert "serving.gate.min_auroc" in report["reasons"][0]
-    assert "is not promoted" in result.stderr.splitlines()[-1]
-    version = mlflow.MlflowClient(f"sqlite:///{data}/mlflow.db").get_model_version_by_alias("cygnet-test", "challenger")
-    assert version.tags["cygnet_gate_decision"] == "refuse"
-    assert "serving.gate.min_auroc" in version.tags["cygnet_gate_reasons"]
-
-
-def test_a_rollback_puts_the_champion_before_back_and_a_second_one_finds_none(
-    finished: tuple[Path, subprocess.CompletedProcess[str]],
-) -> None:
-    data, _ = finished
+def test_a_rollback_puts_the_champion_before_back_and_a_second_one_finds_none(whole_run: WholeRun) -> None:
+    data = whole_run.data
     client = mlflow.MlflowClient(f"sqlite:///{data}/mlflow.db")
     first = client.get_model_version_by_alias("cygnet-test", "champion").version
     second = client.copy_model_version(f"models:/cygnet-test/{first}", "cygnet-test").version
@@ -309,62 +110,19 @@ def test_a_rollback_puts_the_champion_before_back_and_a_second_one_finds_none(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--params=video=/nowhere/at_all.mp4"], "video=/nowhere/at_all.mp4: no such file or folder"),
         (["--params=ingestion.interval_s=-1"], "'ingestion.interval_s' is -1"),
-        (["--params=ingestion.intervall_s=1"], "the nearest known one is 'ingestion.interval_s'"),
-        (["--params=vidoe=x.mp4"], "the nearest known one is 'video'"),
-        (["--params=training.epochs=many"], "'training.epochs' is 'many'"),
-        (["--params=training.checkpoint=/nowhere/vit"], "'/nowhere/vit' can't be used: there is no such folder"),
-        (["--params=labels=/nowhere/labels.csv"], "labels=/nowhere/labels.csv: no such file"),
-        (["--pipelines", "pretraining", "--params=pretraining.small_size_px=50"], "small_size_px 50 is not a multiple"),
         (["--pipelines", "synthesis"], "There is no table 'images'"),
-        (["--pipelines", "serving"], "is the challenger: run"),
-        (["--pipelines", "rollback"], "is the champion: run `kedro run --pipeline=serving` first"),
     ],
 )
-def test_a_mistake_gets_one_sentence_and_no_traceback(arguments: list[str], expected: str, tmp_path: Path) -> None:
-    result = kedro_run(tmp_path, *arguments)
-    assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith("Error: ")
-    assert expected in result.stderr.splitlines()[-1]
-    assert "Traceback" not in result.stderr
-    assert "Running node" not in result.stderr
-
-
-def test_bad_files_and_labels_cost_only_themselves(
-    tmp_path: Path, scene: Callable[..., np.ndarray], write_video: Callable[..., Path]
+def test_a_mistake_is_one_sentence_and_ends_the_process_with_status_1(
+    arguments: list[str], expected: str, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "in"
-    folder.mkdir()
-    for index in range(40):
-        cv2.imwrite(str(folder / f"shot_{index}.png"), scene(index))
-    (folder / "shot_7.png").write_bytes(b"no image")
-    whole = write_video("clip.avi", 40, codec="MJPG")
-    (folder / "clip.avi").write_bytes(whole.read_bytes()[: int(whole.stat().st_size * 0.8)])
-    (folder / "broken.mp4").write_bytes(b"no video")
-    labels = tmp_path / "labels.csv"
-    labels.write_text(
-        "image_name,label,confidence,notes,source\n"
-        "shot_3.png,abnormal,0.9,,llm\n"
-        "clip_000002,normal,,,\n"
-        "shot_99,abnormal,,,\n"
-        "other_000001,abnormal,,,\n"
-        "other_000002,abnormal,,,\n"
-    )
-    result = kedro_run(tmp_path / "data", "--pipelines", "ingestion", f"--params=video={folder},labels={labels}")
-    assert result.returncode == 0, result.stderr
-    images = read(tmp_path / "data", "images").set_index("frame_id")
-    frames = read(tmp_path / "data", "frames")
-    rejects = pd.read_csv(tmp_path / "data/08_reporting/rejects.csv", keep_default_na=False)
-    assert images.loc["in/000003", ["label", "label_source"]].tolist() == [0, "llm"]
-    assert images.loc["clip/000002", ["label", "label_source"]].tolist() == [1, "human"]
-    assert images.loc["in/000004", "label_source"] == "default"
-    assert frames[(frames["source"] == "in") & frames["image"].notna()].shape[0] == 39
-    assert frames[(frames["source"] == "clip") & frames["image"].notna()].shape[0] > 20
-    failed = rejects[rejects["frame_id"] != ""]
-    assert set(failed["source"]) == {"in", "clip", "broken"}
-    assert rejects.loc[rejects["image_name"] == "shot_99", "reason"].item() == "a label for an image that is not there"
-    assert rejects.loc[rejects["reason"].str.contains("not in this run"), "count"].item() == 2
+    done = kedro_run(tmp_path, *arguments)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("Error: ")
+    assert expected in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert "Running node" not in done.stderr
 
 
 def with_spark(settings: dict[str, str], folder: Path, conf: Path = PROJECT / "conf") -> str:
@@ -381,18 +139,16 @@ def assert_same_rows(one: Path, other: Path, tables: tuple[str, ...]) -> None:
         pd.testing.assert_frame_equal(*rows, check_exact=True)
 
 
-def test_spark_connect_gives_the_same_bytes(
-    finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
+def test_spark_connect_gives_the_same_bytes(whole_run: WholeRun, tmp_path: Path) -> None:
     pytest.importorskip("grpc", reason="Spark Connect needs the extra `dev`")
     conf = with_spark({"spark.remote": "local[2]"}, tmp_path)
     result = kedro_run(tmp_path / "data", conf, "--pipelines=ingestion,synthesis,augmentation")
     assert result.returncode == 0, result.stderr
-    assert_same_rows(finished[0], tmp_path / "data", ("frames", "images", "anomalies", "training_set"))
+    assert_same_rows(whole_run.data, tmp_path / "data", ("frames", "images", "anomalies", "training_set"))
 
 
 def test_python_3_12_gives_the_same_bytes(
-    finished: tuple[Path, subprocess.CompletedProcess[str]], python312: Path, installed: Path, tmp_path: Path
+    whole_run: WholeRun, python312: Path, installed: Path, tmp_path: Path
 ) -> None:
     result = kedro_run(
         tmp_path / "data",
@@ -402,7 +158,7 @@ def test_python_3_12_gives_the_same_bytes(
         PYTHONPATH=f"{installed}:{python312.parent.parent / 'shared'}",
     )
     assert result.returncode == 0, result.stderr
-    assert_same_rows(finished[0], tmp_path / "data", ("frames", "images", "anomalies", "training_set"))
+    assert_same_rows(whole_run.data, tmp_path / "data", ("frames", "images", "anomalies", "training_set"))
 
 
 @dataclass
@@ -456,10 +212,8 @@ def job(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
     return made
 
 
-def test_the_five_tasks_of_a_job_on_a_cluster_give_the_bytes_of_one_run(
-    finished: tuple[Path, subprocess.CompletedProcess[str]], job: Job
-) -> None:
-    assert_same_rows(finished[0], job.data, tuple(name for name in PLACES if name != "scores"))
+def test_the_five_tasks_of_a_job_on_a_cluster_give_the_bytes_of_one_run(whole_run: WholeRun, job: Job) -> None:
+    assert_same_rows(whole_run.data, job.data, tuple(name for name in PLACES if name != "scores"))
 
 
 def without_times(report: dict[str, Any]) -> dict[str, Any]:
@@ -473,11 +227,10 @@ def without_times(report: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["evaluation.json", "parity.json", "serving_report.json"])
-def test_the_five_tasks_of_a_job_give_the_reports_of_one_run(
-    name: str, finished: tuple[Path, subprocess.CompletedProcess[str]], job: Job
-) -> None:
+def test_the_five_tasks_of_a_job_give_the_reports_of_one_run(name: str, whole_run: WholeRun, job: Job) -> None:
     whole, tasks = (
-        json.loads((folder / name).read_text()) for folder in (finished[0] / FIRST_REPORTS, job.data / "08_reporting")
+        json.loads((folder / name).read_text())
+        for folder in (whole_run.data / FIRST_REPORTS, job.data / "08_reporting")
     )
     assert without_times(whole) == without_times(tasks)
 

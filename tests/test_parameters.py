@@ -10,10 +10,10 @@ import yaml
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
+from cygnet.anomaly_kinds import SEEN_KINDS
 from cygnet.errors import UserError
 from cygnet.parameters.base import Parameters
 from cygnet.parameters.check import PIPELINE_PARAMETERS, RUN_PARAMETERS, check_parameters
-from cygnet.parameters.synthesis import SEEN_KINDS
 from support.toys import base_parameters
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -25,7 +25,7 @@ def check(parameters: dict[str, Any]) -> None:
 
 
 def test_a_key_of_the_run_in_a_file_is_refused(base: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="'video' does nothing in a file: pass it as --params=video="):
+    with pytest.raises(UserError, match="'video' has no effect in a file: pass it as --params=video="):
         check_parameters({**base, "video": "x.mp4"}, {})
 
 
@@ -88,7 +88,7 @@ def test_spark_partitions_out_of_range_are_refused(value: object, base: dict[str
 
 
 def test_a_bool_is_no_number(base: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="epochs is True, a number or a name is needed"):
+    with pytest.raises(UserError, match="epochs is True, but must be a number or a name"):
         check({**base, "training": {**base["training"], "epochs": True}})
 
 
@@ -99,13 +99,80 @@ def test_every_value_carries_a_comment(file: Path) -> None:
     assert [line for line in values if not re.search(r"\s#\s\w", line)] == []
 
 
+NUMBER = r"(\d[\d.]*)"
+LEAF = re.compile(r"(?P<indent> *)\"?(?P<key>\w+)\"?:(?P<value> +[^#\s].*?)?(?: +# (?P<comment>.*))?$")
+
+
+def explained(file: Path, model: type[Parameters]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Give comment and JSON schema of every value of a parameter file, by its dotted name."""
+    schema = model.model_json_schema()
+    found, sections = {}, [(-1, "", {"properties": {file.stem.removeprefix("parameters_"): schema}})]
+    for match in filter(None, map(LEAF.match, file.read_text().splitlines())):
+        while len(match["indent"]) <= sections[-1][0]:
+            sections.pop()
+        _, section, described = sections[-1]
+        name, inner = f"{section}.{match['key']}".lstrip("."), described["properties"][match["key"]]
+        if "$ref" in inner:
+            inner = schema["$defs"][inner["$ref"].split("/")[-1]]
+        if "properties" in inner:
+            sections.append((len(match["indent"]), name, inner))
+        else:
+            found[name] = (match["comment"], inner)
+    return found
+
+
+def allowed(schema: dict[str, Any]) -> tuple[str, tuple[Any, ...], set[str]]:
+    """Give type word, bounds (lowest, whether it is itself allowed, highest, likewise) and names of a schema."""
+    is_many = schema.get("type") in {"array", "object"}
+    choices = schema.get("prefixItems") or [schema.get("items") or schema.get("additionalProperties")]
+    choices = choices if is_many else schema.get("anyOf", [schema])
+    one = next(choice for choice in choices if choice.get("type") != "null")
+    word = {"integer": "int", "number": "float", "boolean": "bool", "string": "string"}[one["type"]]
+    word += "s" if is_many else " or null" if {"type": "null"} in choices else ""
+    low, high = (one.get(end, one.get(f"exclusive{end.capitalize()}")) for end in ("minimum", "maximum"))
+    if one["type"] == "integer" and "exclusiveMaximum" in one:
+        one = {**one, "maximum": (high := high - 1)}
+    names = set() if is_many else set(one.get("enum", ()))
+    return word, (low, "minimum" in one, high, "maximum" in one), names
+
+
+def said(comment: str) -> tuple[str, tuple[Any, ...], set[str]]:
+    """Read the same from a comment: `type[, unit], range[: meaning]`."""
+    facts = re.split(r"[:;]", comment)[0]
+    word = re.match(r"(?:int|float|bool|string)s?(?: or null)?", facts)[0]
+    names = {name.strip() for name in facts.split(",", 1)[1].split("|")} if "|" in facts else set()
+    between, above, below = (
+        re.search(form, facts) for form in (f"{NUMBER}-{NUMBER}", f">(=?) {NUMBER}", f"<(=?) {NUMBER}")
+    )
+    if between:
+        return word, (float(between[1]), True, float(between[2]), True), names
+    low, high = (float(match[2]) if match else None for match in (above, below))
+    return word, (low, bool(above and above[1]), high, bool(below and below[1])), names
+
+
+@pytest.mark.parametrize("pipeline", list(PIPELINE_PARAMETERS))
+def test_every_comment_states_the_type_and_the_bounds_that_are_enforced(pipeline: str) -> None:
+    comments = explained(CONF / "base" / f"parameters_{pipeline}.yml", PIPELINE_PARAMETERS[pipeline])
+    assert comments
+    assert {name: said(comment) for name, (comment, _) in comments.items()} == {
+        name: allowed(schema) for name, (_, schema) in comments.items()
+    }
+
+
+@pytest.mark.parametrize("ends", [(0, 5), (5, 65), (65, 70), (2, 2)])
+def test_both_ends_of_a_range_are_within_its_bounds(ends: tuple[int, int], base: dict[str, Any]) -> None:
+    message = refusal(changed(base, "synthesis.polygon.shape.vertices", list(ends)))
+    outside = [place for place, end in enumerate(ends) if not 3 <= end <= 64]
+    assert re.findall(r"vertices\.(\d)' is", message) == [str(place) for place in outside]
+
+
 def test_a_gate_that_is_off_is_off_also_where_yaml_reads_off_as_false(base: dict[str, Any]) -> None:
     assert yaml.safe_load("mode: off") == {"mode": False}
     for off in ("off", False):
         parameters = changed(base, "serving.gate.mode", off)
         check(parameters)
         assert PIPELINE_PARAMETERS["serving"].model_validate(parameters["serving"]).gate.mode == "off"
-    assert "mode is True, a number or a name is needed" in refusal(changed(base, "serving.gate.mode", True))
+    assert "mode is True, but must be a number or a name" in refusal(changed(base, "serving.gate.mode", True))
 
 
 @pytest.mark.parametrize(
@@ -143,8 +210,8 @@ def test_unknown_key_is_refused_with_the_nearest_known_one(name: str, nearest: s
         ("ingestion.split.train_frac", 0.9, "train_frac + validation_frac = 1.1 leaves nothing to test"),
         ("synthesis.polygon.shape.vertices", [2, 9], "'synthesis.polygon.shape.vertices.0' is 2: input should be"),
         ("synthesis.polygon.preset", "circle", "is 'circle': input should be 'image' or 'frame'"),
-        ("synthesis.severity", [0.9, 0.1], "severity [0.9, 0.1] is no range"),
-        ("synthesis.polygon.image.edge_patches", [6, 2], "edge_patches [6, 2] is no range"),
+        ("synthesis.severity", [0.9, 0.1], "severity [0.9, 0.1] is not a valid range"),
+        ("synthesis.polygon.image.edge_patches", [6, 2], "edge_patches [6, 2] is not a valid range"),
         ("synthesis.severity", 0.3, "'synthesis.severity' is 0.3: input should be"),
         ("synthesis.severity", [0.1, 0.2, 0.3], "is [0.1, 0.2, 0.3]: tuple should have at most 2 items"),
         ("synthesis.kinds.train", {"polygon": 4, "null": 1}, "`null` is a control"),
@@ -167,10 +234,14 @@ def test_unknown_key_is_refused_with_the_nearest_known_one(name: str, nearest: s
         ("pretraining.textures", ["wood"], "'pretraining.textures.0' is 'wood': input should be 'noise'"),
         ("pretraining.held_out_textures", ["cells", "bricks"], "held_out_textures must not be among textures"),
         ("pretraining.twins.kinds", {}, "'pretraining.twins.kinds' is {}: dictionary should have at least 1 item"),
-        ("pretraining.twins.kinds", {"blend": 1}, "blend in kinds stay unseen, to measure on; allowed are polygon,"),
-        ("pretraining.twins.kinds", {"scar": 1, "blur": 1}, "blur in kinds stay unseen"),
-        ("pretraining.twins.kinds", {"shift": 0.5}, "shift in kinds stay unseen"),
-        ("pretraining.twins.kinds", {"null": 0.5}, "null in kinds stay unseen"),
+        (
+            "pretraining.twins.kinds",
+            {"blend": 1},
+            "kinds must not have blend, kept unseen for evaluation; allowed",
+        ),
+        ("pretraining.twins.kinds", {"scar": 1, "blur": 1}, "kinds must not have blur, kept unseen"),
+        ("pretraining.twins.kinds", {"shift": 0.5}, "kinds must not have shift, kept unseen"),
+        ("pretraining.twins.kinds", {"null": 0.5}, "kinds must not have null, kept unseen"),
         ("training", None, "'training' is None: input should be"),
         ("serving.gate.mode", "maybe", "is 'maybe': input should be 'enforce', 'report' or 'off'"),
         ("serving.client.max_request_bytes", 17_000_000, "should be less than or equal to 16000000"),

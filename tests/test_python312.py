@@ -43,7 +43,7 @@ from pathlib import Path
 import numpy as np
 from cygnet.model.serving.scorer import Scorer
 folder = Path(sys.argv[1])
-Scorer.load(folder / "scorer").score(list(np.load(folder / "images.npy"))).to_parquet(folder / "scores.parquet")
+Scorer.load(folder / "scorer").score(list(np.load(folder / "images.npy")))[0].to_parquet(folder / "scores.parquet")
 """
 
 
@@ -77,5 +77,5 @@ def test_what_is_served_scores_as_where_it_was_made(
     np.save(tmp_path / "images.npy", images)
     scorer.save(tmp_path / "scorer")
     run(python312, "-c", SCORE, tmp_path, path=installed, cwd=tmp_path)
-    there, here = pd.read_parquet(tmp_path / "scores.parquet"), scorer.score(images)
+    there, here = pd.read_parquet(tmp_path / "scores.parquet"), scorer.score(images)[0]
     pd.testing.assert_frame_equal(there, here, check_exact=False, rtol=0, atol=1e-6)

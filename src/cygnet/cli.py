@@ -68,7 +68,7 @@ def serve(project: ProjectMetadata, env: str | None, port: int) -> None:
     import mlflow
 
     with KedroSession.create(project.project_path, env=env) as session:
-        champion = session.load_context().catalog.get("champion").check()
+        champion = session.load_context().catalog.get("champion").check()  # type: ignore[attr-defined]
     programs = str(Path(sys.executable).parent)  # MLflow starts uvicorn by its name
     environment = {
         **os.environ,
@@ -77,7 +77,7 @@ def serve(project: ProjectMetadata, env: str | None, port: int) -> None:
         "PATH": os.pathsep.join([programs, os.environ.get("PATH", os.defpath)]),
     }
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local"]
-    os.execve(sys.executable, [*command, "--model-uri", champion.uri, "--port", str(port)], environment)  # noqa: S606
+    os.execve(sys.executable, [*command, "--model-uri", champion.loadable_uri, "--port", str(port)], environment)  # noqa: S606
 
 
 cli = click.Group("cygnet", commands={"run": run, "serve": serve})

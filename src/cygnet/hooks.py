@@ -2,23 +2,22 @@
 
 import logging
 import re
-from pathlib import Path
 from typing import Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.io import DataCatalog
+from kedro.io import AbstractDataset, DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 from pydantic import BaseModel
 
-from cygnet.datasets.table import TableDataset
+from cygnet.datasets.report import ReportDataset
 from cygnet.errors import UserError
 from cygnet.job_runs import close_job_run, join_job_run
 from cygnet.parameters.check import check_parameters
-from cygnet.parameters.training import Training
-from cygnet.storage import check_place, explain
+from cygnet.preflight import check_run, uses_spark
+from cygnet.storage import check_access, explain
 
 logger = logging.getLogger(__name__)
 logging.getLogger("kedro_mlflow").setLevel(logging.WARNING)  # importing it sets INFO, after conf/logging.yml
@@ -30,31 +29,15 @@ class UserErrorHooks:
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
         """Check the parameters of all pipelines before Kedro does, whose own error is a traceback."""
-        check_parameters(context.config_loader["parameters"], context.config_loader.runtime_params)
+        self._parameters, self._given = context.config_loader["parameters"], context.config_loader.runtime_params
+        check_parameters(self._parameters, self._given)
         self._data = str(context.config_loader["globals"]["data"])
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Look at the settings of everything, and at what the run starts from, before Spark and MLflow start."""
-        check_place(self._data)
-        for name in sorted(pipeline.datasets()):
-            check_settings = getattr(catalog.get(name), "check_settings", None)
-            if check_settings is not None:
-                check_settings()
-        written = {getattr(catalog.get(name), "folder", None) for name in pipeline.all_outputs()} - {None}
-        for name in sorted(pipeline.inputs()):
-            dataset = catalog.get(name)
-            check = getattr(dataset, "check", None)
-            if check is not None and getattr(dataset, "folder", None) not in written:  # else the run makes it
-                check()
-        if any(node.name == "fit_detector" for node in pipeline.nodes):  # else it fails when all before it have run
-            training = Training.model_validate(catalog.load("params:training"))
-            made = {Path(str(getattr(catalog.get(name), "_filepath", ""))) for name in pipeline.all_outputs()}
-            if training.checkpoint is None or Path(training.checkpoint) not in made:  # else the run makes it
-                from cygnet.model.network.backbone import load_detector
-                from cygnet.model.training.fit import freeze
-
-                freeze(load_detector(training), training)
+        """Check what the run starts from, before Spark and MLflow start."""
+        check_access(self._data)
+        check_run(pipeline, catalog, self._parameters, self._given)
 
     @hook_impl(trylast=True)
     def on_pipeline_error(self, error: Exception) -> None:
@@ -86,9 +69,7 @@ class SparkHooks:
     @hook_impl
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Start Spark if a dataset of the pipeline is a Spark table."""
-        names = [name for name in pipeline.datasets() if name in catalog]
-        datasets = (catalog.get(name) for name in names)
-        if any(isinstance(dataset, TableDataset) and dataset.load_as == "spark" for dataset in datasets):
+        if uses_spark(pipeline, catalog):
             from cygnet.spark import start_session
 
             start_session(self._config)
@@ -101,9 +82,17 @@ class ReportHooks:
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """List the files that the run wrote for people."""
         for name in sorted(pipeline.all_outputs()):
-            path = getattr(catalog.get(name), "_filepath", None)
-            if path is not None and "08_reporting" in str(path):
-                logger.info("Report %s: %s", name, path)
+            files = _report_files(catalog.get(name))
+            if files is not None:
+                logger.info("Report %s: %s", name, files)
+
+
+def _report_files(dataset: AbstractDataset[Any, Any] | None) -> str | None:
+    """Give the path of a report, or the glob that an entry with many has in its metadata; None for other datasets."""
+    if isinstance(dataset, ReportDataset):
+        return dataset.filepath
+    files: str | None = (getattr(dataset, "metadata", None) or {}).get("reports")
+    return files if dataset is not None and files is not None and dataset.exists() else None
 
 
 class TrackingHooks(MlflowHook):

@@ -1,7 +1,7 @@
-"""One MLflow parent run for all tasks of a job: each task's run is its child, and a rerun of a task joins it.
+"""One MLflow parent run for all tasks of a job: the run of each task, and of each repeated task, is its child.
 
-Tasks are processes of their own that share nothing but the tracker. So the parent is found by a tag, the number of the
-job's run, which Databricks keeps when failed tasks are repaired.
+Tasks are separate processes that share only the tracker. The parent is therefore found by a tag, the id of the job's
+run, which Databricks keeps when failed tasks are repaired.
 """
 
 import mlflow
@@ -13,13 +13,13 @@ TAG = "cygnet.job_run_id"
 
 
 def join_job_run(job_run_id: str) -> str:
-    """Make the active run a child of the job's run, which the first task creates.
+    """Make the active run a child of the job's run; the first task creates that one.
 
     Returns:
         The parent's run id.
     """
     client, child = MlflowClient(), mlflow.active_run()
-    assert child is not None, "kedro-mlflow starts the run first"  # noqa: S101
+    assert child is not None, "kedro-mlflow has started the run"  # noqa: S101
     experiment_id = child.info.experiment_id
     found = client.search_runs([experiment_id], f"tags.`{TAG}` = '{job_run_id}'", order_by=["start_time ASC"])
     parent = (
@@ -31,6 +31,6 @@ def join_job_run(job_run_id: str) -> str:
 
 
 def close_job_run(parent_run_id: str, *, failed: bool) -> None:
-    """Let the parent say how the last task that ran went."""
+    """Set the parent's status to that of the last task that ran."""
     status = RunStatus.FAILED if failed else RunStatus.FINISHED
     MlflowClient().set_terminated(parent_run_id, RunStatus.to_string(status))

@@ -1,25 +1,25 @@
-"""The resolver `${secret:scope/key}`, for credentials.yml alone: a value from a Databricks secret scope.
+"""The resolver `${secret:scope/key}`: a value from a Databricks secret scope, for credentials.yml alone.
 
-Scopes can be backed by Azure Key Vault. Kedro never logs credentials and hands them to datasets only; in any other file
-a secret would end up among the parameters or tags of a run, so there the resolver must not be used (a test looks). No
-dataset of Cygnet's wants such an entry: for ADLS see `cygnet.storage`.
+A scope can be backed by Azure Key Vault. Kedro passes credentials only to datasets and does not log them. From any
+other file a secret would become a parameter or tag of the run, which is why the resolver must not be used there (a test
+checks). No dataset of Cygnet needs such an entry; for ADLS see `cygnet.storage`.
 """
 
 from cygnet.errors import UserError
 
 
 def resolve_secret(reference: str) -> str:
-    """Fetch a secret with the rights of whoever runs this, by the environment's authentication.
+    """Fetch a secret, signed in as the environment says.
 
     Args:
         reference: `scope/key`.
 
     Raises:
-        UserError: The reference is no `scope/key`, or the workspace does not give the secret; the message has no value.
+        UserError: The reference is not `scope/key`, or the workspace refuses; the message never has the value.
     """
     scope, separator, key = reference.partition("/")
     if not (scope and separator and key):
-        msg = f"The secret '{reference}' must be named as scope/key."
+        msg = f"The secret reference '{reference}' must have the form scope/key."
         raise UserError(msg)
     try:
         from databricks.sdk import WorkspaceClient
@@ -30,8 +30,8 @@ def resolve_secret(reference: str) -> str:
         raise UserError(msg) from error
     try:
         return WorkspaceClient().dbutils.secrets.get(scope, key)
-    except (PermissionDenied, Unauthenticated):  # whose text may repeat what was sent
-        msg = f"The secret '{reference}' can't be read: the workspace refused the credentials, or they may not read it."
+    except (PermissionDenied, Unauthenticated):  # their text may repeat the credentials
+        msg = f"The secret '{reference}' can't be read: the workspace refused the credentials or denied access."
         raise UserError(msg) from None
     except (DatabricksError, ValueError) as error:
         msg = f"The secret '{reference}' can't be read: {str(error).splitlines()[0]}"

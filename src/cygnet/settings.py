@@ -1,6 +1,6 @@
 """Kedro's settings: configuration, resolvers, hooks."""
 
-import cygnet.quiet  # noqa: F401, I001 - before anything that warns
+import cygnet.silenced_warnings  # noqa: F401, I001 - before anything that warns
 from pathlib import Path
 
 from kedro.config import OmegaConfigLoader

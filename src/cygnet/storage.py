@@ -1,13 +1,13 @@
-"""Files wherever they are: on this machine's disk or mounted like it (`/Volumes/...`), or on ADLS at `abfs(s)://`.
+"""Files on a disk of this machine, on a mounted volume (`/Volumes/...`), or on ADLS (`abfs(s)://`).
 
-ADLS is reached by adlfs with the credentials that the environment holds (`AZURE_STORAGE_*`): on a cluster
-`spark_env_vars` sets them from a secret scope, for the driver and the executors alike, so that no credential is ever
-passed from one to the other, nor stands in a table, a parameter or a log.
+adlfs reads ADLS with the credentials of the environment (`AZURE_STORAGE_*`). On a cluster `spark_env_vars` sets them
+from a secret scope for driver and executors alike: no credential is passed between them, or stored in a table, a
+parameter or a log.
 
-A written file is whole or not there. It is made on a local disk first, and then renamed or uploaded in one put: a file
-of fsspec that is written piece by piece is committed also when the writing breaks off. What can be read by its name
-alone, as OpenCV does, is copied to a temporary file that has no name: it is gone with the process, even by SIGKILL,
-with which Spark ends a worker whose rows nobody wants any more.
+A written file is complete or absent. It is written to a local disk first, then renamed or uploaded in one put, because
+fsspec commits a file that is written piece by piece even if the write breaks off. Readers that need a file name, as
+OpenCV does, get that of a temporary copy without a directory entry. The copy is gone when the process ends, even by
+SIGKILL, with which Spark ends workers whose rows are no longer needed.
 """
 
 import shutil
@@ -23,15 +23,15 @@ from cygnet.errors import UserError
 
 REMOTE = ("abfs://", "abfss://")
 VOLUMES = "/Volumes/"
-"""Volumes can't be written at random, which mp4 needs: a file is made elsewhere and copied there."""
+"""Volumes don't support random writes, which mp4 needs: a file is written elsewhere and copied there."""
 
 MARKER = "_SUCCESS"
-MOST_CONNECTIONS = 4
-"""Of one transfer, with 4 MiB in each; adlfs would take 128."""
+MAX_CONNECTIONS = 4
+"""Connections per transfer, which hold 4 MiB each; the default of adlfs is 128."""
 
 CREDENTIALS = (
     "set AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY, or with AZURE_STORAGE_TENANT_ID, "
-    "AZURE_STORAGE_CLIENT_ID and AZURE_STORAGE_CLIENT_SECRET, of somebody who is Storage Blob Data Contributor there"
+    "AZURE_STORAGE_CLIENT_ID and AZURE_STORAGE_CLIENT_SECRET, of a Storage Blob Data Contributor of the account"
 )
 
 
@@ -42,11 +42,11 @@ def is_remote(path: str) -> bool:
 
 @contextmanager
 def reached(path: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
-    """Give the file system of a path, and the path in it.
+    """Give the file system of a path, and the path within it.
 
     Raises:
-        UserError: In the block: the credentials are missing or refused, the container is missing, ADLS can't be
-            reached or the connection broke off, or the path has a form that other libraries misread.
+        UserError: Also for what happens in the block: the credentials are missing or refused, the container is
+            missing, ADLS can't be reached, the connection broke off, or other libraries would misread the path.
     """
     if path.startswith("abfs://") and "@" in path.split("/")[2]:
         msg = f"{path}: write abfss:// for abfs:// where a path names the account; Kedro drops the container otherwise."
@@ -57,14 +57,14 @@ def reached(path: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
         sentence = explain(error, path)
         if sentence is None:
             raise
-        raise UserError(sentence) from None  # what was sent may stand in the error
+        raise UserError(sentence) from None  # the error may repeat credentials
 
 
 def explain(error: BaseException, path: str = "ADLS") -> str | None:
-    """Say in a sentence what went wrong with ADLS, without what the libraries say: it may repeat a signature.
+    """Describe an error of ADLS in a sentence, without the library's message, which may repeat a signature.
 
     Returns:
-        None, if it is an error of another kind, or a file that is not there.
+        None if the error has another cause, or is about a file that does not exist.
     """
     for cause in _chain(error):
         if isinstance(cause, ImportError) and "adlfs" in str(cause):
@@ -90,7 +90,7 @@ def _explain_azure(error: Any, path: str) -> str | None:
     if isinstance(error, ClientAuthenticationError) or status in {401, 403}:
         return f"{path}: ADLS refused the credentials ({name}): {CREDENTIALS}."
     if status is not None and status >= 300:
-        return f"{path}: ADLS did not do what was asked: it answered {status} ({name})."
+        return f"{path}: the request to ADLS failed with status {status} ({name})."
     return (
         f"{path}: ADLS can't be reached, or the connection broke off ({name}): check the account's name and the "
         "network, then run it again."
@@ -103,8 +103,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def check_place(path: str) -> None:
-    """Make sure that a place can be reached, whether or not something is there.
+def check_access(path: str) -> None:
+    """Check that a path can be accessed, whether or not it exists.
 
     Raises:
         UserError: See `reached`.
@@ -112,62 +112,62 @@ def check_place(path: str) -> None:
     if is_remote(path):
         list_files(path)
         with reached(path):
-            fsspec.filesystem("abfs")  # datasets of Kedro's own know no account but the environment's
+            fsspec.filesystem("abfs")  # Kedro's own datasets find the account in the environment alone
 
 
 def list_files(folder: str) -> dict[str, int]:
-    """Give the files of a folder by name, with their sizes in bytes; none, if there is no such folder."""
+    """Give the files of a folder by name, with their sizes in bytes; none if the folder does not exist."""
     try:
-        with reached(folder) as (fs, place):
+        with reached(folder) as (fs, inner):
             fs.invalidate_cache()
-            infos = fs.ls(place, detail=True)
+            infos = fs.ls(inner, detail=True)
     except (FileNotFoundError, NotADirectoryError):
         return {}
     return {PurePosixPath(info["name"]).name: info["size"] for info in infos if info["type"] == "file"}
 
 
 def exists(path: str) -> bool:
-    """Tell whether a file or a folder is there."""
-    with reached(path) as (fs, place):
+    """Tell whether a file or a folder exists."""
+    with reached(path) as (fs, inner):
         fs.invalidate_cache()
-        return bool(fs.exists(place))
+        return bool(fs.exists(inner))
 
 
 def state_of(path: str) -> tuple[int, str]:
-    """Give a file's size in bytes, and what changes when it is written again; zero and nothing, if it is not there."""
+    """Give a file's size in bytes and a tag that changes with every write; zero and `""` if it does not exist."""
     try:
-        with reached(path) as (fs, place):
-            info = fs.info(place)
+        with reached(path) as (fs, inner):
+            info = fs.info(inner)
     except OSError:
         return 0, ""
     return info["size"], str(info["etag"] if is_remote(path) else Path(path).stat().st_mtime_ns)
 
 
 def read_bytes(path: str) -> bytes:
-    """Read a file whole."""
+    """Read a whole file."""
     if not is_remote(path):
         return Path(path).read_bytes()
-    with reached(path) as (fs, place):
-        return bytes(fs.cat_file(place))
+    with reached(path) as (fs, inner):
+        return bytes(fs.cat_file(inner))
 
 
 @contextmanager
 def on_disk(path: str) -> Iterator[str]:
-    """Give a name by which a file can be read here: its own, or that of a temporary copy, good for the block."""
+    """Give a name by which a file can be read: its own, or that of a temporary copy which lasts for the block."""
     if not is_remote(path):
         yield path
         return
     with TemporaryFile(prefix="cygnet-") as copy:
         name = f"/dev/fd/{copy.fileno()}"
-        with reached(path) as (fs, place):
-            fs.get_file(place, name, max_concurrency=MOST_CONNECTIONS)
-        copy.seek(0)  # where the name shares the position, as on macOS
+        with reached(path) as (fs, inner):
+            fs.get_file(inner, name, max_concurrency=MAX_CONNECTIONS)
+        copy.seek(0)  # on macOS the name shares the position
         yield name
 
 
 @contextmanager
 def replacing(path: str) -> Iterator[Path]:
-    """Give a file to be written; when the block ends well it is at `path`, in place of what was there."""
+    """Give a file to write; if the block ends without an error, it replaces the file at `path`."""
     target = Path(path)
     is_beside = not is_remote(path) and not str(target.absolute()).startswith(VOLUMES)
     if not is_remote(path):
@@ -178,8 +178,8 @@ def replacing(path: str) -> Iterator[Path]:
         if is_beside:
             written.replace(target)
         elif is_remote(path):
-            with reached(path) as (fs, place):
-                fs.put_file(str(written), place, max_concurrency=MOST_CONNECTIONS)
+            with reached(path) as (fs, inner):
+                fs.put_file(str(written), inner, max_concurrency=MAX_CONNECTIONS)
         else:
             partial = target.with_name(Path(folder).name)
             shutil.copyfile(written, partial)
@@ -187,32 +187,32 @@ def replacing(path: str) -> Iterator[Path]:
 
 
 def remove(path: str) -> None:
-    """Remove a file or a folder, if it is there."""
-    with reached(path) as (fs, place):
+    """Remove a file or a folder if it exists."""
+    with reached(path) as (fs, inner):
         fs.invalidate_cache()
-        if fs.exists(place):
-            fs.rm(place, recursive=True)
+        if fs.exists(inner):
+            fs.rm(inner, recursive=True)
 
 
-def put_folder(source: Path, place: str) -> None:
-    """Copy a folder's files to a place; a marker that comes last says that all are there."""
+def put_folder(source: Path, folder: str) -> None:
+    """Copy a folder's files to another folder; a marker, written last, says that it is complete."""
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
-        with replacing(f"{place}/{file.relative_to(source).as_posix()}") as written:
+        with replacing(f"{folder}/{file.relative_to(source).as_posix()}") as written:
             shutil.copyfile(file, written)
-    with replacing(f"{place}/{MARKER}") as written:
+    with replacing(f"{folder}/{MARKER}") as written:
         written.touch()
 
 
 @contextmanager
 def folder_on_disk(folder: str) -> Iterator[Path]:
-    """Give a folder from which files can be read here: it itself, or a temporary copy, good for the block."""
+    """Give a folder from which files can be read: itself, or a temporary copy which lasts for the block."""
     if not is_remote(folder):
         yield Path(folder)
         return
     with TemporaryDirectory(prefix="cygnet-") as copy:
-        with reached(folder) as (fs, place):
-            for file in fs.find(place):
-                local = Path(copy, PurePosixPath(file).relative_to(place))
+        with reached(folder) as (fs, inner):
+            for file in fs.find(inner):
+                local = Path(copy, PurePosixPath(file).relative_to(inner))
                 local.parent.mkdir(parents=True, exist_ok=True)
-                fs.get_file(file, str(local), max_concurrency=MOST_CONNECTIONS)
+                fs.get_file(file, str(local), max_concurrency=MAX_CONNECTIONS)
         yield Path(copy)

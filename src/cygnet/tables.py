@@ -1,9 +1,8 @@
-"""The tables that pass between the pipelines, and the constants that all of them share.
+"""The tables that pass between pipelines and nodes, and the constants that all of them share.
 
-Every table is declared here once, as an Arrow schema: it is what Parquet stores, what pandas and Spark both map to,
-and it carries the metadata by which Databricks shows an `image` column as pictures. A field with `nullable=False` must
-have a value in every row. Images are encoded bytes (JPEG or PNG), never nested arrays: a 256x256 image is 15-100 kB
-encoded and 3 MB as a JSON list.
+Each table is declared once, as an Arrow schema: Parquet stores it, pandas and Spark both map to it, and its metadata
+lets Databricks show an `image` column as pictures. A field with `nullable=False` must have a value in every row. Images
+are encoded bytes (JPEG or PNG), never nested arrays: a 256x256 image takes 15-100 kB encoded and 3 MB as a JSON list.
 """
 
 import pyarrow as pa
@@ -18,7 +17,22 @@ SPLITS = ("train", "validation", "test")
 KIND_NORMAL = "none"
 KIND_REAL = "real"
 KIND_NULL = "null"
-"""The control: the whole synthesis path with nothing drawn. It is no anomaly and counts in no overall metric."""
+"""The control: the full synthesis path with nothing drawn. It shows no anomaly and counts in no overall metric."""
+
+
+def frame_id_of(source: str, frame_index: int) -> str:
+    """Name a frame: `<source>/<frame index, at least 6 digits>`."""
+    return f"{source}/{frame_index:06d}"
+
+
+def parse_frame_id(frame_id: str) -> tuple[str, int]:
+    """Split a `frame_id` into its source, which may itself contain slashes, and its frame index.
+
+    Raises:
+        ValueError: It does not end in a slash and a number.
+    """
+    source, _, frame_index = frame_id.rpartition("/")
+    return source, int(frame_index)
 
 
 def _image(name: str, mime_type: str, *, nullable: bool) -> pa.Field:
@@ -30,16 +44,45 @@ def _required(name: str, kind: pa.DataType) -> pa.Field:
     return pa.field(name, kind, nullable=False)
 
 
+SOURCES = pa.schema(
+    [
+        _required("source", pa.string()),  # name of the video, or of the folder of images
+        _required("path", pa.string()),  # of one file
+        _required("media", pa.string()),  # video or image
+        _required("file_index", pa.int64()),  # an image's position in the natural name order of its folder; 0: a video
+    ]
+)
+"""One row per file. Built at the start of a run and never stored."""
+
+IMAGE_LABELS = pa.schema(
+    [
+        _required("image_name", pa.string()),  # as the user wrote it
+        _required("label", pa.string()),  # a key of LABELS
+        _required("source", pa.string()),  # human or llm
+    ]
+)
+"""The user's labels, by the name of an image."""
+
+FRAME_LABELS = pa.schema(
+    [
+        _required("frame_id", pa.string()),
+        _required("label", pa.int32()),  # ABNORMAL or NORMAL
+        _required("label_source", pa.string()),  # human or llm
+        _required("image_name", pa.string()),  # of the label that this row comes from
+    ]
+)
+"""The labels that match a source of this run: at most one per frame. Never stored."""
+
 FRAMES = pa.schema(
     [
-        _required("frame_id", pa.string()),  # <source>/<frame index, 6 digits>
+        _required("frame_id", pa.string()),  # see `frame_id_of`
         _required("source", pa.string()),
-        _required("frame_index", pa.int32()),  # place among the decoded frames, or in natural name order
+        _required("frame_index", pa.int32()),  # position among the decoded frames, or in natural name order
         _required("timestamp_s", pa.float64()),
         _required("width", pa.int32()),  # pixels; 0 where nothing decoded
         _required("height", pa.int32()),
-        _image("image", "image/jpeg", nullable=True),  # the whole frame; null where it failed
-        pa.field("reason", pa.string()),  # why it failed; null where it did not
+        _image("image", "image/jpeg", nullable=True),  # the whole frame; null if it failed
+        pa.field("reason", pa.string()),  # why it failed; null if it did not
     ]
 )
 
@@ -93,7 +136,7 @@ PREDICTIONS = pa.schema(
         _required("anomaly_score", pa.float32()),  # softmax(logits)[ABNORMAL], 0-1
         _required("is_anomalous", pa.bool_()),  # anomaly_score >= threshold
         pa.field("severity", pa.float32()),  # 0-1; null unless synthetic
-        # GxG grey of 16 bits: probability of each patch to be abnormal x 65535
+        # GxG, 16-bit grey: probability that a patch is abnormal, x 65535
         _image("anomaly_map", "image/png", nullable=False),
     ]
 )
@@ -107,7 +150,7 @@ BASELINES = pa.schema(
 
 SCORES = pa.schema(
     [
-        _required("frame_id", pa.string()),  # <source>/<frame index, 6 digits>
+        _required("frame_id", pa.string()),  # see `frame_id_of`
         _required("source", pa.string()),
         _required("frame_index", pa.int32()),  # as in `frames`
         _required("timestamp_s", pa.float64()),
@@ -115,16 +158,21 @@ SCORES = pa.schema(
         _required("height", pa.int32()),
         pa.field("logit_abnormal", pa.float32()),  # already divided by the temperature; null where nothing decoded
         pa.field("logit_normal", pa.float32()),
-        pa.field("anomaly_score", pa.float32()),  # softmax(logits)[ABNORMAL], 0-1; the highest of a frame's squares
+        pa.field(
+            "anomaly_score", pa.float32()
+        ),  # softmax(logits)[ABNORMAL], 0-1; the highest among the frame's squares
         pa.field("is_anomalous", pa.bool_()),  # anomaly_score >= threshold
-        # the square that has this score, in the frame's pixels; that of a letterbox reaches beyond the frame
+        # the square with this score, in the frame's pixels; a letterbox extends beyond the frame
         pa.field("square_left_px", pa.int32()),
         pa.field("square_top_px", pa.int32()),
         pa.field("square_side_px", pa.int32()),
         _image("anomaly_map", "image/png", nullable=True),  # of that square, as in `predictions`
-        pa.field("reason", pa.string()),  # why there is no score; null where there is one
+        pa.field("reason", pa.string()),  # why there is no score; null if there is one
     ]
 )
+
+SCORES_CSV_COLUMNS = ["source", "frame_index", "timestamp_s", "anomaly_score", "is_anomalous"]
+"""Columns of `scores.csv`: the frames that have a score."""
 
 TABLES = {
     "frames": FRAMES,
@@ -145,4 +193,4 @@ WRITTEN_BY = {
     "baselines": "training",
     "scores": "scoring",
 }
-"""Table to the pipeline that writes it: what an error message tells the user to run."""
+"""The pipeline that writes each table: error messages tell the user to run it."""

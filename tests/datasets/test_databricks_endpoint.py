@@ -10,15 +10,19 @@ from typing import Any
 import pandas as pd
 import pytest
 from kedro.config import OmegaConfigLoader
-from kedro.io import DatasetError
+from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from kedro.io.core import parse_dataset_definition
+from kedro.pipeline import Pipeline, node
 from omegaconf.resolvers import oc
 
-from cygnet.datasets.databricks_endpoint import DatabricksEndpointDataset, environment_pool
-from cygnet.datasets.endpoint import LocalEndpoint
-from cygnet.datasets.registry import Decision, ModelVersion, RegisteredModelDataset
+from cygnet.datasets.databricks_endpoint import DatabricksEndpointDataset
+from cygnet.datasets.registry import RegisteredModelDataset
 from cygnet.endpoints.client import EndpointError
+from cygnet.endpoints.databricks_api import environment_pool
+from cygnet.endpoints.local import LocalEndpoint
+from cygnet.endpoints.versions import Decision, ModelVersion
 from cygnet.errors import UserError
+from cygnet.hooks import UserErrorHooks
 from cygnet.model.serving.packaging import PackagedDetector
 from cygnet.parameters.serving import Client
 from cygnet.tables import NORMAL
@@ -210,7 +214,7 @@ def test_a_version_that_is_not_ready_in_time_is_not_asked(
         serve(NEW, ready_timeout_s=0.05)
     assert workspace.asked() == []
     assert workspace.traffic("pond") == {"swan-5": 100}
-    assert "pond keeps its traffic, but its settings are not put back" in caplog.text
+    assert "pond keeps its traffic, but its previous settings are not restored" in caplog.text
 
 
 def test_an_update_of_somebody_else_is_waited_for(workspace: Workspace) -> None:
@@ -310,7 +314,7 @@ def test_a_service_principal_of_a_secret_scope_signs_in(workspace: Workspace) ->
 def test_what_looks_like_a_secret_is_refused_unseen(name: str, value: str) -> None:
     endpoint = dataset(environment_vars={"GOOD": "1", name: value})
     with pytest.raises(UserError, match=name) as error:
-        endpoint.check()
+        endpoint.check_settings()
     assert value not in error.value.message
     with pytest.raises(DatasetError) as wrapped:
         endpoint.save(promoted(NEW))
@@ -326,7 +330,16 @@ def test_references_and_plain_settings_reach_the_version(workspace: Workspace) -
 
 def test_an_unknown_workload_type_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(UserError, match=r"is 'GPU': allowed are CPU.*GPU_SMALL"):
-        dataset(workload_type="GPU").check()
+        dataset(workload_type="GPU").check_settings()
+
+
+def test_a_run_that_ends_at_an_endpoint_with_such_settings_does_not_start() -> None:
+    rollback = Pipeline([node(lambda version: version, "version", "live_endpoint", name="roll_back")])
+    datasets = {"version": MemoryDataset(OLD), "live_endpoint": dataset(workload_type="GPU")}
+    hooks = UserErrorHooks()
+    hooks._data = "data"
+    with pytest.raises(UserError, match="workload_type of endpoint pond is 'GPU'"):
+        hooks.before_pipeline_run(rollback, DataCatalog(datasets))
 
 
 def test_nothing_is_ever_deleted(workspace: Workspace) -> None:
@@ -363,13 +376,14 @@ def test_the_catalog_of_databricks_describes_both_entries_by_the_globals(monkeyp
     assert catalog["endpoint"] == catalog["live_endpoint"]
     made: Callable[..., DatabricksEndpointDataset]
     made, settings = parse_dataset_definition(catalog["endpoint"])
-    made(**settings).check()
+    made(**settings).check_settings()
     assert made is DatabricksEndpointDataset
     assert settings["name"] == "pond"
     assert loader["globals"]["model"].count(".") == 2
     assert Client.model_validate(loader["parameters"]["serving"]["client"]).in_flight > 2
 
 
+@pytest.mark.slow
 def test_a_real_scoring_server_answers_through_the_endpoint(
     workspace: Workspace, store: Path, detector: PackagedDetector
 ) -> None:
@@ -390,5 +404,5 @@ def test_a_real_scoring_server_answers_through_the_endpoint(
             with dataset().load().serve(NEW, SETTINGS) as client:
                 answer = client.score(images, cropped=True, batch_size=2)
     scorer = detector.scorer
-    expected = scorer.score([scorer.decode(image, cropped=True) for image in images])
+    expected = scorer.score([scorer.decode(image, cropped=True) for image in images])[0]
     assert answer["anomaly_score"].tolist() == pytest.approx(expected["anomaly_score"].tolist(), abs=1e-5)

@@ -15,9 +15,11 @@ import pandas as pd
 import pytest
 import requests
 
-from cygnet.datasets.endpoint import LocalEndpoint, LocalEndpointDataset
-from cygnet.datasets.registry import Decision, ModelVersion, RegisteredModelDataset
+from cygnet.datasets.endpoint import LocalEndpointDataset
+from cygnet.datasets.registry import RegisteredModelDataset
 from cygnet.endpoints.client import SCORE_COLUMNS, EndpointClient, EndpointError
+from cygnet.endpoints.local import LocalEndpoint
+from cygnet.endpoints.versions import Decision, ModelVersion
 from cygnet.model.serving.packaging import PackagedDetector
 from cygnet.parameters.serving import Client
 from cygnet.tables import ABNORMAL, NORMAL
@@ -30,8 +32,8 @@ IMAGES = [encode_png(toy_image(label, seed, 256)) for seed, label in enumerate((
 FRAME = encode_jpeg(np.hstack([toy_image(NORMAL, 7, 300), toy_image(ABNORMAL, 8, 300)]), 95)
 PARENT = """
 import time
-from cygnet.datasets.endpoint import LocalEndpoint
-from cygnet.datasets.registry import ModelVersion
+from cygnet.endpoints.local import LocalEndpoint
+from cygnet.endpoints.versions import ModelVersion
 from cygnet.parameters.serving import Client
 
 settings = Client(timeout_s=30, retries=0, backoff_s=0, max_request_bytes=15_000_000, in_flight=2)
@@ -113,7 +115,7 @@ def is_listening_after_s(seconds: float, url: str) -> bool:
 def test_endpoint_answers_as_the_scorer(session: Session, detector: PackagedDetector) -> None:
     scorer = detector.scorer
     for answer, encoded, cropped in ((session.images, IMAGES, True), (session.frame, [FRAME], False)):
-        expected = scorer.score([scorer.decode(image, cropped=cropped) for image in encoded])
+        expected = scorer.score([scorer.decode(image, cropped=cropped) for image in encoded])[0]
         np.testing.assert_allclose(
             answer[SCORE_COLUMNS].to_numpy(float), expected[SCORE_COLUMNS].to_numpy(float), rtol=0, atol=1e-5
         )

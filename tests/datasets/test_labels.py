@@ -118,11 +118,11 @@ def test_unknown_source_is_refused_with_its_image_and_what_is_allowed(labels: CS
     ids=["empty", "not-utf-8", "ragged", "open-quote"],
 )
 def test_unreadable_file_is_refused_in_one_line(content: str | bytes, labels: CSV) -> None:
-    assert "no readable CSV with the columns image_name, label, confidence, notes" in refusal(labels(content))
+    assert "not a readable CSV with the columns image_name, label, confidence, notes" in refusal(labels(content))
 
 
 def test_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
-    assert "no readable CSV" in refusal(LabelsDataset(filepath=str(tmp_path), default=DEFAULT))
+    assert "not a readable CSV" in refusal(LabelsDataset(filepath=str(tmp_path), default=DEFAULT))
 
 
 def test_default_file_need_not_exist(tmp_path: Path) -> None:

@@ -57,5 +57,5 @@ def test_the_place_of_a_state_is_loaded_and_never_saved(tmp_path: Path) -> None:
     dataset.load().save("key", {"step": 1})
     assert dataset.load().load("key") == {"step": 1}
     assert (tmp_path / "state").is_dir()
-    with pytest.raises(Exception, match="is written by the fit"):
+    with pytest.raises(Exception, match="is read-only"):
         dataset.save("anything")

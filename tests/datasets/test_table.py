@@ -144,8 +144,8 @@ def damage_part(folder: Path) -> None:
         (lambda folder: (folder / MARKER).unlink(), "no commit marker"),
         (lambda folder: (folder / MARKER).write_text(""), "no commit marker"),
         (lambda folder: (folder / MARKER).write_text('{"table": "frames", "size_'), "no commit marker"),
-        (lambda folder: (folder / PART).unlink(), f"lacks its part {PART}"),
-        (damage_part, f"lacks its part {PART}"),
+        (lambda folder: (folder / PART).unlink(), f"lacks its file {PART}"),
+        (damage_part, f"lacks its file {PART}"),
     ],
     ids=["no-marker", "marker-of-spark", "marker-truncated", "no-part", "part-truncated"],
 )
@@ -167,7 +167,7 @@ def test_one_of_several_parts_is_missed(tmp_path: Path) -> None:
     content = json.loads(marker.read_text())
     content["size_bytes"]["part-00001.parquet"] = 1234
     marker.write_text(json.dumps(content))
-    assert "lacks its part part-00001.parquet" in refusal(dataset)
+    assert "lacks its file part-00001.parquet" in refusal(dataset)
 
 
 def test_overwriting_leaves_no_old_part(tmp_path: Path) -> None:

@@ -12,14 +12,8 @@ from kedro.pipeline import Pipeline, node
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from cygnet.datasets.registry import (
-    PREVIOUS_CHAMPION,
-    ModelVersion,
-    PreviousVersionDataset,
-    RegisteredModelDataset,
-    VersionTags,
-    VersionTagsDataset,
-)
+from cygnet.datasets.registry import PreviousVersionDataset, RegisteredModelDataset, VersionTagsDataset
+from cygnet.endpoints.versions import PREVIOUS_CHAMPION, ModelVersion, VersionTags
 from cygnet.errors import UserError
 from cygnet.hooks import UserErrorHooks
 from cygnet.model.serving import packaging
@@ -92,7 +86,7 @@ def test_a_version_of_the_catalog_predicts_as_the_scorer(
     challenger().save(detector)
     version = challenger().load()
     answer = version.predict([encode_png(scene(seed)) for seed in range(3)], cropped=True)
-    expected = detector.scorer.score([scene(seed) for seed in range(3)])
+    expected = detector.scorer.score([scene(seed) for seed in range(3)])[0]
     pd.testing.assert_frame_equal(answer[expected.columns], expected, check_exact=False, rtol=0, atol=1e-6)
     assert version.metadata["note"] == "toy"
 
@@ -133,7 +127,7 @@ def test_a_run_that_would_end_at_such_a_name_does_not_start() -> None:
     training = Pipeline([node(lambda images: None, "images", "challenger", name="train")])
     datasets = {"images": MemoryDataset([]), "challenger": RegisteredModelDataset(name="detector", alias="challenger")}
     hooks = UserErrorHooks()
-    hooks._data = "data"
+    hooks._data, hooks._parameters, hooks._given = "data", {}, {}
     with pytest.raises(UserError, match="three levels"):
         hooks.before_pipeline_run(training, DataCatalog(datasets))
 
@@ -144,7 +138,7 @@ def test_a_model_without_a_signature_is_refused(
     without = packaging.SIGNATURE.__class__(inputs=packaging.SIGNATURE.inputs)
     monkeypatch.setattr(packaging, "SIGNATURE", without)
     message = refusal(challenger(), detector)
-    assert message.startswith(f"The registry did not take a new challenger of model '{NAME}': ")
+    assert message.startswith(f"The registry refused a new challenger of model '{NAME}': ")
     assert "signature" in message
     assert (catalog.models[NAME].versions, catalog.files) == ({}, {})
 

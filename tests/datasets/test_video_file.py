@@ -9,7 +9,7 @@ import pytest
 from kedro.io import DatasetError
 
 from cygnet.datasets.video_file import VideoFileDataset
-from cygnet.vision.annotate import Clip
+from cygnet.vision.clip import Clip
 
 
 def frames(count: int, fail_at: int | None = None) -> Iterator[np.ndarray]:
@@ -56,6 +56,6 @@ def test_a_clip_without_frames_is_refused_whatever_a_run_before_left(tmp_path: P
     dataset = VideoFileDataset(filepath=str(path))
     with pytest.raises(DatasetError):
         dataset.save(Clip(frames(9, fail_at=5), 10.0))
-    with pytest.raises(DatasetError, match="there is no frame to write"):
+    with pytest.raises(DatasetError, match="the clip has no frame"):
         dataset.save(Clip(frames(0), 10.0))
     assert not path.exists()

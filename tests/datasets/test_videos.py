@@ -100,12 +100,12 @@ def test_videos_and_images_of_one_folder_are_sources_of_their_own(touch: Callabl
 @pytest.mark.parametrize("name", ["notes.txt", "video"])
 def test_single_unusable_file_is_refused_with_what_is_usable(name: str, touch: Callable[..., Path]) -> None:
     path = touch(name) / name
-    with pytest.raises(UserError, match=r"nothing usable there among 1 files; videos end in .*\.mp4.*images: .*\.png"):
+    with pytest.raises(UserError, match=r"none of the 1 files there is .*; videos end in .*\.mp4.*images: .*\.png"):
         list_sources(str(path))
 
 
 def test_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"video={tmp_path}: nothing usable there among 0 files"):
+    with pytest.raises(UserError, match=f"video={tmp_path}: none of the 0 files there is a video"):
         list_sources(str(tmp_path))
 
 

@@ -117,8 +117,8 @@ def test_what_does_not_pass_is_an_error_after_the_last_attempt(reply: Reply, sai
         (Reply(302, {}, {"Location": "http://127.0.0.1:9/"}), "answered 302"),
         (Reply(401, "who is secret-word?"), "refused the credentials with status 401"),
         (Reply(403, "what is secret-word?"), "refused the credentials with status 403"),
-        (Reply(200, "hello"), "no answer of a detector"),
-        (Reply(200, {"predictions": [{"score": 1}]}), "no answer of a detector"),
+        (Reply(200, "hello"), "gave an unexpected response"),
+        (Reply(200, {"predictions": [{"score": 1}]}), "gave an unexpected response"),
         (Reply(200, {"predictions": scores_of([b"one", b"two"])}), "answered 2 rows for 1 images"),
     ],
 )

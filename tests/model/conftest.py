@@ -1,15 +1,14 @@
-"""Fixtures for the detector: a ViT of one layer, and a store to log it to."""
+"""Fixtures for the detector: a ViT of one layer, on one thread, without the network."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
 from cygnet.model.serving.scorer import Scorer
 from cygnet.parameters.base import Parameters
 from cygnet.parameters.training import Training
-from support.toys import toy_scorer, toy_training, tracked
+from support.toys import toy_scorer, toy_training
 
 
 @pytest.fixture(autouse=True)
@@ -44,11 +43,3 @@ def training(parameters: dict[str, Parameters]) -> Training:
 def scorer(training: Training) -> Scorer:
     """Give a scorer that was never fitted."""
     return toy_scorer(training)
-
-
-@pytest.fixture
-def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Track in the store that all tests of this session share; give its folder."""
-    folder = tmp_path_factory.getbasetemp() / "mlflow"
-    with tracked(folder):
-        yield folder

@@ -20,6 +20,8 @@ from cygnet.parameters.base import Parameters
 from cygnet.parameters.pretraining import Pretraining
 from cygnet.pipeline_registry import register_pipelines
 from cygnet.pipelines.pretraining import create_pipeline
+from cygnet.reports import PretrainingReport
+from support.reports import assert_conforms
 
 PROJECT = Path(__file__).parents[2]
 
@@ -29,7 +31,7 @@ def run(data: Path, pretraining: Pretraining, ingestion: Parameters) -> dict[str
     catalog = DataCatalog(
         {
             "params:pretraining": MemoryDataset(pretraining),
-            "params:ingestion": MemoryDataset(ingestion),
+            "params:ingestion.crop_horizontal_bias": MemoryDataset(ingestion.crop_horizontal_bias),
             "pretraining_state": CheckpointsDataset(filepath=str(data / "state")),
             "pretrained": MemoryDataset(copy_mode="assign"),
             "pretraining_report": JSONDataset(filepath=str(data / "report.json")),
@@ -66,6 +68,7 @@ def test_the_report_says_how_it_was_made_and_how_good_it_is(
     finished: tuple[Path, dict[str, Any]], pretraining: Pretraining
 ) -> None:
     report = json.loads((finished[0] / "report.json").read_text(), parse_constant=pytest.fail)  # no NaN
+    assert_conforms(report, PretrainingReport)
     made = report["pretraining"]
     assert (made["seed"], made["images_seen"], made["steps"]) == (pretraining.seed, 128, 8)
     assert made["kinds_seen"] == ["polygon", "polygon_soft", "cutpaste", "scar", "perlin"]

@@ -11,29 +11,32 @@ import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from cygnet.datasets.registry import ModelVersion, RegisteredModelDataset
+from cygnet.datasets.registry import RegisteredModelDataset
 from cygnet.datasets.score_parts import ScorePartsDataset
 from cygnet.datasets.table import TableDataset
 from cygnet.datasets.video_file import VideoFileDataset
 from cygnet.datasets.videos import list_sources
+from cygnet.endpoints.versions import ModelVersion
 from cygnet.errors import UserError
+from cygnet.labels import match_labels
 from cygnet.model.scoring.score_parts import MARKER, ScoreParts
 from cygnet.model.serving.packaging import PackagedDetector
 from cygnet.parameters.base import Parameters
 from cygnet.parameters.scoring import Scoring
-from cygnet.pipelines.ingestion.nodes import match_labels
 from cygnet.pipelines.scoring import nodes
 from cygnet.pipelines.scoring.nodes import ScoringRun, annotate_videos, draw_timelines, list_scores, score_frames
+from cygnet.reports import ScoringReport
 from cygnet.tables import NORMAL
 from cygnet.vision.codec import encode_jpeg, encode_png
+from support.reports import assert_conforms
 from support.toys import toy_image, toy_scorer, tracked
 
 
 @pytest.fixture(scope="module")
-def champion(parameters: dict[str, Parameters], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelVersion]:
+def champion(parameters: dict[str, Parameters], store: Path) -> Iterator[ModelVersion]:
     """Give a registered version of a detector that was never fitted."""
     scorer = toy_scorer(parameters["training"])
-    with tracked(tmp_path_factory.mktemp("mlflow")):
+    with tracked(store):
         dataset = RegisteredModelDataset(name="toy", alias="champion")
         dataset.save(PackagedDetector(scorer, encode_jpeg(toy_image(NORMAL), 95), {}))
         yield dataset.load()
@@ -62,8 +65,7 @@ class Run:
     def __call__(self, path: Path, **changes: Any) -> tuple[DataFrame, ScoringRun]:
         """Score what is at a path; `changes` are of the parameters of scoring."""
         parts = ScorePartsDataset(filepath=str(self.folder / "parts")).load()
-        others = self.parameters["ingestion"], self.parameters["augmentation"]
-        scores, run = score_frames(list_sources(str(path)), self.champion, parts, self.scoring(**changes), *others)
+        scores, run = score_frames(list_sources(str(path)), self.champion, parts, self.scoring(**changes))
         table = TableDataset(filepath=str(self.folder / "scores"), table="scores")
         table.save(scores)
         return table.load(), run
@@ -126,7 +128,7 @@ def test_what_is_scored_is_scored_again_only_if_something_changed(media: Path, r
 
 def test_reports_count_what_the_table_has(media: Path, run: Run, parameters: dict[str, Parameters]) -> None:
     scores, ran = run(media)
-    ingestion, scoring = parameters["ingestion"], run.scoring()
+    scoring = run.scoring()
     listed = list_scores(scores)
     threshold = float(np.sort(listed.loc[listed["source"] == "whole", "anomaly_score"])[20])
     scores, ran = run(media, threshold=threshold)
@@ -139,9 +141,12 @@ def test_reports_count_what_the_table_has(media: Path, run: Run, parameters: dic
     )
     _, frame_labels, label_rejects = match_labels(list_sources(str(media)), labels)
     events = nodes.find_scored_events(listed, ran, scoring)
-    spans, unused = nodes.find_labelled_spans(listed, frame_labels, label_rejects, scoring, ingestion)
+    spans, unused = nodes.find_labelled_spans(listed, frame_labels, label_rejects, scoring, "normal")
     assert (len(spans), unused) == (1, 1)
-    report = nodes.write_scoring_report(scores, listed, events, spans, frame_labels, unused, run.champion, ran, scoring)
+    counts = nodes.count_frames(scores, listed, events)
+    metrics = nodes.measure_labels(listed, events, spans, frame_labels, unused)
+    report = nodes.write_scoring_report(counts, metrics, run.champion, ran, scoring)
+    assert_conforms(report, ScoringReport)
     rows = collect(scores)
     assert report["frames"] == rows["reason"].isna().sum() == sum(each["frames"] for each in report["sources"].values())
     assert sum(report["failed_frames"].values()) == rows["reason"].notna().sum() == 3

@@ -12,21 +12,22 @@ import pyarrow as pa
 import pyarrow.dataset as pad
 import pytest
 
-from cygnet.datasets.registry import Decision, ModelVersion
 from cygnet.endpoints.client import EndpointError
+from cygnet.endpoints.versions import Decision, ModelVersion, UnusableVersionError
 from cygnet.errors import UserError
-from cygnet.parameters.serving import Client, Gate, Serving
+from cygnet.parameters.serving import Client, Gate
 from cygnet.pipelines.rollback.nodes import roll_back
+from cygnet.pipelines.serving.gate import NOT_COMPARED, Answers, IncumbentScores, refusal_reasons
 from cygnet.pipelines.serving.nodes import (
-    Answers,
     ask_endpoint,
     decide,
     promote,
-    refusal_reasons,
     rescore_incumbent,
     write_serving_report,
 )
+from cygnet.reports import ServingReport
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL, PREDICTIONS, TRAINING_SET
+from support.reports import assert_conforms
 from support.toys import toy_predictions, toy_row, toy_rows
 
 INCUMBENT = ModelVersion("cygnet", "3")
@@ -39,7 +40,7 @@ GATE = Gate(
     max_abs_score_difference=1e-3,
 )
 CLIENT = Client(timeout_s=5, retries=0, backoff_s=0, max_request_bytes=1_000_000, in_flight=1)
-SERVING = Serving.model_construct(batch_size=3, client=CLIENT, gate=GATE)  # what these nodes read of it
+BATCH_SIZE = 3
 PASSING = {
     "auroc": 0.9,
     "normal": {"p99": 0.5},
@@ -47,6 +48,15 @@ PASSING = {
     "max_abs_score_difference": 1e-6,
     "champion": None,
     "parity": None,
+}
+PARITY = {
+    "runtime": "onnx",
+    "rows": 8,
+    "max_abs_score_difference": 0.2,
+    "mean_abs_score_difference": 0.1,
+    "decisions_agree_frac": 1.0,
+    "hardest_kind": "blur",
+    "auroc_loss_hardest_kind": 0.0,
 }
 KEYS = {
     *("model", "requests", "request_bytes", "latency_ms", "normal", "abnormal"),
@@ -103,7 +113,7 @@ class FakeEndpoint:
     def score(self, images: list[bytes], *, cropped: bool, batch_size: int) -> pd.DataFrame:
         """Answer one call."""
         assert cropped
-        assert batch_size == SERVING.batch_size
+        assert batch_size == BATCH_SIZE
         if len(self.request_bytes) == self.life:
             msg = "answered 500"
             raise EndpointError(msg)
@@ -114,7 +124,7 @@ class FakeEndpoint:
         return logits_of(images)
 
 
-class FakeIncumbent(ModelVersion):
+class FakeIncumbent(FakeChallenger):
     """Predicts by `logits_of`."""
 
     def predict(self, images: list[bytes], *, cropped: bool) -> pd.DataFrame:
@@ -138,10 +148,10 @@ def report_of(
     challenger: ModelVersion = CHALLENGER,
     **gate: Any,
 ) -> dict[str, Any]:
-    incumbent = None if incumbent_scores is None else INCUMBENT
-    others = pd.DataFrame() if incumbent_scores is None else incumbent_scores
-    serving = SERVING.model_copy(update={"gate": GATE.model_copy(update=gate)})
-    report = write_serving_report(challenger, answered(scores), offline(predictions), incumbent, others, serving)
+    incumbent = NOT_COMPARED if incumbent_scores is None else IncumbentScores(INCUMBENT.version, incumbent_scores)
+    limits = GATE.model_copy(update=gate)
+    report = write_serving_report(challenger, answered(scores), offline(predictions), incumbent, limits)
+    assert_conforms(report, ServingReport)
     assert set(report) >= KEYS
     return report
 
@@ -149,7 +159,7 @@ def report_of(
 def test_every_test_image_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cygnet.pipelines.serving.nodes.ROUNDS_AT_ONCE", 1)
     endpoint = FakeEndpoint()
-    answers = ask_endpoint(endpoint, CHALLENGER, TRAINING_ROWS, SERVING)
+    answers = ask_endpoint(endpoint, CHALLENGER, TRAINING_ROWS, BATCH_SIZE, CLIENT)
     test = {row["image_id"]: row for row in TABLE.to_pylist() if row["split"] == "test"}
     assert endpoint.served == [CHALLENGER]
     assert len(endpoint.request_bytes) == 4  # 11 images, 3 at a time
@@ -170,7 +180,7 @@ def test_failure_of_the_endpoint_is_an_answer(
     life: int, answered_rows: int, failure: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cygnet.pipelines.serving.nodes.ROUNDS_AT_ONCE", 1)
-    answers = ask_endpoint(FakeEndpoint(life), CHALLENGER, TRAINING_ROWS, SERVING)
+    answers = ask_endpoint(FakeEndpoint(life), CHALLENGER, TRAINING_ROWS, BATCH_SIZE, CLIENT)
     assert answers.failure == failure
     assert len(answers.scores) == answered_rows
     assert len(answers.request_bytes) == life
@@ -178,12 +188,37 @@ def test_failure_of_the_endpoint_is_an_answer(
 
 def test_incumbent_is_scored_on_the_same_test_images() -> None:
     incumbent = FakeIncumbent("cygnet", "3")
-    scores = rescore_incumbent(incumbent, TRAINING_ROWS, SERVING)
+    rescored = rescore_incumbent(incumbent, CHALLENGER, TRAINING_ROWS, BATCH_SIZE, GATE)
+    assert rescored.version == "3"
+    scores = rescored.scores
     expected = {row["image_id"]: len(row["image"]) / 1e6 for row in TABLE.to_pylist() if row["split"] == "test"}
     assert dict(zip(scores["image_id"], scores["anomaly_score"], strict=True)) == expected
-    assert rescore_incumbent(None, TRAINING_ROWS, SERVING).empty
-    off = SERVING.model_copy(update={"gate": GATE.model_copy(update={"mode": "off"})})
-    assert rescore_incumbent(incumbent, TRAINING_ROWS, off).empty
+    assert rescore_incumbent(None, CHALLENGER, TRAINING_ROWS, BATCH_SIZE, GATE) is NOT_COMPARED
+    off = GATE.model_copy(update={"mode": "off"})
+    assert rescore_incumbent(incumbent, CHALLENGER, TRAINING_ROWS, BATCH_SIZE, off) is NOT_COMPARED
+
+
+def test_an_incumbent_of_another_scene_is_compared_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    key = "ingestion.crop_horizontal_bias"
+    incumbent, challenger = FakeIncumbent("cygnet", "3"), FakeChallenger("cygnet", "7")
+    incumbent.__dict__["stored"] = {"made_with": {key: 0.4}}
+    challenger.__dict__["stored"] = {"made_with": {key: 0.1}}
+    assert rescore_incumbent(incumbent, challenger, TRAINING_ROWS, BATCH_SIZE, GATE).version == "3"
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert all(part in said for part in (key, "0.4", "0.1", "version 3"))
+
+
+def test_incumbent_that_can_not_be_used_is_a_sentence_with_the_way_out() -> None:
+    class Damaged(FakeIncumbent):
+        """Fails as a version of another Cygnet does."""
+
+        def predict(self, images: list[bytes], *, cropped: bool) -> pd.DataFrame:  # noqa: ARG002 - it fails before
+            raise UnusableVersionError(self, ValueError("no settings"))
+
+    with pytest.raises(UserError, match=r"cygnet version 3 can't be used: no settings\.") as refused:
+        rescore_incumbent(Damaged("cygnet", "3"), CHALLENGER, TRAINING_ROWS, BATCH_SIZE, GATE)
+    assert "--params=serving.gate.mode=off" in refused.value.message
+    assert "\n" not in refused.value.message
 
 
 def test_report_of_a_good_challenger_passes() -> None:
@@ -208,9 +243,7 @@ def test_report_of_a_good_challenger_passes() -> None:
 
 @pytest.mark.parametrize("scores", [ROWS.iloc[:0], ROWS.iloc[:5]])
 def test_report_of_a_failed_endpoint_has_every_key(scores: pd.DataFrame) -> None:
-    report = write_serving_report(
-        CHALLENGER, answered(scores, "it fell over"), offline(ROWS), None, pd.DataFrame(), SERVING
-    )
+    report = write_serving_report(CHALLENGER, answered(scores, "it fell over"), offline(ROWS), NOT_COMPARED, GATE)
     assert set(report) >= KEYS
     assert (report["passed"], report["reasons"]) == (False, ["it fell over"])
     assert report["requests"] == 2
@@ -218,7 +251,8 @@ def test_report_of_a_failed_endpoint_has_every_key(scores: pd.DataFrame) -> None
 
 def test_report_of_an_endpoint_that_never_answered_has_every_key() -> None:
     answers = Answers(pd.DataFrame(), [], [], [], "did not start")
-    report = write_serving_report(CHALLENGER, answers, offline(ROWS), INCUMBENT, ROWS, SERVING)
+    report = write_serving_report(CHALLENGER, answers, offline(ROWS), IncumbentScores(INCUMBENT.version, ROWS), GATE)
+    assert_conforms(report, ServingReport)
     assert set(report) >= KEYS
     assert (report["requests"], report["request_bytes"], report["latency_ms"]) == (0, None, None)
     assert (report["passed"], report["reasons"]) == (False, ["did not start"])
@@ -248,16 +282,17 @@ def test_images_without_a_score_fail_with_what_the_model_says() -> None:
     "scores", [ROWS.iloc[:0], ROWS.assign(**NULL)], ids=["no answer", "an answer without a single score"]
 )
 def test_an_endpoint_that_does_not_answer_is_refused_in_every_mode(mode: str, scores: pd.DataFrame) -> None:
-    serving = SERVING.model_copy(update={"gate": GATE.model_copy(update={"mode": mode})})
     failure = None if len(scores) else "it fell over"
-    report = write_serving_report(CHALLENGER, answered(scores, failure), offline(ROWS), None, pd.DataFrame(), serving)
+    report = write_serving_report(
+        CHALLENGER, answered(scores, failure), offline(ROWS), NOT_COMPARED, GATE.model_copy(update={"mode": mode})
+    )
     assert (report["passed"], report["decision"]) == (False, "refuse")
     assert len(report["reasons"]) == 1
 
 
 def test_missed_limits_refuse_are_only_written_down_or_not_looked_at() -> None:
     told = [report_of(ROWS, min_auroc=0.99, mode=mode) for mode in ("enforce", "report")]
-    told.append(report_of(ROWS, incumbent_scores=pd.DataFrame(), min_auroc=0.99, mode="off"))
+    told.append(report_of(ROWS, min_auroc=0.99, mode="off"))
     assert [(r["passed"], r["decision"], len(r["reasons"])) for r in told] == [
         (False, "refuse", 1),
         (False, "promote", 1),
@@ -276,10 +311,10 @@ def test_false_alarms_are_counted_as_the_model_calls_them_and_on_normal_images_a
 
 def test_the_models_own_check_of_parity_is_a_reason() -> None:
     class Unequal(FakeChallenger):
-        stored = {"parity": {"passed": False, "reasons": ["ONNX differs by 0.2"]}}  # noqa: RUF012
+        stored = {"parity": {**PARITY, "passed": False, "reasons": ["ONNX differs by 0.2"]}}  # noqa: RUF012
 
     class Equal(FakeChallenger):
-        stored = {"parity": {"passed": True, "reasons": []}}  # noqa: RUF012
+        stored = {"parity": {**PARITY, "passed": True, "reasons": []}}  # noqa: RUF012
 
     report = report_of(ROWS, challenger=Unequal("cygnet", "7"))
     assert report["reasons"] == ["the model failed its own check of parity: ONNX differs by 0.2"]
@@ -388,8 +423,8 @@ def test_failed_endpoint_ends_in_a_refusal_and_not_in_a_traceback(
     make: Callable[[], FakeEndpoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cygnet.pipelines.serving.nodes.ROUNDS_AT_ONCE", 1)
-    answers = ask_endpoint(make(), CHALLENGER, TRAINING_ROWS, SERVING)
-    report = write_serving_report(CHALLENGER, answers, offline(ROWS), None, pd.DataFrame(), SERVING)
+    answers = ask_endpoint(make(), CHALLENGER, TRAINING_ROWS, BATCH_SIZE, CLIENT)
+    report = write_serving_report(CHALLENGER, answers, offline(ROWS), NOT_COMPARED, GATE)
     with pytest.raises(UserError, match="is not promoted: "):
         promote(decide(CHALLENGER, None, report)[2])
 

@@ -7,8 +7,8 @@ from kedro.io import AbstractDataset, DataCatalog, DatasetError, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 
-from cygnet.datasets.registry import ModelVersion
 from cygnet.endpoints.client import EndpointError
+from cygnet.endpoints.versions import ModelVersion
 from cygnet.errors import UserError
 from cygnet.hooks import UserErrorHooks
 from cygnet.pipeline_registry import register_pipelines

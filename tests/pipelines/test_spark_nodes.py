@@ -9,17 +9,27 @@ import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from cygnet.anomaly_kinds import SEEN_KINDS
 from cygnet.datasets.table import TableDataset
 from cygnet.errors import UserError
+from cygnet.labels import match_labels
 from cygnet.parameters.base import Parameters
-from cygnet.parameters.synthesis import SEEN_KINDS
-from cygnet.pipelines.augmentation.nodes import make_training_set
-from cygnet.pipelines.ingestion.nodes import list_rejects, make_images, match_labels, read_frames, split_sources
+from cygnet.pipelines.augmentation.nodes import make_training_set, record_training_scene
+from cygnet.pipelines.ingestion.nodes import (
+    list_rejects,
+    make_images,
+    read_frames,
+    record_scene,
+    split_sources,
+)
 from cygnet.pipelines.synthesis.nodes import _with_donor, draw_anomalies
+from cygnet.scene import Scene
 from cygnet.spark import flat_map_rows, spark_schema
 from cygnet.tables import IMAGES, TRAINING_SET
 from cygnet.vision.codec import decode_image, decode_mask, encode_jpeg
 from support.project import ODD_VIDEO
+
+SCENE = Scene(interval_s=0.1, crop_horizontal_bias=0.4, frame_jpeg_quality=95, image_jpeg_quality=95, image_size_px=256)
 
 
 @pytest.fixture
@@ -45,6 +55,10 @@ def small(parameters: dict[str, Parameters]) -> Parameters:
     return base.model_copy(update={"counts": base.counts.model_copy(update={"normal": 90, "abnormal": 30})})
 
 
+def training_set_of(images: DataFrame, anomalies: DataFrame, augmentation: Parameters) -> DataFrame:
+    return make_training_set(images, anomalies, record_training_scene(SCENE, augmentation), augmentation)
+
+
 def collect(rows: DataFrame) -> pd.DataFrame:
     return rows.toPandas().sort_values("image_id", ignore_index=True)
 
@@ -53,7 +67,7 @@ def test_partitions_change_no_byte(spark: SparkSession, images: DataFrame, param
     def run(partitions: int) -> tuple[pd.DataFrame, pd.DataFrame]:
         spark.conf.set("spark.sql.shuffle.partitions", str(partitions))
         anomalies = draw_anomalies(images.repartition(partitions), parameters["synthesis"])
-        return collect(anomalies), collect(make_training_set(images, anomalies, small(parameters)))
+        return collect(anomalies), collect(training_set_of(images, anomalies, small(parameters)))
 
     few, many = run(1), run(5)
     spark.conf.set("spark.sql.shuffle.partitions", "2")
@@ -101,7 +115,7 @@ def test_a_donor_is_another_frame_of_the_same_split(images: DataFrame, parameter
 def test_no_two_train_rows_are_the_same_image_even_where_frames_are(
     images: DataFrame, parameters: dict[str, Parameters]
 ) -> None:
-    rows = collect(make_training_set(images, draw_anomalies(images, parameters["synthesis"]), small(parameters)))
+    rows = collect(training_set_of(images, draw_anomalies(images, parameters["synthesis"]), small(parameters)))
     train = rows[rows["split"] == "train"]
     assert train["label"].value_counts().to_dict() == {1: 90, 0: 30}
     assert train["image"].nunique() == 120
@@ -116,7 +130,7 @@ def test_real_anomalies_are_kept_when_a_class_is_thinned_out(
 ) -> None:
     base = parameters["augmentation"]
     few = base.model_copy(update={"counts": base.counts.model_copy(update={"normal": 7, "abnormal": 1})})
-    rows = collect(make_training_set(images, draw_anomalies(images, parameters["synthesis"]), few))
+    rows = collect(training_set_of(images, draw_anomalies(images, parameters["synthesis"]), few))
     abnormal = rows[(rows["split"] == "train") & (rows["label"] == 0)]
     assert abnormal["kind"].tolist() == ["real"]
 
@@ -124,7 +138,7 @@ def test_real_anomalies_are_kept_when_a_class_is_thinned_out(
 def test_null_rows_end_as_the_very_bytes_of_their_normal_frame(
     images: DataFrame, parameters: dict[str, Parameters]
 ) -> None:
-    rows = collect(make_training_set(images, draw_anomalies(images, parameters["synthesis"]), small(parameters)))
+    rows = collect(training_set_of(images, draw_anomalies(images, parameters["synthesis"]), small(parameters)))
     test = rows[rows["split"] == "test"]
     null, normal = (test[test["kind"] == kind].set_index("frame_id")["image"] for kind in ("null", "none"))
     assert null.to_dict() == normal.to_dict()
@@ -134,7 +148,7 @@ def test_a_train_split_without_a_class_stops_the_run(images: DataFrame, paramete
     normal_only = images.filter("label = 1")
     none = draw_anomalies(normal_only.filter("split = 'test'"), parameters["synthesis"])
     with pytest.raises(UserError, match="has no abnormal image"):
-        make_training_set(normal_only, none, small(parameters))
+        training_set_of(normal_only, none, small(parameters))
 
 
 def test_several_videos_become_split_images_and_rejects(
@@ -154,9 +168,9 @@ def test_several_videos_become_split_images_and_rejects(
         columns=["image_name", "label", "source"],
     )
     sources, frame_labels, label_rejects = match_labels(sources, labels)
-    frames = read_frames(sources, ingestion).cache()
+    frames = read_frames(sources, record_scene(ingestion)).cache()
     splits = split_sources(frames, ingestion)
-    images = make_images(frames, splits, frame_labels, ingestion).toPandas()
+    images = make_images(frames, splits, frame_labels, record_scene(ingestion), ingestion.default_label).toPandas()
     rejects = list_rejects(frames, splits, frame_labels, label_rejects)
     assert frames.filter("source = 'a' and image is not null").count() == 40
     assert frames.filter("source = 'b' and image is not null").count() == 50
@@ -181,7 +195,7 @@ def test_a_source_too_short_to_split_stops_the_run(
         [("a", str(write_video("a.mp4", 5)), "video", 0)], columns=["source", "path", "media", "file_index"]
     )
     with pytest.raises(UserError, match="has no frames"):
-        split_sources(read_frames(sources, parameters["ingestion"]), parameters["ingestion"])
+        split_sources(read_frames(sources, record_scene(parameters["ingestion"])), parameters["ingestion"])
 
 
 def test_a_row_without_a_required_value_is_an_error(spark: SparkSession) -> None:

@@ -1,6 +1,7 @@
 """What training's nodes promise: every held-out row is scored by the scorer that is served."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,17 +16,12 @@ from cygnet.model.training.results import Fitted
 from cygnet.model.training.resume import Checkpoints
 from cygnet.parameters.base import Parameters
 from cygnet.parameters.serving import RuntimeName, Serving
-from cygnet.parameters.synthesis import Synthesis
 from cygnet.parameters.training import Threshold, Training
-from cygnet.pipelines.training.nodes import (
-    check_parity,
-    fit_detector,
-    package_detector,
-    score_held_out_rows,
-)
+from cygnet.pipelines.training.evaluation_nodes import check_parity, score_reference_rows
+from cygnet.pipelines.training.nodes import fit_detector, make_scorer, package_detector, score_held_out_rows
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL, PREDICTIONS, TRAINING_SET
 from cygnet.vision.codec import decode_image
-from support.toys import toy_row, toy_rows, toy_scorer, toy_training
+from support.toys import SCENE, toy_row, toy_rows, toy_scorer, toy_training
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +57,8 @@ def score_by(
 ) -> tuple[Scorer, pa.Table]:
     """Calibrate a toy detector in a runtime, and score its held-out rows."""
     fitted = Fitted(scorer.runtime.detector, pd.DataFrame(), 0, 1.0)
-    return score_held_out_rows(fitted, rows, training, parameters["ingestion"], serving_by(parameters, runtime))
+    scorer = make_scorer(fitted, SCENE, runtime, parameters["serving"].limits)
+    return score_held_out_rows(scorer, rows, training)
 
 
 def test_predictions_have_each_held_out_row_once_controls_too(
@@ -75,7 +72,7 @@ def test_predictions_have_each_held_out_row_once_controls_too(
     images = {row["image_id"]: row["image"] for row in rows.to_pylist()}
     for row in predictions.to_pylist():
         if row["kind"] != KIND_NULL:
-            expected = served.score([decode_image(images[row["image_id"]])]).iloc[0]
+            expected = served.score([decode_image(images[row["image_id"]])])[0].iloc[0]
             assert row["anomaly_score"] == pytest.approx(expected["anomaly_score"], abs=1e-5)
 
 
@@ -94,7 +91,7 @@ def test_rate_that_so_few_frames_can_not_promise_is_told(
     assert served.calibration.target_fpr == promised
     told = [record.message for record in caplog.records if "training.threshold.target_fpr" in record.message]
     assert len(told) == (promised > asked)
-    assert all("target_fpr 0.01 is out of reach" in message and "promises 0.25" in message for message in told)
+    assert all("target_fpr 0.01 is out of reach" in message and "guarantees 0.25" in message for message in told)
 
 
 def test_calibration_is_that_of_validation_without_controls(
@@ -106,12 +103,12 @@ def test_calibration_is_that_of_validation_without_controls(
         for table in (pad.dataset(rows), with_controls(rows, "validation"))
     )
     assert mixed.calibration == plain.calibration
-    assert plain.crop_horizontal_bias == parameters["ingestion"].crop_horizontal_bias
+    assert plain.scene == SCENE
     validation = [row for row in rows.to_pylist() if row["split"] == "validation"]
     is_first = in_first_half(pd.Series([row["frame_id"] for row in validation]))
     validation = [row for row, first in zip(validation, is_first, strict=True) if first]
     labels = np.array([row["label"] for row in validation])
-    answer = plain.score([decode_image(row["image"]) for row in validation])
+    answer = plain.score([decode_image(row["image"]) for row in validation])[0]
     logits = answer[["logit_abnormal", "logit_normal"]].to_numpy() * plain.calibration.temperature
     nlls = [
         negative_log_likelihood(logits / temperature, labels)
@@ -131,9 +128,10 @@ def test_chosen_runtime_is_calibrated_predicts_and_is_held_against_torch(
     assert vars(served.limits) == serving.limits.model_dump()
     (row,) = (row for row in rows.to_table().to_pylist() if row["image_id"] == "test/1/0")
     (predicted,) = (row for row in predictions.to_pylist() if row["image_id"] == "test/1/0")
-    expected = served.score([decode_image(row["image"])]).iloc[0]
+    expected = served.score([decode_image(row["image"])])[0].iloc[0]
     assert predicted["anomaly_score"] == pytest.approx(expected["anomaly_score"], abs=1e-6)
-    parity = check_parity(fitted, served, pad.dataset(predictions), rows, training, serving)
+    reference_scores = score_reference_rows(fitted, served, rows, training)
+    parity = check_parity(reference_scores, pad.dataset(predictions), served, serving.parity)
     assert (parity["runtime"], parity["rows"]) == (runtime, 13)
     if runtime in {"torch", "onnx"}:
         assert parity["passed"]
@@ -141,24 +139,37 @@ def test_chosen_runtime_is_calibrated_predicts_and_is_held_against_torch(
     else:
         assert parity["max_abs_score_difference"] > 1e-5
         strict = serving_by(parameters, runtime, max_mean_abs_score_difference=1e-9)
-        again = check_parity(fitted, served, pad.dataset(predictions), rows, training, strict)
+        again = check_parity(reference_scores, pad.dataset(predictions), served, strict.parity)
         assert "serving.parity.max_mean_abs_score_difference" in again["reasons"][0]
 
 
-def test_package_tells_runtime_and_parity(scorer: Scorer, training: Training) -> None:
-    parity = {"passed": False, "reasons": ["too far"]}
-    package = package_detector(scorer, {"auroc": 0.9}, parity, pad.dataset(toy_rows(per_class=1)), training)
+def test_package_tells_runtime_parity_and_what_it_was_made_with(
+    scorer: Scorer, parameters: dict[str, Parameters]
+) -> None:
+    parity, evaluation = {"passed": False, "reasons": ["too far"]}, {"auroc": 0.9, "training": {"checkpoint": None}}
+    rows = pad.dataset(toy_rows(per_class=1))
+    package = package_detector(scorer, evaluation, parity, rows, parameters["serving"].parity)
+    made_with = package.metadata["made_with"]
+    assert made_with["ingestion.crop_horizontal_bias"] == SCENE.crop_horizontal_bias
+    assert made_with["augmentation.jpeg_quality"] == SCENE.training_jpeg_quality
+    assert made_with["serving.runtime"] == "torch"
+    assert made_with["serving.limits.request_rows"] == scorer.limits.request_rows
+    assert made_with["serving.parity.max_auroc_loss"] == parameters["serving"].parity.max_auroc_loss
     assert package.metadata["parity"] == parity
     assert package.metadata["runtime"] == "torch"
 
 
 @pytest.mark.parametrize("label", [NORMAL, ABNORMAL])
 def test_test_split_without_a_class_stops_training_before_it_fits(
-    label: int, training: Training, parameters: dict[str, Synthesis], tmp_path: Path
+    label: int, training: Training, parameters: dict[str, Any], tmp_path: Path
 ) -> None:
     rows = toy_rows(per_class=2, splits=("train", "validation"))
     only = pa.Table.from_pylist([toy_row(f"test/{n}", label, "test") for n in range(2)], schema=TRAINING_SET)
     with pytest.raises(UserError, match="test"):
         fit_detector(
-            pad.dataset(pa.concat_tables([rows, only])), training, parameters["synthesis"], Checkpoints(tmp_path)
+            pad.dataset(pa.concat_tables([rows, only])),
+            training,
+            parameters["synthesis"],
+            parameters["augmentation"],
+            Checkpoints(tmp_path),
         )

@@ -1,12 +1,18 @@
 """What the sample video promises to those who crop it, add anomalies to it and train on it."""
 
+import dataclasses
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import yaml
 
-from cygnet.sample.swan import draw_frame, write_swan_video
+from cygnet.datasets.videos import VideosDataset
+from cygnet.sample.scene import draw_frame
+from cygnet.sample.video import SampleVideo
+
+CONF = Path(__file__).parents[2] / "conf"
 
 WIDTH_PX, HEIGHT_PX, SEED = 160, 90, 7
 CROP_LEFT_PX = round(0.40 * (WIDTH_PX - HEIGHT_PX))
@@ -26,8 +32,9 @@ def swan_mask(image: np.ndarray) -> np.ndarray:
 
 
 def write_tiny(path: Path) -> None:
-    """Writes 2 s of video, 12 frames."""
-    write_swan_video(path, duration_s=2, frames_per_s=6, width_px=96, height_px=64, seed=SEED)
+    """Write 2 s of video, 12 frames, as a run does where the sample is missing."""
+    sample = SampleVideo(duration_s=2, frames_per_s=6, width_px=96, height_px=64, seed=SEED)
+    VideosDataset(filepath=path, sample={"filepath": str(path), **dataclasses.asdict(sample)}).check()
 
 
 def decoded(path: Path) -> list[np.ndarray]:
@@ -103,10 +110,12 @@ def test_same_arguments_write_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_failing_in_the_middle_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise RuntimeError("killed")
+    def fail(time_s: float, *size_and_seed: int) -> np.ndarray:
+        if time_s >= 1:
+            raise RuntimeError("killed")
+        return draw_frame(time_s, *size_and_seed)
 
-    monkeypatch.setattr("cygnet.sample.swan.draw_frame", fail)
+    monkeypatch.setattr("cygnet.sample.video.draw_frame", fail)
     with pytest.raises(RuntimeError, match="killed"):
         write_tiny(tmp_path / "swan.mp4")
     assert not list(tmp_path.iterdir())
@@ -119,5 +128,10 @@ def test_folder_that_cannot_be_made_is_an_os_error(tmp_path: Path) -> None:
 
 
 def test_name_that_cannot_be_written_is_an_os_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="cannot write a 96x64 mp4v video"):
+    with pytest.raises(OSError, match="can't write a video of 96x64 pixels"):
         write_tiny(tmp_path / f"{'s' * 300}.mp4")
+
+
+def test_defaults_are_the_sample_in_globals() -> None:
+    sample = yaml.safe_load((CONF / "base" / "globals.yml").read_text())["sample"]
+    assert dataclasses.asdict(SampleVideo()) == sample

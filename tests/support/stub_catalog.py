@@ -77,6 +77,13 @@ class UnityCatalog:
         return None
 
     def _models(self, method: str, path: str, asked: dict[str, Any]) -> dict[str, Any]:
+        answer_by = self._version_api if path.startswith("model-versions/") else self._model_api
+        answer = answer_by(method, path, asked)
+        if answer is None:
+            raise Refused(HTTPStatus.NOT_FOUND, "ENDPOINT_NOT_FOUND", f"No API found for '{method} {path}'")
+        return answer
+
+    def _model_api(self, method: str, path: str, asked: dict[str, Any]) -> dict[str, Any] | None:
         match method, path:
             case "POST", "registered-models/create":
                 return self._create_model(asked["name"])
@@ -93,27 +100,31 @@ class UnityCatalog:
                 if version is None:
                     raise missing(f"Alias '{asked['alias']}' of model '{asked['name']}'")
                 return {"model_version": self._described({**asked, "version": version})}
-            case "POST", "model-versions/create":
+            case "GET", "registered-models:is-databricks-sdk-models-artifact-repository-enabled":
+                return {"is_databricks_sdk_models_artifact_repository_enabled": True}
+        return None
+
+    def _version_api(self, method: str, path: str, asked: dict[str, Any]) -> dict[str, Any] | None:
+        match method, path.removeprefix("model-versions/"):
+            case "POST", "create":
                 return self._create_version(asked)
-            case "POST", "model-versions/finalize":
+            case "POST", "finalize":
                 self._finalize(asked)
                 return {"model_version": self._described(asked)}
-            case "GET", "model-versions/get":
+            case "GET", "get":
                 return {"model_version": self._described(asked)}
-            case "DELETE", "model-versions/delete":
+            case "DELETE", "delete":
                 self._version(asked)
                 del self._model(asked["name"]).versions[asked["version"]]
                 return {}
-            case "POST", "model-versions/set-tag":
+            case "POST", "set-tag":
                 self._tag(asked)
                 return {}
-            case "GET", "model-versions/get-download-uri":
+            case "GET", "get-download-uri":
                 return {"artifact_uri": self._version(asked)["storage_location"]}
-            case "POST", "model-versions/emit-lineage":
+            case "POST", "emit-lineage":
                 return {}
-            case "GET", "registered-models:is-databricks-sdk-models-artifact-repository-enabled":
-                return {"is_databricks_sdk_models_artifact_repository_enabled": True}
-        raise Refused(HTTPStatus.NOT_FOUND, "ENDPOINT_NOT_FOUND", f"No API found for '{method} {path}'")
+        return None
 
     def _create_model(self, name: str) -> dict[str, Any]:
         check_levels(name)

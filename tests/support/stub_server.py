@@ -192,29 +192,34 @@ class Workspace:
             refused = f"Invalid access token {request.headers.get('Authorization')}"
             return Reply(403, {"error_code": "PERMISSION_DENIED", "message": refused})
         if path == "/api/2.0/secrets/get":
-            asked = dict(parse_qsl(query))
-            value = self.secrets.get((asked["scope"], asked["key"]))
-            if value is None:
-                return Reply(404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Secret does not exist."})
-            return Reply(200, {"key": asked["key"], "value": base64.b64encode(value.encode()).decode()})
+            return self._secret(dict(parse_qsl(query)))
         if match := re.fullmatch(r"/serving-endpoints/([\w-]+)(?:/served-models/([\w-]+))?/invocations", path):
             return self._invoke(request, *match.groups())
         if (request.method, path) == ("POST", "/api/2.0/serving-endpoints"):
             body = json.loads(request.body)
             return self._change(body["name"], body["config"], is_new=True)
         if match := re.fullmatch(r"/api/2.0/serving-endpoints/([\w-]+)(/config)?", path):
-            name = match[1]
-            if name not in self.endpoints:
-                return Reply(404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": f"No endpoint {name}"})
-            if request.method == "PUT" and match[2]:
-                return self._change(name, json.loads(request.body), is_new=False)
-            if request.method == "GET" and not match[2]:
-                return self._look(name)
+            return self._endpoint(request, match[1], is_config=match[2] is not None)
         if answer := self.catalog.answer(request.method, path, query, request.body):
             return Reply(*answer)
         if self._tracker is not None and path.startswith("/api/2.0/mlflow/"):
             return self._track(request)
         return Reply(405, {"error_code": "NOT_IMPLEMENTED", "message": f"{request.method} {path}"})
+
+    def _secret(self, asked: dict[str, str]) -> Reply:
+        value = self.secrets.get((asked["scope"], asked["key"]))
+        if value is None:
+            return Reply(404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Secret does not exist."})
+        return Reply(200, {"key": asked["key"], "value": base64.b64encode(value.encode()).decode()})
+
+    def _endpoint(self, request: Request, name: str, *, is_config: bool) -> Reply:
+        if name not in self.endpoints:
+            return Reply(404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": f"No endpoint {name}"})
+        if request.method == "PUT" and is_config:
+            return self._change(name, json.loads(request.body), is_new=False)
+        if request.method == "GET" and not is_config:
+            return self._look(name)
+        return Reply(405, {"error_code": "NOT_IMPLEMENTED", "message": f"{request.method} {request.path}"})
 
     def _track(self, request: Request) -> Reply:
         kind = request.headers.get("Content-Type", "application/json")

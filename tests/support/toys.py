@@ -20,6 +20,7 @@ from cygnet.model.network.preprocessing import Preprocessing
 from cygnet.model.serving.scorer import Calibration, Limits, Scorer
 from cygnet.parameters.serving import RuntimeName
 from cygnet.parameters.training import SmallViT, Training
+from cygnet.scene import TrainingScene
 from cygnet.tables import ABNORMAL, KIND_NORMAL, KIND_REAL, NORMAL, TRAINING_SET
 from cygnet.vision.codec import encode_jpeg, encode_map, encode_png
 
@@ -29,6 +30,14 @@ if TYPE_CHECKING:
 CONF_BASE = Path(__file__).parents[2] / "conf" / "base"
 LIMITS = Limits(
     request_rows=50, request_bytes=2_000_000, request_px=9_000_000, image_bytes=1_000_000, image_px=4_000_000
+)
+SCENE = TrainingScene(
+    interval_s=0.1,
+    crop_horizontal_bias=0.4,
+    frame_jpeg_quality=95,
+    image_jpeg_quality=95,
+    image_size_px=256,
+    training_jpeg_quality=95,
 )
 SMALL_VIT = SmallViT(image_size_px=32, patch_size_px=16, hidden_size=32, layers=1, heads=2)
 
@@ -77,7 +86,7 @@ def toy_scorer(
     import torch
 
     from cygnet.model.network.backbone import load_detector
-    from cygnet.model.serving.export import make_runtime
+    from cygnet.model.serving.runtimes import RUNTIMES
 
     detector = load_detector(toy_training(training))
     for head in (detector.classifier, detector.patch_head):
@@ -85,9 +94,9 @@ def toy_scorer(
     with torch.no_grad():  # a grey image scores 0.5
         detector.classifier.bias -= detector(torch.full((1, 32, 32, 3), 128, dtype=torch.uint8))[0][0]
     return Scorer(
-        make_runtime(detector, runtime),
+        RUNTIMES[runtime].make(detector),
         Calibration(temperature, threshold),
-        crop_horizontal_bias=0.4,
+        scene=SCENE,
         limits=dataclasses.replace(LIMITS, **limits),
     )
 
@@ -98,13 +107,40 @@ def toy_image(label: int, seed: int = 0, size_px: int = 64) -> np.ndarray:
     return ((60 if label == NORMAL else 190) + noise).astype(np.uint8)
 
 
+def ramps(size_px: int) -> np.ndarray:
+    """A BGR image that shows how it was moved: blue grows with x, green with y."""
+    levels = np.linspace(70, 180, size_px)
+    blue, green = np.meshgrid(levels, levels)
+    return np.dstack([blue, green, np.full_like(blue, 120)]).astype(np.uint8)
+
+
+def slopes_of(image: np.ndarray, reach_frac: float = 0.25, is_used: np.ndarray | None = None) -> np.ndarray:
+    """How blue and green of moved `ramps` grow along x and y, in shares of what they did: `(2, 2)`.
+
+    The identity for an image that was not moved; the determinant is negative for one that was mirrored.
+
+    Args:
+        image: BGR.
+        reach_frac: Share of the side up to which pixels around the centre count.
+        is_used: Which pixels count besides.
+    """
+    size_px = image.shape[0]
+    y, x = np.mgrid[:size_px, :size_px]
+    chosen = np.maximum(abs(x - size_px / 2), abs(y - size_px / 2)) < reach_frac * size_px
+    if is_used is not None:
+        chosen &= is_used
+    design = np.column_stack([x[chosen], y[chosen], np.ones(chosen.sum())])
+    fitted, *_ = np.linalg.lstsq(design, image[chosen][:, :2].astype(float), rcond=None)
+    return fitted[:2].T * (size_px - 1) / 110
+
+
 def toy_row(image_id: str, label: int, split: str = "train", **columns: Any) -> dict[str, Any]:
     """One row of `training_set`; without a mask, unless one is given as an array."""
     image = columns.pop("image", toy_image(label, seed=sum(image_id.encode())))
     mask = columns.pop("mask", None)
     return {
         "image_id": image_id,
-        "frame_id": f"{image_id}-frame",
+        "frame_id": image_id,
         "split": split,
         "label": label,
         "kind": KIND_NORMAL if label == NORMAL else KIND_REAL,

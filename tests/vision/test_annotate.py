@@ -14,7 +14,7 @@ from cygnet.vision.annotate import (
     region_of,
     score_bar,
 )
-from cygnet.vision.squares import Square
+from cygnet.vision.frame_squares import Square
 
 
 def map_of(*likely: tuple[int, int], value: float = 0.9) -> np.ndarray:

@@ -1,14 +1,18 @@
 """What every kind of anomaly promises: the mask is what changed, and enough of it."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+import cygnet.anomaly_kinds
+from cygnet.anomaly_kinds import Kind
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.tables import KIND_NULL
-from cygnet.vision.anomalies import changed_mask, draw_anomaly, make_kinds
+from cygnet.vision.anomalies import changed_mask, draw_anomaly, draw_once, make_kinds
 from cygnet.vision.rng import generator
 
 SCENE = Callable[..., np.ndarray]
@@ -39,8 +43,31 @@ def draw_changed(changed_px: list[int]) -> Callable[..., tuple[np.ndarray, np.nd
     return draw
 
 
-def test_kinds_are_those_that_the_parameters_know(synthesis: Callable[..., Synthesis]) -> None:
-    assert sorted(make_kinds(synthesis())) == sorted(KINDS)
+def test_every_declared_kind_can_be_drawn(synthesis: Callable[..., Synthesis]) -> None:
+    assert sorted(make_kinds(synthesis())) == sorted(cygnet.anomaly_kinds.KINDS) == sorted(KINDS)
+
+
+def test_a_kind_is_one_entry_and_one_function(
+    synthesis: Callable[..., Synthesis], scene: SCENE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def invert(image: np.ndarray, *_: object) -> np.ndarray:
+        return 255 - image
+
+    monkeypatch.setattr("cygnet.vision.spot_anomalies.inverted", invert, raising=False)
+    with_one_more = {**cygnet.anomaly_kinds.KINDS, "inverted": Kind("cygnet.vision.spot_anomalies:inverted")}
+    for module in ("cygnet.vision.anomalies", "cygnet.parameters.synthesis"):
+        monkeypatch.setattr(f"{module}.KINDS", with_one_more)
+    settings = synthesis().model_dump()
+    settings["kinds"]["test"]["inverted"] = 3
+    made = make_kinds(Synthesis.model_validate(settings))
+    image, mask = made["inverted"](scene(1), scene(2), generator(3), 0.5)
+    assert np.array_equal(image, 255 - scene(1))
+    assert np.array_equal(mask, changed_mask(scene(1), image))
+
+
+def test_parameters_are_checked_without_the_code_that_draws() -> None:
+    check = "import sys, cygnet.parameters.check; sys.exit('cv2' in sys.modules)"
+    subprocess.run([sys.executable, "-c", check], check=True)
 
 
 @pytest.mark.parametrize(("levels", "marked"), [(0, 0), (8, 0), (9, 255), (-8, 0), (-9, 255), (127, 255), (-128, 255)])
@@ -78,7 +105,7 @@ def test_same_rng_gives_the_same_pixels(kind: str, synthesis: Callable[..., Synt
 
 def test_null_changes_nothing_and_its_mask_is_empty(synthesis: Callable[..., Synthesis], scene: SCENE) -> None:
     draw = make_kinds(synthesis())[KIND_NULL]
-    anomaly = draw_anomaly(draw, scene(1), scene(2), generator(3), (0.0, 1.0), may_be_empty=True)
+    anomaly = draw_once(draw, scene(1), scene(2), generator(3), (0.0, 1.0))
     assert np.array_equal(anomaly.image, scene(1))
     assert not anomaly.mask.any()
     assert anomaly.area_frac == 0
@@ -131,7 +158,7 @@ def test_first_draw_of_20_pixels_is_taken(scene: SCENE) -> None:
     assert np.count_nonzero(anomaly.mask) == 20
 
 
-def test_empty_draw_is_taken_where_it_may_be_empty(scene: SCENE) -> None:
+def test_drawing_once_takes_an_empty_draw(scene: SCENE) -> None:
     draw = draw_changed([0, 500])
-    anomaly = draw_anomaly(draw, scene(1), scene(2), generator(1), (0.0, 1.0), may_be_empty=True)
+    anomaly = draw_once(draw, scene(1), scene(2), generator(1), (0.0, 1.0))
     assert not anomaly.mask.any()

@@ -9,7 +9,7 @@ import pytest
 
 from cygnet.parameters.synthesis import Polygon, Synthesis
 from cygnet.vision import polygons
-from cygnet.vision.polygons import draw_polygons, fill_patch
+from cygnet.vision.polygons import Patch, draw_polygons, fill_patch
 from cygnet.vision.rng import generator
 
 SCENE = Callable[..., np.ndarray]
@@ -34,11 +34,9 @@ def patches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float, float, 
     """Give the list that every drawn patch is added to: x, y, area in pixels, grey value."""
     drawn = []
 
-    def fill(
-        image: np.ndarray, rng: np.random.Generator, centre: tuple[float, float], area: float, value: int, shape: Any
-    ) -> None:
-        drawn.append((*centre, area, value))
-        fill_patch(image, rng, centre, area, value, shape)
+    def fill(image: np.ndarray, rng: np.random.Generator, patch: Patch, shape: Any) -> None:
+        drawn.append((*patch.centre_px, patch.area_px, patch.value))
+        fill_patch(image, rng, patch, shape)
 
     monkeypatch.setattr(polygons, "fill_patch", fill)
     return drawn
@@ -55,7 +53,7 @@ def test_what_changes_is_pure_white_or_black(
     preset: str, seed: int, polygon: Callable[..., Polygon], scene: SCENE
 ) -> None:
     image = scene(seed)
-    changed = changed_px(image, draw_polygons(image, generator(seed), 1.0, polygon(preset)))
+    changed = changed_px(image, draw_polygons(image, image, generator(seed), 1.0, polygon(preset)))
     assert len(changed) >= 100
     assert {tuple(pixel) for pixel in changed.tolist()} <= {(0, 0, 0), (255, 255, 255)}
 
@@ -63,7 +61,7 @@ def test_what_changes_is_pure_white_or_black(
 @pytest.mark.parametrize("preset", PRESETS)
 def test_image_that_came_in_is_untouched(preset: str, polygon: Callable[..., Polygon], scene: SCENE) -> None:
     image = scene(1)
-    draw_polygons(image, generator(1), 1.0, polygon(preset))
+    draw_polygons(image, image, generator(1), 1.0, polygon(preset))
     assert np.array_equal(image, scene(1))
 
 
@@ -71,7 +69,9 @@ def test_image_that_came_in_is_untouched(preset: str, polygon: Callable[..., Pol
 def test_same_rng_gives_the_same_pixels_and_another_gives_others(
     preset: str, polygon: Callable[..., Polygon], scene: SCENE
 ) -> None:
-    first, again, other = (draw_polygons(scene(1), generator(seed), 0.5, polygon(preset)) for seed in (1, 1, 2))
+    first, again, other = (
+        draw_polygons(scene(1), scene(1), generator(seed), 0.5, polygon(preset)) for seed in (1, 1, 2)
+    )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
@@ -83,7 +83,7 @@ def test_salt_alone_has_no_pepper_and_pepper_alone_no_salt(
 ) -> None:
     settings = polygon(preset, **{preset: {"salt_vs_pepper": salt_vs_pepper}})
     for seed in range(10):
-        changed = changed_px(scene(1), draw_polygons(scene(1), generator(seed), 1.0, settings))
+        changed = changed_px(scene(1), draw_polygons(scene(1), scene(1), generator(seed), 1.0, settings))
         assert set(changed.ravel().tolist()) == {value}
 
 
@@ -92,7 +92,7 @@ def test_image_preset_draws_white_as_often_as_asked(
 ) -> None:
     blank = np.full((256, 256, 3), 128, np.uint8)
     for seed in range(150):
-        draw_polygons(blank, generator(seed), 1.0, polygon("image", image={"salt_vs_pepper": 0.8}))
+        draw_polygons(blank, blank, generator(seed), 1.0, polygon("image", image={"salt_vs_pepper": 0.8}))
     assert np.mean([value == 255 for *_, value in patches]) == pytest.approx(0.8, abs=0.05)
 
 
@@ -110,7 +110,9 @@ def test_number_of_edge_patches_grows_with_severity_over_its_range(
     counts = []
     for severity in [0.0, 0.2, 0.3, 0.5, 0.7, 0.8, 1.0]:
         patches.clear()
-        draw_polygons(scene(1), generator(1), severity, polygon("image", image={"edge_patches": edge_patches}))
+        draw_polygons(
+            scene(1), scene(1), generator(1), severity, polygon("image", image={"edge_patches": edge_patches})
+        )
         counts.append(len(patches) - 1)
     assert counts == expected
 
@@ -121,7 +123,7 @@ def test_image_preset_puts_one_patch_near_the_centre_and_the_others_along_all_fo
     sides = []
     for seed in range(20):
         patches.clear()
-        draw_polygons(scene(1), generator(seed), 1.0, polygon("image"))
+        draw_polygons(scene(1), scene(1), generator(seed), 1.0, polygon("image"))
         centre, *edge = patches
         assert 0.35 <= min(centre[:2]) / 256 <= max(centre[:2]) / 256 <= 0.55
         for x, y, *_ in edge:
@@ -140,7 +142,7 @@ def test_frame_preset_changes_the_share_asked_for(polygon: Callable[..., Polygon
     image = np.full((600, 800, 3), 128, np.uint8)
     for severity, amount_frac in ((0.0, 0.005), (1.0, 0.02)):
         shares = [
-            len(changed_px(image, draw_polygons(image, generator(seed), severity, settings))) / (600 * 800)
+            len(changed_px(image, draw_polygons(image, image, generator(seed), severity, settings))) / (600 * 800)
             for seed in range(60)
         ]
         assert np.median(shares) == pytest.approx(amount_frac, rel=0.1)
@@ -152,7 +154,7 @@ def test_frame_preset_divides_the_amount_between_white_and_black(
     settings = polygon("frame", frame={"amount_frac": (0.01, 0.03), "salt_vs_pepper": 0.6})
     for seed in range(10):
         patches.clear()
-        draw_polygons(scene(1), generator(seed), 0.5, settings)
+        draw_polygons(scene(1), scene(1), generator(seed), 0.5, settings)
         areas_px = {value: sum(patch[2] for patch in patches if patch[3] == value) for value in (255, 0)}
         assert areas_px == pytest.approx({255: 0.6 * 0.02 * 256**2, 0: 0.4 * 0.02 * 256**2})
         assert all(1 <= [patch[3] for patch in patches].count(value) <= 9 for value in (255, 0))
@@ -161,7 +163,7 @@ def test_frame_preset_divides_the_amount_between_white_and_black(
 def test_no_patch_is_smaller_than_the_smallest_radius(polygon: Callable[..., Polygon]) -> None:
     shape = polygon("image", shape={"radius_factor": (1.0, 1.0), "vertices": (32, 32), "min_radius_px": 8.0}).shape
     image = np.full((64, 64, 3), 128, np.uint8)
-    fill_patch(image, generator(1), (32.0, 32.0), 1.0, 255, shape)
+    fill_patch(image, generator(1), Patch((32.0, 32.0), 1.0, 255), shape)
     assert np.count_nonzero(image[..., 0] == 255) == pytest.approx(np.pi * 8**2, rel=0.15)
 
 
@@ -169,7 +171,7 @@ def test_patch_is_irregular_and_in_one_piece(polygon: Callable[..., Polygon]) ->
     radii = []
     for seed in range(20):
         image = np.zeros((128, 128, 3), np.uint8)
-        fill_patch(image, generator(seed), (64.0, 64.0), 900.0, 255, polygon("image").shape)
+        fill_patch(image, generator(seed), Patch((64.0, 64.0), 900.0, 255), polygon("image").shape)
         pieces, _, stats, centres = cv2.connectedComponentsWithStats(image[..., 0])
         assert pieces == 2
         assert np.abs(centres[1] - 64).max() < 17

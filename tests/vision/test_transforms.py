@@ -9,7 +9,17 @@ import pytest
 
 from cygnet.parameters.augmentation import Augmentation
 from cygnet.vision.rng import generator
-from cygnet.vision.transforms import Pair, apply_symmetry, augment, list_symmetries, squash_and_skew, vary_camera
+from cygnet.vision.transforms import (
+    Pair,
+    apply_symmetry,
+    augment,
+    list_symmetries,
+    select_policy,
+    squash_and_skew,
+    vary,
+    vary_camera,
+)
+from support.toys import ramps, slopes_of
 
 SCENE = Callable[..., np.ndarray]
 PRESETS = ["reference", "fixed_camera"]
@@ -234,3 +244,73 @@ def test_fixed_camera_shifts_to_both_sides_by_at_most_its_pixels(augmentation: C
         ]
         assert -4 <= min(shifts_px) < -3
         assert 3 < max(shifts_px) <= 4
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_images_that_vary_together_get_the_same_draws_and_their_mask_the_same_map(
+    preset: str, augmentation: Callable[..., Augmentation], pair: Pair
+) -> None:
+    image, mask = pair
+    assert mask is not None
+    policy = select_policy(augmentation(preset))
+    for seed in range(10):
+        (one, other, marked), moved = vary([image, image, as_image(mask)], mask, generator(seed), policy)
+        assert np.array_equal(one, other)
+        assert not np.array_equal(one, image)
+        assert np.array_equal(one, vary([image], mask, generator(seed), policy)[0][0])
+        assert np.mean((marked[..., 0] > 127) != (moved == 255)) < 0.015
+
+
+def test_with_fixed_camera_pairs_vary_as_the_table_does(augmentation: Callable[..., Augmentation], pair: Pair) -> None:
+    image, mask = pair
+    assert mask is not None
+    settings = augmentation("fixed_camera")
+    for variant in range(5):
+        rng = generator(settings.seed, "swan/000001", variant)
+        (varied,), moved = vary([image], mask, rng, select_policy(settings))
+        in_table = augment(pair, "swan/000001", variant, settings)
+        assert np.array_equal(varied, in_table[0])
+        assert np.array_equal(moved, in_table[1])
+
+
+def test_with_fixed_camera_nothing_flips_turns_or_shears(augmentation: Callable[..., Augmentation]) -> None:
+    policy = select_policy(augmentation("fixed_camera"))
+    for seed in range(40):
+        (varied,), _ = vary([ramps(256)], np.zeros((256, 256), np.uint8), generator(seed), policy)
+        exposure = slopes_of(varied)
+        assert exposure == pytest.approx(np.eye(2) * exposure[0, 0], abs=0.02)
+        assert 0.7 < exposure[0, 0] < 1.4
+
+
+@pytest.mark.parametrize(("horizontal", "vertical"), list(product([False, True], repeat=2)))
+def test_pairs_flip_only_as_reference_allows(
+    horizontal: bool, vertical: bool, augmentation: Callable[..., Augmentation]
+) -> None:
+    policy = select_policy(
+        augmentation("reference", horizontal_flip=horizontal, vertical_flip=vertical, affine_probability=1e-9)
+    )
+    seen = set()
+    for seed in range(40):
+        (varied,), _ = vary([ramps(64)], np.zeros((64, 64), np.uint8), generator(seed), policy)
+        slopes = slopes_of(varied)
+        assert np.abs([slopes[0, 1], slopes[1, 0]]).max() < 0.1  # nothing else moves
+        seen.add((bool(slopes[0, 0] < 0), bool(slopes[1, 1] < 0)))
+    assert seen == set(product({False, horizontal}, {False, vertical}))
+
+
+def distorted(shear: float, augmentation: Callable[..., Augmentation]) -> list[np.ndarray]:
+    """Ramps that went through the affine map alone, 60 times."""
+    changes = {"horizontal_flip": False, "vertical_flip": False, "affine_probability": 1.0, "affine_shear": shear}
+    policy, mask = select_policy(augmentation("reference", **changes)), np.zeros((256, 256), np.uint8)
+    return [vary([ramps(256)], mask, generator(seed), policy)[0][0] for seed in range(60)]
+
+
+@pytest.mark.parametrize("shear", [0.05, 0.3])
+def test_pairs_shear_by_at_most_affine_shear(shear: float, augmentation: Callable[..., Augmentation]) -> None:
+    slopes = np.array([slopes_of(image) for image in distorted(shear, augmentation)])
+    sheared = np.abs(slopes[:, 0, 1] / slopes[:, 0, 0])
+    assert 0.6 * shear < sheared.max() < shear / (1 - shear) + 0.02
+
+
+def test_no_affine_map_of_pairs_mirrors(augmentation: Callable[..., Augmentation]) -> None:
+    assert all(np.linalg.det(slopes_of(image, 0.06)) > 0 for image in distorted(1.0, augmentation))

@@ -6,12 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
+from cygnet.anomaly_kinds import KINDS, SEEN_KINDS, Kind, KindFunction
 from cygnet.parameters.pretraining import Pretraining, Twins
-from cygnet.parameters.synthesis import SEEN_KINDS, Synthesis
+from cygnet.parameters.synthesis import Synthesis
 from cygnet.vision.codec import decode_image, encode_jpeg
+from cygnet.vision.procedural_scenes import draw_scene
 from cygnet.vision.rng import generator
-from cygnet.vision.scenes import draw_scene
-from cygnet.vision.twins import draw_as_synthesis, draw_by_weight, draw_twins, make_twins, vary_alone
+from cygnet.vision.twins import PROCEDURAL, draw_as_synthesis, draw_by_weight, draw_twins, make_twins, vary_alone
 
 NEIGHBOURHOOD = np.ones((37, 37), np.uint8)  # two JPEG blocks with halved chroma, and blur
 
@@ -53,14 +54,14 @@ def test_same_generator_gives_the_same_bytes(pretraining: Pretraining) -> None:
 @pytest.mark.parametrize("on_picture", [True, False])
 def test_a_scene_on_which_nothing_shows_has_no_twin(on_picture: bool) -> None:
     scene = np.full((64, 64, 3), 128, np.uint8)
-    assert make_twins(generator(1), scene, lambda _, image: image.copy(), on_picture=on_picture) is None
+    assert make_twins(generator(1), scene, lambda _, image: image.copy(), PROCEDURAL, on_picture=on_picture) is None
 
 
 def test_the_scene_that_twins_are_made_of_is_not_touched(pretraining: Pretraining) -> None:
     scene = draw_scene(generator(1), 64, ["cells"])
     before = scene.copy()
     for on_picture in (True, False):
-        make_twins(generator(2), scene, draw_by_weight(pretraining.twins), on_picture=on_picture)
+        make_twins(generator(2), scene, draw_by_weight(pretraining.twins), PROCEDURAL, on_picture=on_picture)
     assert np.array_equal(scene, before)
 
 
@@ -69,12 +70,12 @@ def test_twins_that_are_not_varied_are_the_scene_encoded_once_more(pretraining: 
     draw = draw_by_weight(pretraining.twins)
     encoded = [decode_image(encode_jpeg(scene, quality)).tobytes() for quality in range(60, 99)]
     for seed in range(20):
-        for varied in (False, True):
-            pair = make_twins(generator(seed), scene, draw, varied=varied)
-            alone = vary_alone(generator(seed), scene, varied=varied)
+        for policy in (None, PROCEDURAL):
+            pair = make_twins(generator(seed), scene, draw, policy)
+            alone = vary_alone(generator(seed), scene, policy)
             assert pair is not None
-            assert (pair[0].tobytes() in encoded) is not varied
-            assert (alone.tobytes() in encoded) is not varied
+            assert (pair[0].tobytes() in encoded) is (policy is None)
+            assert (alone.tobytes() in encoded) is (policy is None)
 
 
 def test_easy_anomalies_are_larger_on_average(pretraining: Pretraining) -> None:
@@ -88,17 +89,19 @@ def test_easy_anomalies_are_larger_on_average(pretraining: Pretraining) -> None:
 def test_kinds_are_drawn_by_their_weights(pretraining: Pretraining, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
 
-    def note(kind: object, scene: np.ndarray, *_: object) -> np.ndarray:
-        drawn.append(kind)
-        return 255 - scene
+    def note(kind: Kind) -> KindFunction:
+        def draw(scene: np.ndarray, *_: object) -> np.ndarray:
+            drawn.append(kind)
+            return 255 - scene
 
-    monkeypatch.setattr("cygnet.vision.twins.draw_spots", note)
+        return draw
+
+    monkeypatch.setattr(Kind, "load", note)
     kinds = {"scar": 0.75, "perlin": 0.25}
-    monkeypatch.setattr("cygnet.vision.twins.KINDS", {kind: kind for kind in kinds})
     settings = pretraining.twins.model_copy(update={"kinds": kinds})
     for seed in range(400):
-        make_twins(generator(seed), np.zeros((32, 32, 3), np.uint8), draw_by_weight(settings))
-    assert drawn.count("scar") / len(drawn) == pytest.approx(0.75, abs=0.07)
+        make_twins(generator(seed), np.zeros((32, 32, 3), np.uint8), draw_by_weight(settings), PROCEDURAL)
+    assert drawn.count(KINDS["scar"]) / len(drawn) == pytest.approx(0.75, abs=0.07)
 
 
 def test_a_white_patch_on_the_picture_stays_white() -> None:
@@ -110,7 +113,9 @@ def test_a_white_patch_on_the_picture_stays_white() -> None:
         return drawn
 
     darkest = {
-        on_picture: min(make_twins(generator(seed), scene, draw, on_picture=on_picture)[1].max() for seed in range(40))
+        on_picture: min(
+            make_twins(generator(seed), scene, draw, PROCEDURAL, on_picture=on_picture)[1].max() for seed in range(40)
+        )
         for on_picture in (True, False)
     }
     assert darkest[True] >= 250

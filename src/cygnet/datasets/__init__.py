@@ -1,1 +1,1 @@
-"""Kedro datasets of our own: everything that touches a file, a server or a tracker is behind one of these."""
+"""Kedro datasets of Cygnet's own: thin descriptions of catalog entries for files, servers and MLflow."""

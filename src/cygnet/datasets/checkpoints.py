@@ -1,27 +1,22 @@
-"""The catalog's entry for a place where a long fit keeps its state."""
+"""The catalog's entry for the folder where a long fit keeps its state."""
 
-from typing import Any, NoReturn
+from typing import Any
 
-from kedro.io import AbstractDataset
-
+from cygnet.datasets.base import ReadOnly
 from cygnet.model.training.resume import Checkpoints
 
 
-class CheckpointsDataset(AbstractDataset[None, Checkpoints]):
-    """Loads the place, whatever is there; the fit itself reads and writes states while it runs."""
+class CheckpointsDataset(ReadOnly[Checkpoints]):
+    """Loads a handle to the folder; the fit reads and writes its states through it while it runs."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        """Describe the folder."""
         self._filepath = filepath
         self.metadata = metadata
 
     def load(self) -> Checkpoints:
-        """Give the place."""
+        """Give the handle, whether or not the folder exists."""
         return Checkpoints(self._filepath)
-
-    def save(self, data: None) -> NoReturn:
-        """Refuse: no node makes it."""
-        msg = f"{self._filepath} is written by the fit that it is passed to"
-        raise NotImplementedError(msg)
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}

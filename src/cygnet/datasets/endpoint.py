@@ -1,93 +1,23 @@
-"""The endpoint of this machine: `with endpoint.serve(model, settings) as client`, and the client asks over REST.
+"""The catalog's entry for the endpoint of this machine."""
 
-It is MLflow's own scoring server on a free port. It lives as long as the `with` block: Kedro releases no dataset after
-a node that failed, and after no interrupted run at all.
-"""
+from typing import Any
 
-import math
-import os
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from tempfile import TemporaryFile
-from typing import IO, Any
-
-import mlflow
-import urllib3
 from kedro.io import AbstractDataset
 
-from cygnet.datasets.registry import Decision, ModelVersion
-from cygnet.endpoints.client import EndpointClient, EndpointError
-from cygnet.parameters.serving import Client
-
-POLL_S = 0.2
-
-
-@dataclass(frozen=True)
-class LocalEndpoint:
-    """MLflow's scoring server on this machine."""
-
-    start_timeout_s: float
-
-    @contextmanager
-    def serve(self, model: ModelVersion, settings: Client) -> Iterator[EndpointClient]:
-        """Serve a model version on a free port until the block ends.
-
-        Raises:
-            EndpointError: The server ended or was not ready in time; the message has the end of its log.
-        """
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        server_command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local"]
-        command = [*server_command, "--host", "127.0.0.1", "--port", str(port), "--model-uri", model.uri]
-        command += ["--timeout", str(math.ceil(settings.timeout_s))]
-        environment = {
-            **os.environ,
-            "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
-            "MLFLOW_REGISTRY_URI": mlflow.get_registry_uri(),
-            "PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', '')}",  # noqa: PTH120
-        }
-        with TemporaryFile() as log, urllib3.PoolManager(maxsize=settings.in_flight, block=True) as pool:
-            server = subprocess.Popen(  # noqa: S603 - our own program and arguments
-                [sys.executable, "-m", "cygnet.endpoints.guard", *command],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,  # a signal to our group must not end the guard before the server
-            )
-            try:
-                url = f"http://127.0.0.1:{port}"
-                self._wait(url, server, log, pool)
-                yield EndpointClient(url, settings, pool)
-            finally:
-                server.communicate()  # closes its standard input, which ends the server
-
-    def _wait(self, url: str, server: subprocess.Popen[bytes], log: IO[bytes], pool: urllib3.PoolManager) -> None:
-        deadline_s = time.monotonic() + self.start_timeout_s
-        while time.monotonic() < deadline_s and server.poll() is None:
-            try:
-                if pool.request("GET", f"{url}/health", timeout=POLL_S * 5, retries=False).status == 200:
-                    return
-            except urllib3.exceptions.HTTPError:
-                time.sleep(POLL_S)
-        state = "did not start" if server.poll() is not None else f"was not ready after {self.start_timeout_s:g} s"
-        log.seek(0)
-        end_of_log = log.read().decode(errors="replace")[-2000:]
-        msg = f"The local scoring server {state}:\n{end_of_log}"
-        raise EndpointError(msg)
+from cygnet.endpoints.local import LocalEndpoint
+from cygnet.endpoints.versions import Decision
 
 
 class LocalEndpointDataset(AbstractDataset[Decision, LocalEndpoint]):
-    """Gives the endpoint of this machine; nothing runs until `serve`, and nothing is left after it."""
+    """Loads the endpoint; no server runs until `serve`, and none is left after it."""
 
     def __init__(self, *, start_timeout_s: float, metadata: dict[str, Any] | None = None) -> None:
-        """Describe the endpoint: seconds to wait for it to be ready."""
+        """Describe the endpoint.
+
+        Args:
+            start_timeout_s: Seconds to wait until the server is ready.
+            metadata: For kedro-viz.
+        """
         self._endpoint = LocalEndpoint(start_timeout_s)
         self.metadata = metadata
 
@@ -96,7 +26,7 @@ class LocalEndpointDataset(AbstractDataset[Decision, LocalEndpoint]):
         return self._endpoint
 
     def save(self, data: Decision) -> None:
-        """Do nothing: no server lives on whose traffic could follow the decision."""
+        """Do nothing: after the run there is no server whose traffic could follow the decision."""
 
     def _describe(self) -> dict[str, Any]:
         return {"start_timeout_s": self._endpoint.start_timeout_s}

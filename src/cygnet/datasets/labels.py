@@ -1,11 +1,11 @@
-"""Optional labels, by a person or an LLM: a CSV with `image_name,label,confidence,notes` and, if given, `source`."""
+"""Optional labels by a person or an LLM: a CSV with `image_name,label,confidence,notes` and optionally `source`."""
 
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from kedro.io import AbstractDataset
 
+from cygnet.datasets.base import ReadOnly
 from cygnet.errors import UserError
 from cygnet.storage import exists, on_disk
 from cygnet.tables import LABELS
@@ -14,15 +14,15 @@ COLUMNS = ("image_name", "label", "confidence", "notes")
 LABEL_SOURCES = ("human", "llm")
 
 
-class LabelsDataset(AbstractDataset[None, pd.DataFrame]):
-    """Loads and checks the labels; read-only. Columns `image_name`, `label` (name), `source`, all strings."""
+class LabelsDataset(ReadOnly[pd.DataFrame]):
+    """Loads and checks the labels: `image_name`, `label` (name), `source`, all strings."""
 
     def __init__(self, *, filepath: Any, default: dict[str, str], metadata: dict[str, Any] | None = None) -> None:
         """Describe where the labels are.
 
         Args:
             filepath: The CSV, local or on ADLS.
-            default: Its `filepath` is the CSV that a run uses when it is told of none: it need not exist.
+            default: Its `filepath` is the CSV of a run without `--params=labels=...`; it need not exist.
             metadata: For kedro-viz.
         """
         self._filepath = str(filepath)
@@ -33,7 +33,7 @@ class LabelsDataset(AbstractDataset[None, pd.DataFrame]):
         """Read and check the labels.
 
         Raises:
-            UserError: The file is missing or no CSV, or what `check_labels` finds, or ADLS can't be reached.
+            UserError: The file is missing or not a CSV, as `check_labels`, or ADLS can't be reached.
         """
         if self._filepath == self._default and not exists(self._filepath):
             return check_labels(pd.DataFrame(columns=list(COLUMNS), dtype=str), self._filepath)
@@ -47,17 +47,13 @@ class LabelsDataset(AbstractDataset[None, pd.DataFrame]):
             raise UserError(msg) from error
         except (ValueError, OSError) as error:
             reason = str(error).strip()
-            msg = f"labels={self._filepath}: no readable CSV with the columns {', '.join(COLUMNS)}: {reason}."
+            msg = f"labels={self._filepath}: not a readable CSV with the columns {', '.join(COLUMNS)}: {reason}."
             raise UserError(msg) from error
         return check_labels(table, self._filepath)
 
     def load(self) -> pd.DataFrame:
         """Give the labels; raises as `check` does."""
         return self.check()
-
-    def save(self, data: None) -> None:
-        """Refuse: labels are only read."""
-        raise NotImplementedError
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}

@@ -1,4 +1,4 @@
-"""A folder that a model writes itself into: whole or not there; on ADLS a marker, written last, says that it is."""
+"""A folder that a model writes itself into: complete or absent. On ADLS a marker, written last, says that it is."""
 
 import shutil
 from pathlib import Path
@@ -12,14 +12,14 @@ from cygnet.storage import MARKER, exists, is_remote, put_folder, remove
 
 
 class SavesItself(Protocol):
-    """What can write itself into a folder."""
+    """A model that can write itself into a folder."""
 
     def save(self, folder: Path) -> None:
-        """Write all files into a folder that is there and empty."""
+        """Write all files into an existing, empty folder."""
 
 
 class ModelFolderDataset(AbstractDataset[SavesItself, Path]):
-    """Saves a model into a folder, in place of what is there, and loads the folder's path."""
+    """Saves a model into a folder, replacing what is there; loads the folder's path."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         """Describe the folder, local or on ADLS."""
@@ -27,7 +27,7 @@ class ModelFolderDataset(AbstractDataset[SavesItself, Path]):
         self.metadata = metadata
 
     def save(self, data: SavesItself) -> None:
-        """Write the folder beside its place, then move it there."""
+        """Write the files into a temporary folder, then move it to its path; on ADLS, upload them."""
         if is_remote(self._filepath):
             with TemporaryDirectory(prefix="cygnet-") as written:
                 data.save(Path(written))
@@ -46,10 +46,10 @@ class ModelFolderDataset(AbstractDataset[SavesItself, Path]):
         """Give the folder.
 
         Raises:
-            UserError: It is on ADLS, where nothing reads a model.
+            UserError: It is on ADLS, where models are not read from.
         """
         if is_remote(self._filepath):
-            msg = f"{self._filepath}: a checkpoint is read from a local folder; copy it and name the copy."
+            msg = f"{self._filepath}: a checkpoint must be a local folder: download it and name the copy."
             raise UserError(msg)
         return Path(self._filepath)
 

@@ -1,7 +1,7 @@
-"""A file of any kind, for people: whole or not there, on disk or on ADLS, and a copy of it in MLflow.
+"""A file for people, of any kind: complete or absent, on disk or on ADLS, with a copy in MLflow.
 
-kedro-mlflow's dataset for this logs the file at its place, which so must be a local one, and Kedro's datasets commit
-half a file when writing it breaks off.
+kedro-mlflow's dataset for this needs a local path, because it logs the file from there. Kedro's own datasets leave half
+a file behind when a write breaks off.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from cygnet.storage import exists, on_disk, replacing
 
 
 class ReportDataset(AbstractDataset[Any, Any]):
-    """Writes and reads a file as another dataset does that knows local files."""
+    """Writes and reads a file by means of another dataset, which knows its format and local files."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class ReportDataset(AbstractDataset[Any, Any]):
 
         Args:
             filepath: Its path, local or on ADLS.
-            dataset: `type` and arguments of the dataset that knows its kind, without `filepath`.
+            dataset: `type` and arguments of the dataset that knows its format, without `filepath`.
             artifact_path: Folder of the active MLflow run for a copy of what is saved; None: no copy.
             metadata: For kedro-viz.
         """
@@ -40,8 +40,13 @@ class ReportDataset(AbstractDataset[Any, Any]):
         self._artifact_path = artifact_path
         self.metadata = metadata
 
+    @property
+    def filepath(self) -> str:
+        """Where the file is."""
+        return self._filepath
+
     def save(self, data: Any) -> None:
-        """Write the file, and log it."""
+        """Write the file and log the copy."""
         with replacing(self._filepath) as file:
             self._at(str(file)).save(data)
             if self._artifact_path is not None:
@@ -54,7 +59,7 @@ class ReportDataset(AbstractDataset[Any, Any]):
 
     @property
     def preview(self) -> Callable[..., Any]:
-        """The preview of the file's kind, if it has one; what it is, kedro-viz reads from the annotation."""
+        """The preview of the file's own dataset, if it has one; its annotation tells kedro-viz how to show it."""
 
         @wraps(self._kind.preview)
         def preview(**arguments: Any) -> Any:

@@ -1,27 +1,30 @@
 """One dataset for every Parquet table, in every environment.
 
-A table is a folder of Parquet files and a commit marker, `_SUCCESS`, written last: a JSON list of the files that
-belong to the table, with their sizes. Spark writes an empty file of that name and never looks at it again (74 of 100
-rows load without a complaint when a part is missing); here a table loads only if all that the marker lists is there.
-A write that is killed leaves a folder without a marker, and the next write starts by removing what it left.
+A table is a folder of Parquet files and a commit marker, `_SUCCESS`, written last: a JSON list of the table's files
+with their sizes. A table loads only if every listed file is there with its size. Spark writes an empty file of that
+name and never reads it: with a part missing, it loaded 74 of 100 rows without complaint. A write that is killed leaves
+a folder without a marker, and the next write removes what it left.
 
-The columns are checked against `cygnet.tables` when the table is saved. It is loaded as a Spark DataFrame, or as a lazy
-Arrow dataset where no Spark is needed: training and serving read it that way, batch by batch.
+Columns are checked against `cygnet.tables` when a table is saved. A table loads as a Spark DataFrame, or as a lazy
+Arrow dataset where Spark is not needed: training and serving read it that way, batch by batch.
 """
 
 import json
-from typing import Any
+from typing import Any, NewType
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as pad
 import pyarrow.parquet as pq
 from kedro.io import AbstractDataset, DatasetError
-from kedro_datasets._typing import TablePreview
 
 from cygnet.errors import UserError
+from cygnet.scene import read_scene
 from cygnet.storage import MARKER, exists, list_files, reached, read_bytes, remove, replacing
 from cygnet.tables import TABLES, WRITTEN_BY
+
+TablePreview = NewType("TablePreview", dict[str, Any])
+"""kedro-viz shows a preview as a table if the annotation of what it returns has this name."""
 
 
 class TableDataset(AbstractDataset[Any, Any]):
@@ -36,6 +39,7 @@ class TableDataset(AbstractDataset[Any, Any]):
         filepath: str,
         table: str,
         load_as: str = "spark",
+        scene: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Describe the table; nothing is opened yet.
@@ -44,6 +48,8 @@ class TableDataset(AbstractDataset[Any, Any]):
             filepath: Its folder: local, `/Volumes/...`, or `abfss://...` with container and account, as Spark needs it.
             table: Its name in `cygnet.tables.TABLES`.
             load_as: `spark` or `arrow`.
+            scene: File of the scene that the table is made with (`cygnet.datasets.scene`), to be copied into the commit
+                marker; None for a table without pixels of its own.
             metadata: For kedro-viz.
         """
         if table not in TABLES or load_as not in {"spark", "arrow"}:
@@ -53,15 +59,16 @@ class TableDataset(AbstractDataset[Any, Any]):
         self._table = table
         self._schema = TABLES[table]
         self.load_as = load_as
+        self._scene = scene
         self.metadata = metadata
 
     @property
     def folder(self) -> str:
-        """Where the table is; two entries of the catalog can name the same folder."""
+        """Where the table is. Two entries of the catalog may name the same folder."""
         return self._path
 
     def save(self, data: Any) -> None:
-        """Write the table; the commit marker comes last.
+        """Write the table, then the commit marker.
 
         Raises:
             DatasetError: The columns or their types are not those of the table, or a required value is missing.
@@ -79,18 +86,23 @@ class TableDataset(AbstractDataset[Any, Any]):
         self._commit()
 
     def check(self) -> None:
-        """Make sure that the table was written to its end.
+        """Check that the table is complete.
 
         Raises:
-            UserError: It was not, or ADLS can't be reached.
+            UserError: It is missing or incomplete, or ADLS can't be reached.
         """
         self._committed_files()
 
+    def made_with(self) -> dict[str, Any]:
+        """Give what the marker records of the scene, by parameter; empty for a table that records none."""
+        scene = json.loads(read_bytes(f"{self._path}/{MARKER}")).get("scene")
+        return read_scene(scene).by_parameter() if scene else {}
+
     def check_settings(self) -> None:
-        """Make sure that Spark can know where the table is, if it is Spark that reads it.
+        """Check that Spark can find the table, if Spark reads it.
 
         Raises:
-            UserError: It can't: on ADLS it finds the account by the path alone.
+            UserError: The path is on ADLS and lacks the account, which Spark takes from the path alone.
         """
         if self.load_as == "spark" and self._path.startswith("abfs://"):
             msg = (
@@ -99,10 +111,10 @@ class TableDataset(AbstractDataset[Any, Any]):
             raise UserError(msg)
 
     def load(self) -> Any:
-        """Open the table: a Spark DataFrame or a `pyarrow.dataset.Dataset`, both lazy.
+        """Open the table lazily, as a Spark DataFrame or a `pyarrow.dataset.Dataset`.
 
         Raises:
-            UserError: The table was never written, or not to its end.
+            UserError: The table is missing or incomplete.
         """
         if self.load_as == "arrow":
             return self._open()
@@ -112,7 +124,7 @@ class TableDataset(AbstractDataset[Any, Any]):
         return read_parquet(self._schema, self._path)
 
     def preview(self, nrows: int = 5) -> TablePreview:
-        """Show kedro-viz the first rows; of an image only its size is shown, and no more than the rows are read."""
+        """Give kedro-viz the first rows, with the size in place of each image; only those rows are read."""
         rows = self._open().head(nrows, batch_size=nrows).to_pandas()
         for field in self._schema:
             if pa.types.is_binary(field.type):
@@ -125,13 +137,14 @@ class TableDataset(AbstractDataset[Any, Any]):
             return pad.dataset([f"{folder}/{name}" for name in files], schema=self._schema, filesystem=fs)
 
     def _remove(self) -> None:
-        remove(f"{self._path}/{MARKER}")  # first, so that a half-removed table is not taken for whole
+        remove(f"{self._path}/{MARKER}")  # first: a half-removed table must not look complete
         remove(self._path)
 
     def _commit(self) -> None:
         sizes = {name: size for name, size in sorted(list_files(self._path).items()) if name.endswith(".parquet")}
+        scene = None if self._scene is None else json.loads(read_bytes(self._scene))
         with replacing(f"{self._path}/{MARKER}") as marker:
-            marker.write_text(json.dumps({"table": self._table, "size_bytes": sizes}, indent=1))
+            marker.write_text(json.dumps({"table": self._table, "size_bytes": sizes, "scene": scene}, indent=1))
 
     def _committed_files(self) -> list[str]:
         again = f"run `kedro run --pipeline={WRITTEN_BY[self._table]}` (again)"
@@ -142,11 +155,11 @@ class TableDataset(AbstractDataset[Any, Any]):
         try:
             sizes = json.loads(read_bytes(f"{self._path}/{MARKER}"))["size_bytes"]
         except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
-            msg = f"The table '{self._table}' at {self._path} has no commit marker, its writing did not end: {again}."
+            msg = f"The table '{self._table}' at {self._path} has no commit marker, a write to it broke off: {again}."
             raise UserError(msg) from error
         for name, size_bytes in sizes.items():
             if stored.get(name) != size_bytes:
-                msg = f"The table '{self._table}' at {self._path} lacks its part {name}, or it was changed: {again}."
+                msg = f"The table '{self._table}' at {self._path} lacks its file {name}, or that was changed: {again}."
                 raise UserError(msg)
         return list(sizes)
 

@@ -1,20 +1,14 @@
-"""A video file that is written frame by frame and is whole or not there.
+"""A video file, written frame by frame by `cygnet.vision.clip`."""
 
-MPEG-4 Part 2 (`mp4v`): of what the OpenCV wheel can write into an mp4 the quickest, and every player knows it. H.264 it
-can't write.
-"""
+from typing import Any
 
-from typing import Any, NoReturn
-
-import cv2
-from kedro.io import AbstractDataset, DatasetError
-
-from cygnet.storage import exists, replacing
-from cygnet.vision.annotate import Clip
+from cygnet.datasets.base import WriteOnly
+from cygnet.storage import exists
+from cygnet.vision.clip import Clip, write_clip
 
 
-class VideoFileDataset(AbstractDataset[Clip, None]):
-    """Writes a clip; write-only."""
+class VideoFileDataset(WriteOnly[Clip]):
+    """Writes a clip."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         """Describe the file, local or on ADLS; its name ends in `.mp4`."""
@@ -22,34 +16,8 @@ class VideoFileDataset(AbstractDataset[Clip, None]):
         self.metadata = metadata
 
     def save(self, data: Clip) -> None:
-        """Write the frames as they are made, then move the file to its place.
-
-        Raises:
-            DatasetError: There is no frame, or OpenCV can't write the file.
-        """
-        with replacing(self._filepath) as file:
-            self._write(data, str(file))
-            if not file.exists():
-                msg = f"{self._filepath}: there is no frame to write"
-                raise DatasetError(msg)
-
-    def _write(self, clip: Clip, file: str) -> None:
-        writer = cv2.VideoWriter()
-        try:
-            for frame in clip.frames:
-                if not writer.isOpened():
-                    size_px = frame.shape[1::-1]
-                    codec = cv2.VideoWriter.fourcc(*"mp4v")
-                    if not writer.open(file, cv2.CAP_FFMPEG, codec, clip.frames_per_s, size_px):
-                        msg = f"{self._filepath}: OpenCV can't write a video of {size_px[0]}x{size_px[1]} pixels there"
-                        raise DatasetError(msg)
-                writer.write(frame)
-        finally:
-            writer.release()
-
-    def load(self) -> NoReturn:
-        """Refuse: the file is for people."""
-        raise NotImplementedError
+        """Write the clip; raises DatasetError where `write_clip` fails."""
+        write_clip(data, self._filepath)
 
     def _exists(self) -> bool:
         return exists(self._filepath)

@@ -1,7 +1,7 @@
-"""The videos that a run is about: a file, a folder or a glob, loaded as a table of sources.
+"""The input videos of a run: a file, a folder or a glob, loaded as a table of sources.
 
-Only names are read here; the pixels are read by Spark's workers. The table has one row per file: `source` (name),
-`path`, `media` (`video` or `image`), `file_index` (an image's place in the natural name order of its folder; 0 for a
+Only names are read here, pixels are read by Spark's workers. The table has one row per file: `source` (its name),
+`path`, `media` (`video` or `image`), `file_index` (an image's position in the natural name order of its folder; 0 for a
 video).
 """
 
@@ -13,24 +13,26 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import pandas as pd
-from kedro.io import AbstractDataset
 
+from cygnet.datasets.base import ReadOnly
 from cygnet.errors import UserError
-from cygnet.sample.swan import write_swan_video
-from cygnet.storage import check_place, exists, is_remote, reached, replacing
+from cygnet.sample.video import SampleVideo
+from cygnet.storage import check_access, exists, is_remote, reached
+from cygnet.tables import SOURCES
+from cygnet.vision.clip import Clip, write_clip
 from cygnet.vision.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 
-class VideosDataset(AbstractDataset[None, pd.DataFrame]):
-    """Loads the table of sources; read-only."""
+class VideosDataset(ReadOnly[pd.DataFrame]):
+    """Loads the table of sources."""
 
     def __init__(self, *, filepath: Any, sample: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
         """Describe where the videos are.
 
         Args:
             filepath: A video, a folder of videos or of images, or a glob, local or on ADLS.
-            sample: The sample video, `filepath` and the arguments of `cygnet.sample.swan.write_swan_video`. It is
-                drawn when it is what `filepath` asks for and it is not there.
+            sample: The sample video: its `filepath` and the fields of `cygnet.sample.video.SampleVideo`. It is
+                generated if `filepath` asks for it and it is missing.
             metadata: For kedro-viz.
         """
         self._filepath = str(filepath)
@@ -38,34 +40,31 @@ class VideosDataset(AbstractDataset[None, pd.DataFrame]):
         self.metadata = metadata
 
     def check(self) -> pd.DataFrame:
-        """List the sources, drawing the sample if it is missing.
+        """List the sources; render the sample video first if it is missing.
 
         Raises:
-            UserError: The path does not exist, holds nothing usable, or two sources have one name.
+            UserError: The path does not exist or holds no video or image, or two sources share a name.
         """
         sample_path = self._sample["filepath"]
         if PurePath(self._filepath) == PurePath(sample_path) and not exists(sample_path):
-            with replacing(sample_path) as file:
-                write_swan_video(file, **{key: self._sample[key] for key in self._sample if key != "filepath"})
+            sample = SampleVideo(**{key: value for key, value in self._sample.items() if key != "filepath"})
+            write_clip(Clip(sample.frames(), sample.frames_per_s), sample_path)
         return list_sources(self._filepath)
 
     def load(self) -> pd.DataFrame:
         """Give the table of sources; raises as `check` does."""
         return self.check()
 
-    def save(self, data: None) -> None:
-        """Refuse: videos are only read."""
-        raise NotImplementedError
-
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}
 
 
 def list_sources(path: str) -> pd.DataFrame:
-    """List what a path, a folder or a glob holds, as a table with one row per file.
+    """List the files of a path, a folder or a glob as a table of sources, one row per file.
 
     Raises:
-        UserError: The path does not exist, holds nothing usable, or two sources have one name; ADLS can't be reached.
+        UserError: The path does not exist or holds no video or image, two sources share a name, or ADLS can't be
+            reached.
     """
     files = _list_files(path)
     videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
@@ -79,10 +78,10 @@ def list_sources(path: str) -> pd.DataFrame:
         rows += [(names[folder], _path_of(file, path), "image", index) for index, file in enumerate(images)]
     if not rows:
         suffixes = ", ".join(sorted(VIDEO_SUFFIXES)) + "; images: " + ", ".join(sorted(IMAGE_SUFFIXES))
-        msg = f"video={path}: nothing usable there among {len(files)} files; videos end in {suffixes}."
+        msg = f"video={path}: none of the {len(files)} files there is a video or an image; videos end in {suffixes}."
         raise UserError(msg)
     _check_names([file.stem for file in videos] + list(names.values()), path)
-    return pd.DataFrame(rows, columns=["source", "path", "media", "file_index"])
+    return pd.DataFrame(rows, columns=SOURCES.names)
 
 
 def natural_key(path: PurePath) -> list[tuple[int, int, str]]:
@@ -103,23 +102,23 @@ def _list_files(path: str) -> list[PurePath]:
 
 
 def _local_files(path: str) -> Iterable[PurePath] | None:
-    places = [Path(path)]
-    if not places[0].exists():
-        places = [Path(match) for match in glob.glob(path, recursive=True)]  # noqa: PTH207 - absolute patterns too
-    if not places:
+    found = [Path(path)]
+    if not found[0].exists():
+        found = [Path(match) for match in glob.glob(path, recursive=True)]  # noqa: PTH207 - absolute patterns too
+    if not found:
         return None
-    files = {file for place in places for file in (place.iterdir() if place.is_dir() else [place])}
+    files = {file for each in found for file in (each.iterdir() if each.is_dir() else [each])}
     return {file for file in files if file.is_file()}
 
 
 def _remote_files(path: str) -> Iterable[PurePath] | None:
     """List files as paths that start with the container's name."""
-    check_place(path)
-    with reached(path) as (fs, place):
+    check_access(path)
+    with reached(path) as (fs, inner):
         try:
-            found = [fs.info(place)]
+            found = [fs.info(inner)]
         except FileNotFoundError:
-            found = list(fs.glob(place, detail=True).values())
+            found = list(fs.glob(inner, detail=True).values())
         folders = [info["name"] for info in found if info["type"] == "directory"]
         infos = found + [info for folder in folders for info in fs.ls(folder, detail=True)]
     if not found:
@@ -128,7 +127,7 @@ def _remote_files(path: str) -> Iterable[PurePath] | None:
 
 
 def _path_of(file: PurePath, path: str) -> str:
-    """Give the path by which workers open a file; on ADLS with the container and account that were asked for."""
+    """Give the path by which workers open a file; on ADLS with the container and account of `path`."""
     if not is_remote(path):
         return str(file)
     root = "/".join(path.split("/")[:3])
@@ -138,5 +137,5 @@ def _path_of(file: PurePath, path: str) -> str:
 def _check_names(names: list[str], path: str) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        msg = f"video={path}: two sources are named '{twice[0]}'; rename one, frames are told apart by that name."
+        msg = f"video={path}: two sources are named '{twice[0]}': rename one, because names identify frames."
         raise UserError(msg)

@@ -1,1 +1,1 @@
-"""Endpoints: where a model version is served, and the client that asks them over REST."""
+"""Endpoints: where a model version is served, on this machine or at Databricks, and their REST client."""

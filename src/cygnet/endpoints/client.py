@@ -1,7 +1,7 @@
-"""Asks an endpoint about images over REST, on this machine or at Databricks.
+"""REST client of an endpoint, on this machine or at Databricks.
 
-This is urllib3 itself and not requests on top of it: its pool may be shared by threads, keeps a connection for each,
-and reads the whole answer before it returns, so that also an answer that was cut off is asked for again.
+It uses urllib3 directly, not requests: a urllib3 pool may be shared by threads and keeps a connection for each. It also
+reads the whole response before it returns, which means that a truncated response is retried as well.
 """
 
 import base64
@@ -17,26 +17,26 @@ from typing import Protocol
 import pandas as pd
 import urllib3
 
-from cygnet.datasets.registry import ModelVersion
+from cygnet.endpoints.versions import ModelVersion
 from cygnet.errors import UserError
 from cygnet.parameters.serving import Client
 
 SCORE_COLUMNS = ["logit_abnormal", "logit_normal", "anomaly_score", "is_anomalous"]
-"""Columns of every answer. Where the answer's column `error` says why an image has no score, they are null."""
+"""Columns of every answer; null for an image that the column `error` gives a reason for."""
 
 RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
-LONGEST_RETRY_AFTER_S = 60.0
+MAX_RETRY_AFTER_S = 60.0
 
 
 class EndpointError(UserError):
-    """The endpoint does not start, or does not answer as it should; one sentence where nobody catches it."""
+    """The endpoint does not start, or answers with an error; printed as one sentence unless caught."""
 
 
 class Endpoint(Protocol):
     """Where a model version is served."""
 
     def serve(self, model: ModelVersion, settings: Client) -> AbstractContextManager["EndpointClient"]:
-        """Serve a version until the block ends, without taking traffic from another one.
+        """Serve a version until the block ends, without taking traffic from other versions.
 
         Raises:
             EndpointError: The version can't be served.
@@ -45,14 +45,14 @@ class Endpoint(Protocol):
 
 @dataclass
 class EndpointClient:
-    """Asks an endpoint about images; of every request that was answered it keeps the size and the time."""
+    """Sends images to an endpoint; records size, latency and retries of every request that was answered."""
 
     url: str
     settings: Client
     pool: urllib3.PoolManager = field(repr=False)
-    headers: Callable[[], dict[str, str]] = field(default=dict, repr=False)  # what authenticates a request
+    headers: Callable[[], dict[str, str]] = field(default=dict, repr=False)  # that authenticate a request
     request_bytes: list[int] = field(default_factory=list)
-    latency_ms: list[float] = field(default_factory=list)  # with the waits between attempts
+    latency_ms: list[float] = field(default_factory=list)  # including the waits between attempts
     retries: list[int] = field(default_factory=list)
 
     def score(self, images: list[bytes], *, cropped: bool, batch_size: int) -> pd.DataFrame:
@@ -61,15 +61,15 @@ class EndpointClient:
         Args:
             images: Encoded images.
             cropped: Whether they are 256x256 images of the scene, or whole frames.
-            batch_size: Images in one request at most.
+            batch_size: Most images per request.
 
         Returns:
-            What was answered, a row per image in their order: SCORE_COLUMNS and what else the model answers. Scores are
-            NaN for an image that the model has an `error` for.
+            The answers, a row per image in the same order: SCORE_COLUMNS and any further columns of the model. Scores
+            are NaN for an image that has an `error`.
 
         Raises:
-            EndpointError: No connection, a time-out or a status other than 200, after `settings.retries` more attempts
-                where those can help; or an image that is too large for any request.
+            EndpointError: No connection, a time-out or a status other than 200, after up to `settings.retries` retries
+                where those can help; or an image is too large for any request.
         """
         threads = ThreadPoolExecutor(self.settings.in_flight)
         answers = []
@@ -86,7 +86,7 @@ class EndpointClient:
         return pd.concat(answers, ignore_index=True)
 
     def _batches(self, images: list[bytes], batch_size: int) -> Iterator[list[bytes]]:
-        """Divide images so that no request's body is above `settings.max_request_bytes`."""
+        """Divide images such that no request's body exceeds `settings.max_request_bytes`."""
         limit_bytes = self.settings.max_request_bytes
         envelope_bytes = len(_body([], cropped=False))
         batch: list[bytes] = []
@@ -95,8 +95,8 @@ class EndpointClient:
             row_bytes = 4 * -(-len(image) // 3) + len('[""],')
             if envelope_bytes + row_bytes > limit_bytes:
                 msg = (
-                    f"An image of {len(image)} bytes makes a request of {envelope_bytes + row_bytes}, at most "
-                    f"{limit_bytes} are allowed (serving.client.max_request_bytes): send it smaller."
+                    f"An image of {len(image)} bytes makes a request of {envelope_bytes + row_bytes} bytes, at most "
+                    f"{limit_bytes} are allowed (serving.client.max_request_bytes): send a smaller image."
                 )
                 raise EndpointError(msg)
             if len(batch) == batch_size or batch_bytes + row_bytes > limit_bytes:
@@ -108,11 +108,18 @@ class EndpointClient:
             yield batch
 
     def _ask(self, images: list[bytes], *, cropped: bool) -> tuple[pd.DataFrame, int, float, int]:
-        """Send one request; gives the answer, the body's bytes, milliseconds, and how many attempts came before."""
+        """Send one request; give the answer, the bytes of the body, milliseconds, and the number of retries."""
         body = _body(images, cropped=cropped)
         start_s = time.perf_counter()
+        response = self._post(body)
+        latency_ms = (time.perf_counter() - start_s) * 1000
+        self._check_status(response)
+        retries = len(response.retries.history) if response.retries else 0
+        return self._table(response.data, len(images)), len(body), latency_ms, retries
+
+    def _post(self, body: bytes) -> urllib3.BaseHTTPResponse:
         try:
-            response = self.pool.request(
+            return self.pool.request(
                 "POST",
                 f"{self.url}/invocations",
                 body=body,
@@ -121,7 +128,7 @@ class EndpointClient:
                 redirect=False,
                 retries=_Retries(
                     self.settings.retries,
-                    allowed_methods=None,  # a request changes nothing at the endpoint: POST as well
+                    allowed_methods=None,  # POST too: a request changes nothing at the endpoint
                     status_forcelist=RETRIED_STATUSES,
                     backoff_factor=self.settings.backoff_s,
                     raise_on_status=False,
@@ -130,8 +137,9 @@ class EndpointClient:
         except urllib3.exceptions.HTTPError as error:
             msg = f"The endpoint {self.url} did not answer: {error}"
             raise EndpointError(msg) from error
-        latency_ms = (time.perf_counter() - start_s) * 1000
-        if response.status in {401, 403}:  # without the answer's text, which may repeat what was sent
+
+    def _check_status(self, response: urllib3.BaseHTTPResponse) -> None:
+        if response.status in {401, 403}:  # the text is left out, because it may repeat the credentials
             msg = (
                 f"The endpoint {self.url} refused the credentials with status {response.status}: "
                 "check that they are valid and may query this endpoint."
@@ -140,8 +148,6 @@ class EndpointClient:
         if response.status != 200:
             msg = f"The endpoint {self.url} answered {response.status}: {_start_of(response.data)}"
             raise EndpointError(msg)
-        retries = len(response.retries.history) if response.retries else 0
-        return self._table(response.data, len(images)), len(body), latency_ms, retries
 
     def _table(self, data: bytes, images: int) -> pd.DataFrame:
         try:
@@ -149,7 +155,7 @@ class EndpointClient:
             answer = answer.astype(dict.fromkeys(SCORE_COLUMNS[:3], "float64"))
             answer["is_anomalous"]
         except (ValueError, KeyError, TypeError) as error:
-            msg = f"The endpoint {self.url} answered what is no answer of a detector: {_start_of(data)}"
+            msg = f"The endpoint {self.url} gave an unexpected response: {_start_of(data)}"
             raise EndpointError(msg) from error
         if len(answer) != images:
             msg = f"The endpoint {self.url} answered {len(answer)} rows for {images} images"
@@ -158,10 +164,10 @@ class EndpointClient:
 
 
 class _Retries(urllib3.Retry):
-    """urllib3's own, but no answer makes us wait for longer than a minute."""
+    """urllib3's retries, with an upper bound on the wait that a `Retry-After` header can ask for."""
 
     def parse_retry_after(self, retry_after: str) -> float:
-        return min(super().parse_retry_after(retry_after), LONGEST_RETRY_AFTER_S)
+        return min(super().parse_retry_after(retry_after), MAX_RETRY_AFTER_S)
 
 
 def _body(images: list[bytes], *, cropped: bool) -> bytes:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cygnet.parameters.base import Parameters, Quality, Seed
+from cygnet.parameters.base import Between, Parameters, Quality, Seed, Share
 
 
 class Counts(Parameters):
@@ -15,22 +15,22 @@ class Counts(Parameters):
 
 
 class ReferenceAugmentation(Parameters):
-    """Flips, quarter turns and an affine squash-and-skew: for scenes without an up and a left."""
+    """Flips, quarter turns and an affine map that squashes and skews: for scenes without a preferred orientation."""
 
     horizontal_flip: bool
     vertical_flip: bool
     quarter_turns: bool
-    affine_probability: Annotated[float, Field(gt=0, le=1)]
-    affine_shear: Annotated[float, Field(gt=0, le=1)]
+    affine_probability: Share
+    affine_shear: Share
 
 
 class FixedCameraAugmentation(Parameters):
-    """What a fixed camera really varies in: small shifts, gain, gamma, sensor noise."""
+    """Variation of a fixed camera: small shifts, gain, gamma, sensor noise."""
 
-    shift_px: Annotated[float, Field(gt=0, le=64)]
-    gain: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(le=4)]]
-    gamma: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(le=4)]]
-    noise_std: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(le=64)]]
+    shift_px: float = Field(gt=0, le=64)
+    gain: Between[Annotated[float, Field(gt=0, le=4)]]
+    gamma: Between[Annotated[float, Field(gt=0, le=4)]]
+    noise_std: Between[Annotated[float, Field(ge=0, le=64)]]
 
 
 class Augmentation(Parameters):

@@ -1,12 +1,21 @@
-"""What all parameter models share, and the types that several of them use."""
+"""The base class of all parameter models, and the types that several of them use."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Number = TypeVar("Number", int, float)
+
+Between = tuple[Number, Number]
+"""A range [low, high]; both ends lie within the bounds of the number's type."""
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+"""A fraction that must not be 0."""
+
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Quality = Annotated[int, Field(ge=50, le=100)]
+"""JPEG quality."""
 
 
 class Parameters(BaseModel):
@@ -16,17 +25,18 @@ class Parameters(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _bools_are_no_numbers(cls, data: Any) -> Any:
+    def _refuse_bools_as_numbers(cls, data: Any) -> Any:
+        """Refuse true and false for numbers and names: pydantic would read true as 1."""
         for name, field in cls.model_fields.items():
             if isinstance(data, dict) and isinstance(data.get(name), bool) and field.annotation is not bool:
-                msg = f"{name} is {data[name]}, a number or a name is needed"
+                msg = f"{name} is {data[name]}, but must be a number or a name"
                 raise ValueError(msg)
         return data
 
     @model_validator(mode="after")
-    def _pairs_are_ranges(self) -> Self:
+    def _order_pairs(self) -> Self:
         for name, value in self:
             if isinstance(value, tuple) and value[0] > value[1]:
-                msg = f"{name} [{value[0]}, {value[1]}] is no range: the first number must not be above the second"
+                msg = f"{name} [{value[0]}, {value[1]}] is not a valid range: the first must not exceed the second"
                 raise ValueError(msg)
         return self

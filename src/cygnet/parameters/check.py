@@ -1,7 +1,6 @@
-"""The check of all parameters before any work starts: unknown keys and values out of range get one sentence each."""
+"""The check of all parameters before any work starts: one sentence for each unknown key and each invalid value."""
 
 import difflib
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,11 +29,11 @@ PIPELINE_PARAMETERS: dict[str, type[Parameters]] = {
 MOST_PARTITIONS = 10_000
 
 RUN_PARAMETERS = ("video", "labels", "spark_partitions", "job_run_id")
-"""Keys of `--params` that the catalog, spark.yml and hooks read, beside those of the pipelines."""
+"""Keys of `--params` that the catalog, spark.yml and hooks read."""
 
 
 def check_parameters(parameters: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Check all parameters of a run, whatever pipeline it runs.
+    """Check all parameters, including those of pipelines that do not run.
 
     Args:
         parameters: The merged content of `conf/*/parameters*.yml` and `--params`.
@@ -54,7 +53,7 @@ def check_parameters(parameters: Mapping[str, Any], given: Mapping[str, Any]) ->
         except ValidationError as error:
             problems += [_sentence(name, model, detail) for detail in error.errors()]
     problems += [
-        f"Parameter '{key}' does nothing in a file: pass it as --params={key}=..."
+        f"Parameter '{key}' has no effect in a file: pass it as --params={key}=..."
         for key in RUN_PARAMETERS
         if key in parameters and key not in given
     ]
@@ -74,10 +73,9 @@ def _sentence(pipeline: str, model: type[Parameters], detail: Mapping[str, Any])
         return _unknown(name, [f"{pipeline}.{key}" for key in _known_names(model)])
     if detail["type"] == "missing":
         return f"Parameter '{name}' is missing: restore it in conf/base/parameters_{pipeline}.yml."
-    if location[-1:] == ["[key]"]:  # pydantic's place of a dictionary's key: a kind that does not exist
+    if detail["type"] == "unknown_kind":  # pydantic's location ends in the key of the dictionary and "[key]"
         section = ".".join([pipeline, *location[:-2]])
-        known = re.findall("'(.*?)'", detail["ctx"]["expected"])
-        return _unknown(f"{section}.{location[-2]}", [f"{section}.{key}" for key in known])
+        return _unknown(f"{section}.{location[-2]}", [f"{section}.{kind}" for kind in detail["ctx"]["known"]])
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error":
         return f"Parameter '{name}': {message}."

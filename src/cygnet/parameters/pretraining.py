@@ -1,25 +1,27 @@
 """`conf/*/parameters_pretraining.yml`."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from cygnet.parameters.base import Fraction, Parameters, Seed
-from cygnet.parameters.synthesis import SEEN_KINDS, Kind, Spots
+from cygnet.anomaly_kinds import SEEN_KINDS
+from cygnet.parameters.base import Fraction, Parameters, Seed, Share
+from cygnet.parameters.synthesis import KindName, Spots
 from cygnet.parameters.training import SmallViT
 
 
 class Twins(Parameters):
-    """The anomalies of the procedural scenes: weights of the kinds, sizes."""
+    """The anomalies on procedural scenes: weights of the kinds, number and size."""
 
-    kinds: dict[Kind, Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1)
+    kinds: dict[KindName, Share] = Field(min_length=1)
     spots: Spots
 
     @model_validator(mode="after")
     def _kinds_may_be_seen(self) -> Self:
         unseen = [kind for kind in self.kinds if kind not in SEEN_KINDS]
         if unseen:
-            msg = f"{', '.join(unseen)} in kinds stay unseen, to measure on; allowed are {', '.join(SEEN_KINDS)}"
+            allowed = ", ".join(SEEN_KINDS)
+            msg = f"kinds must not have {', '.join(unseen)}, kept unseen for evaluation; allowed are {allowed}"
             raise ValueError(msg)
         return self
 

@@ -8,7 +8,7 @@ from cygnet.parameters.base import Fraction, Parameters
 
 
 class Gate(Parameters):
-    """What a challenger must reach on `test` to become the champion, and whether missing it stops the promotion."""
+    """What a challenger must reach on `test` to become the champion, and whether a miss stops the promotion."""
 
     mode: Literal["enforce", "report", "off"]
     min_auroc: Fraction
@@ -25,7 +25,7 @@ class Gate(Parameters):
 
 
 class Client(Parameters):
-    """How the endpoint is asked: patience, sizes, requests at a time."""
+    """How requests are sent to the endpoint: time-outs, retries, size, concurrency."""
 
     timeout_s: float = Field(gt=0, le=3600)
     retries: int = Field(ge=0, le=20)
@@ -38,7 +38,7 @@ RuntimeName = Literal["torch", "torch_bf16", "onnx", "onnx_int8"]
 
 
 class RequestLimits(Parameters):
-    """What the served model takes at most."""
+    """The largest requests that the served model accepts."""
 
     request_rows: int = Field(ge=1, le=10_000)
     request_bytes: int = Field(ge=1000, le=1_000_000_000)
@@ -48,7 +48,7 @@ class RequestLimits(Parameters):
 
 
 class Parity(Parameters):
-    """How far the scores of `runtime` may be from those of torch in float32, on `test`."""
+    """How far the scores of `runtime` may differ from those of torch in float32, on `test`."""
 
     max_abs_score_difference: float = Field(gt=0, le=1)
     max_mean_abs_score_difference: float = Field(gt=0, le=1)
@@ -57,7 +57,7 @@ class Parity(Parameters):
 
 
 class Serving(Parameters):
-    """`params:serving`: what runs the served model and what it takes, how the endpoint is asked, and the gate."""
+    """`params:serving`: the runtime and limits of the served model, the client, and the gate."""
 
     runtime: RuntimeName
     limits: RequestLimits

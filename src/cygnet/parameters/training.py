@@ -4,11 +4,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cygnet.parameters.base import Fraction, Parameters, Seed
+from cygnet.parameters.base import Fraction, Parameters, Seed, Share
 
 
 class SmallViT(Parameters):
-    """The ViT that is initialised from its configuration where no checkpoint is given."""
+    """The configuration of a ViT that starts from random weights."""
 
     image_size_px: int = Field(ge=32, le=1024)
     patch_size_px: int = Field(ge=4, le=64)
@@ -35,7 +35,7 @@ class Threshold(Parameters):
 
 
 class Evaluation(Parameters):
-    """How the detector is measured on `test`, and how much the baselines remember."""
+    """How the detector is evaluated on `test`, and how much the baselines may store."""
 
     seed: Seed
     resamples: int = Field(ge=100, le=100_000)
@@ -56,12 +56,12 @@ class Training(Parameters):
     patience: int = Field(ge=1, le=1000)
     batch_size: int = Field(ge=1, le=4096)
     optimizer: Literal["adamw", "muon"]
-    learning_rate: float = Field(gt=0, le=1)
-    layer_decay: float = Field(gt=0, le=1)
+    learning_rate: Share
+    layer_decay: Share
     weight_decay: float = Field(ge=0, le=1)
     warmup_frac: Fraction
     average: float = Field(ge=0, lt=1)
-    fitted_fracs: list[Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1, max_length=100)
+    fitted_fracs: list[Share] = Field(min_length=1, max_length=100)
     patch_loss_weight: float = Field(ge=0, le=100)
     twins: bool
     threshold: Threshold

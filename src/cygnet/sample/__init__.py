@@ -1,1 +1,1 @@
-"""The sample: a procedural video of a swan on a pond, made where the data folder has none."""
+"""The sample: a synthetic video of a swan on a pond, generated where the data folder has no video."""

@@ -5,6 +5,6 @@ Images are `(H, W, 3)` uint8 arrays in OpenCV's BGR order, masks `(H, W)` uint8 
 
 import os
 
-# What is broken in a file becomes a `reason` in a table. OpenCV and FFmpeg would print it too, once per worker.
+# A broken file becomes a `reason` in a table. OpenCV and FFmpeg would print theirs as well, once per worker.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

@@ -1,4 +1,4 @@
-"""Frames with what the detector says about them: the outlined region, and a bar with the score below the frame."""
+"""Annotated frames: the abnormal region outlined, and a bar with the score below the frame."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -6,30 +6,30 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from cygnet.vision.squares import Square
+from cygnet.vision.frame_squares import Square
 
 OUTLINE_BGR = (44, 100, 255)
 NORMAL_BGR, ABNORMAL_BGR = (159, 111, 47), (44, 100, 217)
 BACKGROUND_BGR, TEXT_BGR = (32, 32, 32), (255, 255, 255)
 
 REGION_PROBABILITY = 0.5
-"""A patch that is at least this likely abnormal belongs to the region."""
+"""A patch with at least this probability belongs to the region."""
 
 MOST_SIDE_PX = 1280
-"""Longer frames are scaled down: an annotated video is to look at."""
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A video to be written: `(H, W, 3)` uint8 BGR frames of one size, made as they are asked for."""
-
-    frames: Iterator[np.ndarray]
-    frames_per_s: float
+"""Larger frames are scaled down: an annotated video is for viewing."""
 
 
 @dataclass(frozen=True)
 class FrameScore:
-    """What is told about a frame: seconds, score 0-1, and the map `(G, G)` float32 0-1 of a square of it."""
+    """The result for one frame.
+
+    Attributes:
+        timestamp_s: Seconds from the start.
+        anomaly_score: 0-1.
+        is_anomalous: Whether the score reaches the threshold.
+        square: The square of the frame that has this score.
+        anomaly_map: `(G, G)` float32, 0-1, of that square.
+    """
 
     timestamp_s: float
     anomaly_score: float
@@ -39,7 +39,7 @@ class FrameScore:
 
 
 def annotated_frames(frames: Iterable[tuple[np.ndarray, FrameScore]], threshold: float) -> Iterator[np.ndarray]:
-    """Annotate frames one after the other; all take the size of the first, those of another shape on a dark ground."""
+    """Annotate frames one by one; all get the size of the first, those of another shape on a dark background."""
     size_px: tuple[int, int] | None = None
     for frame, score in frames:
         if size_px is None:
@@ -52,11 +52,11 @@ def annotated_frames(frames: Iterable[tuple[np.ndarray, FrameScore]], threshold:
 
 
 def region_of(anomaly_map: np.ndarray, square: Square, height: int, width: int) -> np.ndarray:
-    """Find what is abnormal in a frame: the likely patches, or the likeliest if none is likely.
+    """Find the abnormal region of a frame: the likely patches, or the most likely one if none is.
 
     Args:
         anomaly_map: `(G, G)` float32, 0-1, of the patches of a square.
-        square: Where that is in the frame; what lies beyond the frame does not count.
+        square: Its position; parts outside the frame are ignored.
         height: Of the frame, in pixels.
         width: Of the frame, in pixels.
 
@@ -74,11 +74,14 @@ def region_of(anomaly_map: np.ndarray, square: Square, height: int, width: int) 
 
 
 def outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Draw the outline of a mask on a copy of an image, beside what is masked and not over it.
+    """Draw the outline of a mask on a copy of an image, around the masked area and not over it.
 
     Args:
         image: `(H, W, 3)` uint8 BGR.
         mask: `(H, W)` uint8, above 0 inside.
+
+    Returns:
+        `(H, W, 3)` uint8 BGR.
     """
     thickness_px = max(round(min(image.shape[:2]) / 180), 2)
     grown = cv2.dilate(mask, np.ones((2 * thickness_px + 1, 2 * thickness_px + 1), np.uint8))
@@ -87,15 +90,15 @@ def outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def score_bar(size_px: tuple[int, int], score: FrameScore, threshold: float) -> np.ndarray:
-    """Draw the score as a bar over the width of the frame, with a line at the threshold, time and score beside it.
+    """Draw the score as a bar as wide as the frame, with a line at the threshold, and time and score as text.
 
     Args:
         size_px: Width and height of the frame.
-        score: What it shows.
+        score: The result to show.
         threshold: Score from which a frame is anomalous, 0-1.
 
     Returns:
-        `(h, width, 3)` uint8 BGR; h is even and follows from the size.
+        `(h, width, 3)` uint8 BGR; h is even and depends on the size only.
     """
     width, height = size_px[0], max(_even(size_px[1] * 0.06), 16)
     bar = np.full((height, width, 3), BACKGROUND_BGR, np.uint8)
@@ -110,7 +113,7 @@ def score_bar(size_px: tuple[int, int], score: FrameScore, threshold: float) -> 
 def _fitted(image: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
     height, width = image.shape[:2]
     scale = min(size_px[0] / width, size_px[1] / height)
-    # a pixel that rounding leaves is no reason for a border
+    # a pixel left over by rounding does not need a border
     fitted = tuple(
         whole if abs(whole - side * scale) < 2 else max(round(side * scale), 1)
         for whole, side in zip(size_px, (width, height), strict=True)
@@ -123,4 +126,4 @@ def _fitted(image: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
 
 
 def _even(length: float) -> int:
-    return max(2 * round(length / 2), 2)  # the codec halves the chroma
+    return max(2 * round(length / 2), 2)  # the codec subsamples chroma by two

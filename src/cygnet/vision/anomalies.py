@@ -1,34 +1,39 @@
-"""Synthetic anomalies behind one small interface: `(image, donor, rng, severity) -> (image, mask)`.
+"""Synthetic anomalies by the rules of `synthesis`: an image with an anomaly, and the mask of what changed.
 
-A kind draws on an image; the mask is what changed, and nothing else: pixels that differ by more than 8 levels in any
-channel. So a patch of white on white is no anomaly, whatever its polygon says. `null` draws nothing: it takes the whole
-path to show that the path itself leaves no trace.
+The mask holds the pixels that differ by more than 8 levels in any channel, and no others. A white patch on white is
+therefore no anomaly, whatever its polygon. The control kind `null` goes through the same code and draws nothing, which
+shows that the code itself leaves no trace.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
 
+from cygnet.anomaly_kinds import KINDS, KindFunction
 from cygnet.parameters.synthesis import Synthesis
-from cygnet.tables import KIND_NULL
-from cygnet.vision.kinds import KINDS, Change, draw_spots
-from cygnet.vision.polygons import draw_polygons
 
 CHANGED_LEVELS = 8
 FEWEST_CHANGED_PX = 20
-MOST_DRAWS = 100
+ATTEMPTS = 100
 
-Draw = Callable[[np.ndarray, np.ndarray, np.random.Generator, float], tuple[np.ndarray, np.ndarray]]
-"""`(image, donor, rng, severity) -> (image, mask)`: image and donor `(H, W, 3)` uint8, the donor another frame of the
-same split; severity 0-1; mask `(H, W)` uint8, 255 where abnormal."""
+MaskedDraw = Callable[[np.ndarray, np.ndarray, np.random.Generator, float], tuple[np.ndarray, np.ndarray]]
+"""`(image, donor, rng, severity)` to image and mask: a `cygnet.anomaly_kinds.KindFunction` with its settings that also
+gives the mask, `(H, W)` uint8, 255 = abnormal."""
 
 
 @dataclass(frozen=True)
 class Anomaly:
-    """An image with an anomaly, its mask, and how severe and how large it is (share of the pixels)."""
+    """An image with an anomaly.
+
+    Attributes:
+        image: `(H, W, 3)` uint8 BGR.
+        mask: `(H, W)` uint8, 255 = abnormal.
+        severity: 0-1.
+        area_frac: Share of the pixels in the mask, 0-1.
+    """
 
     image: np.ndarray
     mask: np.ndarray
@@ -42,58 +47,55 @@ def changed_mask(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return cv2.threshold(cv2.max(cv2.max(blue, green), red), CHANGED_LEVELS, 255, cv2.THRESH_BINARY)[1]
 
 
-def make_kinds(synthesis: Synthesis) -> dict[str, Draw]:
-    """Build every kind of anomaly from its parameters, by name."""
-    return {
-        "polygon": partial(_polygon, synthesis=synthesis),
-        **{name: partial(_spots, change=change, synthesis=synthesis) for name, change in KINDS.items()},
-        KIND_NULL: _null,
-    }
+def make_kinds(synthesis: Synthesis) -> dict[str, MaskedDraw]:
+    """Bind every kind of anomaly to its settings, by name."""
+    return {name: _masked(kind.load(), getattr(synthesis, kind.settings)) for name, kind in KINDS.items()}
 
 
 def draw_anomaly(
-    draw: Draw,
+    draw: MaskedDraw,
     image: np.ndarray,
     donor: np.ndarray,
     rng: np.random.Generator,
     severity_range: tuple[float, float],
-    *,
-    may_be_empty: bool = False,
 ) -> Anomaly | None:
-    """Draw until the anomaly shows: at least 20 changed pixels, unless it may be empty (kind `null`).
+    """Draw until the anomaly is visible, which takes at least 20 changed pixels.
 
     Returns:
-        The anomaly, or None where 100 draws in a row did not show: blur on an even wall, salt on snow.
+        The anomaly, or None after 100 attempts: blur on a plain wall, white on snow.
     """
-    for _ in range(MOST_DRAWS):
-        severity = float(rng.uniform(*severity_range))
-        drawn, mask = draw(image, donor, rng, severity)
-        changed_px = int(np.count_nonzero(mask))
-        if changed_px >= FEWEST_CHANGED_PX or may_be_empty:
-            return Anomaly(drawn, mask, severity, changed_px / mask.size)
+    for _ in range(ATTEMPTS):
+        anomaly = draw_once(draw, image, donor, rng, severity_range)
+        if np.count_nonzero(anomaly.mask) >= FEWEST_CHANGED_PX:
+            return anomaly
     return None
 
 
-def _polygon(
-    image: np.ndarray, _donor: np.ndarray, rng: np.random.Generator, severity: float, synthesis: Synthesis
-) -> tuple[np.ndarray, np.ndarray]:
-    drawn = draw_polygons(image, rng, severity, synthesis.polygon)
-    return drawn, changed_mask(image, drawn)
-
-
-def _spots(
+def draw_once(
+    draw: MaskedDraw,
     image: np.ndarray,
     donor: np.ndarray,
     rng: np.random.Generator,
-    severity: float,
-    change: Change,
-    synthesis: Synthesis,
-) -> tuple[np.ndarray, np.ndarray]:
-    drawn = draw_spots(change, image, donor, rng, severity, synthesis.spots)
-    return drawn, changed_mask(image, drawn)
+    severity_range: tuple[float, float],
+) -> Anomaly:
+    """Draw at a severity uniform in the range, visible or not: for kind `null`."""
+    severity = float(rng.uniform(*severity_range))
+    drawn, mask = draw(image, donor, rng, severity)
+    return Anomaly(drawn, mask, severity, int(np.count_nonzero(mask)) / mask.size)
 
 
-def _null(
-    image: np.ndarray, _donor: np.ndarray, _rng: np.random.Generator, _severity: float
-) -> tuple[np.ndarray, np.ndarray]:
-    return image, np.zeros(image.shape[:2], np.uint8)
+def draw_nothing(
+    image: np.ndarray, _donor: np.ndarray, _rng: np.random.Generator, _severity: float, _settings: object
+) -> np.ndarray:
+    """Return the image as it is: kind `null`."""
+    return image
+
+
+def _masked(draw: KindFunction, settings: Any) -> MaskedDraw:
+    def draw_masked(
+        image: np.ndarray, donor: np.ndarray, rng: np.random.Generator, severity: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        drawn = draw(image, donor, rng, severity, settings)
+        return drawn, changed_mask(image, drawn)
+
+    return draw_masked

@@ -1,7 +1,7 @@
-"""Images to bytes and back, by OpenCV; Pillow reads the size of what is not trusted, without decoding it.
+"""Encoding and decoding of images with OpenCV; Pillow reads the size of untrusted images without decoding them.
 
-One place, because the number and kind of lossy encodings must not differ between the classes: one JPEG generation more
-is enough to tell them apart with AUROC 0.987 (measured on the swan).
+All in one place, because the classes must not differ in number and kind of lossy encodings: a single additional JPEG
+generation separates them with AUROC 0.987 (measured on the swan).
 """
 
 import io
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-"""What a request may hold; OpenCV knows more formats, and older decoders are for nobody to reach from outside."""
+"""The formats that a request may contain. OpenCV has more decoders; old ones should not be reachable from outside."""
 
 
 def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
@@ -20,7 +20,7 @@ def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """Encode `(H, W, 3)` or `(H, W)` uint8 losslessly; quick rather than small."""
+    """Encode `(H, W, 3)` or `(H, W)` uint8 losslessly; fast rather than small."""
     settings = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB]
     return cv2.imencode(".png", image, settings)[1].tobytes()
 
@@ -28,8 +28,8 @@ def encode_png(image: np.ndarray) -> bytes:
 def decode_image(encoded: bytes, reduction: int = 1) -> np.ndarray:
     """Decode JPEG, PNG, WebP, BMP or TIFF, grey or colour, upright by its EXIF tag.
 
-    Of 16 bits the upper 8 are kept. Alpha is dropped, not blended: what lies under it are pixels too, and no camera
-    gives any.
+    Of 16 bits the upper 8 are kept. Alpha is dropped and not blended: transparent areas have pixels as well, and
+    cameras produce no alpha.
 
     Args:
         encoded: The file's bytes.
@@ -39,7 +39,7 @@ def decode_image(encoded: bytes, reduction: int = 1) -> np.ndarray:
         `(H, W, 3)` uint8 BGR.
 
     Raises:
-        ValueError: The bytes are no image that OpenCV decodes.
+        ValueError: OpenCV can't decode the bytes.
     """
     flags = {
         1: cv2.IMREAD_COLOR,
@@ -61,7 +61,7 @@ def encode_map(probabilities: np.ndarray) -> bytes:
 
 
 def decode_map(encoded: bytes) -> np.ndarray:
-    """Decode what `encode_map` gave: `(H, W)` float32 0-1, to 1/65535. Raises ValueError as `decode_image` does."""
+    """Decode the result of `encode_map`: `(H, W)` float32 0-1, to 1/65535. Raises ValueError as `decode_image` does."""
     return _decode(encoded, cv2.IMREAD_UNCHANGED).astype(np.float32) / 65535
 
 
@@ -72,7 +72,7 @@ def _decode(encoded: bytes, flags: int) -> np.ndarray:
         msg = f"not decodable: {error.err}"
         raise ValueError(msg) from error
     if image is None:
-        msg = f"{len(encoded)} bytes that are no image"
+        msg = f"{len(encoded)} bytes that contain no image"
         raise ValueError(msg)
     return image
 
@@ -81,22 +81,22 @@ def image_size_px(encoded: bytes) -> tuple[int, int]:
     """Read `(width, height)` as stored from the header of one of `FORMATS`, without decoding.
 
     Raises:
-        ValueError: The bytes have no such header, or one with more than Pillow's 179 million pixels.
+        ValueError: There is no such header, or it declares more than Pillow's limit of 179 million pixels.
     """
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             return image.size
     except Image.DecompressionBombError as error:
         raise ValueError(str(error)) from error
-    except Exception as error:  # a broken header makes Pillow's readers raise whatever comes first
-        msg = f"{len(encoded)} bytes that are no image of the formats {', '.join(FORMATS)}"
+    except Exception as error:  # on a broken header, Pillow's readers raise errors of any type
+        msg = f"{len(encoded)} bytes that contain no image of the formats {', '.join(FORMATS)}"
         raise ValueError(msg) from error
 
 
 def jpeg_size_px(encoded: bytes) -> tuple[int, int] | None:
     """Read width and height from a JPEG's frame header (ITU T.81, B.2.2), without decoding.
 
-    Unlike `image_size_px` it refuses nothing: ingestion takes whatever OpenCV decodes.
+    Unlike `image_size_px` it has no limit: ingestion accepts everything that OpenCV decodes.
 
     Returns:
         `(width, height)` as stored, before any EXIF rotation; None for other formats and broken headers.

@@ -1,7 +1,7 @@
 """Random generators made from a seed and a row's own key.
 
-Spark decides which worker draws which row, in what order and how often. So no generator lives longer than one row, and
-none is shared: what is drawn for a row follows from its key alone.
+Spark decides which worker handles a row, in what order and how often. Each row therefore gets a generator of its own,
+which depends on the seed and the row's key only.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ def generator(seed: int, *key: str | int) -> np.random.Generator:
 
     Args:
         seed: The seed from the parameters.
-        key: What names the row: `("swan/000012", "polygon", 0)`.
+        key: Identifies the row: `"swan/000012", "polygon", 0`.
 
     Returns:
         A generator that is the same for the same arguments, on every machine.

@@ -1,11 +1,19 @@
-"""Augmentation of an image and its mask: the same map and the same border for both, whatever the class.
+"""The augmentation policy: how train images may vary, in the table `training_set` and in the pairs that fitting draws.
 
-The variant number says what a copy gets, so that no two copies of one content are the same image: the preset's first
-variants are its exact symmetries (flips and quarter turns, each combination once, in an order drawn by content); from
-then on every copy also has a transform with continuous settings, which no other draw repeats.
+`augmentation.preset` selects the policy, and everything that varies an image takes it from here. With `fixed_camera`
+nothing flips, turns or shears; with `reference`, only what its switches allow.
 
-The border is reflect-101 everywhere: black corners took a detector from AUROC 1.000 to 0.990 (measured on the swan).
+- `augment` makes the copies of the table. The variant number decides what a copy gets, which keeps any two copies of
+  one content different: the first variants are the exact symmetries that the policy allows (each combination of flips
+  and quarter turns once, in an order that depends on the content); every later copy also gets a transform with
+  continuous settings, which no other copy repeats.
+- `vary` varies one image, or a pair with the same random draws.
+
+An image and its mask always go through the same map. The border is reflect-101 everywhere: black corners lowered a
+detector's AUROC from 1.000 to 0.990 (measured on the swan).
 """
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -14,9 +22,20 @@ from cygnet.parameters.augmentation import Augmentation, FixedCameraAugmentation
 from cygnet.vision.rng import generator
 
 QUARTER_TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
+BORDER = cv2.BORDER_REFLECT_101
+LARGEST_DISTORTION = 0.45
+"""Upper bound on the entries of a random linear map's deviation from the identity. From 0.5 on it could mirror."""
+
+Policy = ReferenceAugmentation | FixedCameraAugmentation
+"""The settings of the selected preset."""
 
 Pair = tuple[np.ndarray, np.ndarray | None]
 """Image `(H, H, 3)` uint8 and its mask `(H, H)` uint8, or None for a normal image."""
+
+
+def select_policy(augmentation: Augmentation) -> Policy:
+    """Return the settings of the preset that `augmentation.preset` names."""
+    return augmentation.fixed_camera if augmentation.preset == "fixed_camera" else augmentation.reference
 
 
 def augment(pair: Pair, content: str, variant: int, augmentation: Augmentation) -> Pair:
@@ -24,26 +43,51 @@ def augment(pair: Pair, content: str, variant: int, augmentation: Augmentation) 
 
     Args:
         pair: The square image and its mask.
-        content: What names the image's content: two rows with the same pixels share it, and must not share a variant.
-        variant: 0, 1, 2, ...: no two rows of one content have the same.
+        content: Key of the image's content: rows with the same pixels share it, and must not share a variant.
+        variant: 0, 1, 2, ...: different for any two rows of one content.
         augmentation: The settings, with their seed.
     """
     rng = generator(augmentation.seed, content, variant)
-    if augmentation.preset == "fixed_camera":
-        return vary_camera(pair, rng, augmentation.fixed_camera)
-    reference = augmentation.reference
-    symmetries = list_symmetries(reference)
+    policy = select_policy(augmentation)
+    if isinstance(policy, FixedCameraAugmentation):
+        return vary_camera(pair, rng, policy)
+    symmetries = list_symmetries(policy)
     order = generator(augmentation.seed, content).permutation(len(symmetries))
     turned = apply_symmetry(pair, symmetries[order[variant % len(symmetries)]])
-    if variant >= len(symmetries) or rng.random() < reference.affine_probability:
-        return squash_and_skew(turned, rng.uniform(-reference.affine_shear, reference.affine_shear))
+    if variant >= len(symmetries) or rng.random() < policy.affine_probability:
+        return squash_and_skew(turned, rng.uniform(-policy.affine_shear, policy.affine_shear))
     return turned
+
+
+def vary(
+    images: Sequence[np.ndarray], mask: np.ndarray, rng: np.random.Generator, policy: Policy
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Vary images and their mask with the same random draws.
+
+    By `fixed_camera` they vary exactly as the table's images do. By `reference` they get its flips and an affine map,
+    and what cameras do: exposure, resampling, blur and sensor noise. The mask takes the geometric part only.
+
+    Args:
+        images: `(S, S, 3)` uint8 each.
+        mask: `(S, S)` uint8.
+        rng: Source of all random draws.
+        policy: What may vary.
+
+    Returns:
+        The varied images, and the mask moved as they are.
+    """
+    stack = np.concatenate(images, axis=2)  # (S, S, 3 N): every draw applies to all
+    if isinstance(policy, FixedCameraAugmentation):
+        stack, moved = vary_camera((stack, mask), rng, policy)
+        return _unstack(stack), mask if moved is None else moved
+    stack, mask = _flip_and_distort(stack, mask, rng, policy)
+    return _unstack(_degrade(stack, rng)), mask
 
 
 def list_symmetries(reference: ReferenceAugmentation) -> list[tuple[bool, int]]:
     """List the distinct combinations of the allowed flips and turns: (flip left-right first, quarter turns after).
 
-    A vertical flip is a horizontal one and a half turn, so the largest set has 8 members: the square's symmetries.
+    A vertical flip is a horizontal one and a half turn. The largest set has 8 members, the symmetries of the square.
     """
     turns = range(4) if reference.quarter_turns else range(1)
     half_turns = {(False, 0)}
@@ -67,7 +111,7 @@ def apply_symmetry(pair: Pair, symmetry: tuple[bool, int]) -> Pair:
 
 
 def squash_and_skew(pair: Pair, shear: float) -> Pair:
-    """Skew sideways by `shear` and squash so that the skewed square still fits, recentred.
+    """Skew sideways by `shear` and squash, recentred, until the skewed square fits.
 
     Args:
         pair: The image and its mask.
@@ -77,24 +121,77 @@ def squash_and_skew(pair: Pair, shear: float) -> Pair:
     scale = 1 / (1 + abs(shear))
     linear = np.array([[scale, scale * shear], [0.0, 1.0]])
     offset = centre_px - linear @ [centre_px, centre_px]
-    return _warp(pair, np.column_stack([linear, offset]))
+    return _warp_pair(pair, np.column_stack([linear, offset]))
 
 
 def vary_camera(pair: Pair, rng: np.random.Generator, preset: FixedCameraAugmentation) -> Pair:
-    """Shift by a few pixels, then vary gain, gamma and sensor noise; the mask only moves."""
+    """Shift by a few pixels, then vary gain, gamma and sensor noise; the mask only shifts.
+
+    The image may be a stack `(S, S, 3 N)` of N images: all get the same shift, exposure and noise.
+    """
     shift_px = rng.uniform(-preset.shift_px, preset.shift_px, size=2)
-    image, mask = _warp(pair, np.column_stack([np.eye(2), shift_px]))
+    image, mask = _warp_pair(pair, np.column_stack([np.eye(2), shift_px]))
     gain, gamma = rng.uniform(*preset.gain), rng.uniform(*preset.gamma)
-    noise = rng.normal(0, rng.uniform(*preset.noise_std), image.shape)
-    exposed = 255 * np.clip(image / 255 * gain, 0, 1) ** gamma + noise
+    noise = rng.normal(0, rng.uniform(*preset.noise_std), (*image.shape[:2], 3))
+    exposed = 255 * np.clip(image / 255 * gain, 0, 1) ** gamma + np.tile(noise, image.shape[2] // 3)
     return np.clip(np.rint(exposed), 0, 255).astype(np.uint8), mask
 
 
-def _warp(pair: Pair, matrix: np.ndarray) -> Pair:
+def _flip_and_distort(
+    stack: np.ndarray, mask: np.ndarray, rng: np.random.Generator, reference: ReferenceAugmentation
+) -> tuple[np.ndarray, np.ndarray]:
+    """Flip and distort `(S, S, 3 N)` and its mask; the draws do not depend on which flips are allowed."""
+    if rng.random() < 0.5 and reference.horizontal_flip:
+        stack, mask = np.ascontiguousarray(stack[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
+    if rng.random() < 0.5 and reference.vertical_flip:
+        stack, mask = np.ascontiguousarray(stack[::-1]), np.ascontiguousarray(mask[::-1])
+    if rng.random() < reference.affine_probability:
+        size_px, most = mask.shape[0], min(reference.affine_shear, LARGEST_DISTORTION)
+        linear = np.eye(2) + rng.uniform(-most, most, (2, 2)) * [[1, 1], [rng.random() < 0.5, 1]]
+        centre = np.full(2, (size_px - 1) / 2)
+        matrix = np.column_stack([linear, centre - linear @ centre + rng.uniform(-0.05, 0.05, 2) * size_px])
+        stack, mask = _warp(stack, matrix), _warp_mask(mask, matrix)
+    return stack, mask
+
+
+def _degrade(stack: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Vary exposure, sharpness and sensor noise of `(S, S, 3 N)`, each of them sometimes."""
+    size_px = stack.shape[0]
+    if rng.random() < 0.4:
+        gain, gamma = rng.uniform(0.75, 1.25), rng.uniform(0.75, 1.3)
+        levels = np.clip(255 * (np.arange(256) / 255 * gain) ** gamma, 0, 255).astype(np.uint8)
+        stack = levels[stack]
+    if rng.random() < 0.3:
+        fewer_px = round(size_px * rng.uniform(0.6, 0.95))
+        small = [cv2.resize(image, (fewer_px, fewer_px), interpolation=cv2.INTER_AREA) for image in _unstack(stack)]
+        stack = np.concatenate(
+            [cv2.resize(image, (size_px, size_px), interpolation=cv2.INTER_CUBIC) for image in small], axis=2
+        )
+    elif rng.random() < 0.3:
+        stack = cv2.blur(stack, (2, 2)) if rng.random() < 0.5 else cv2.blur(stack, (3, 3))
+    if rng.random() < 0.5:
+        noise = np.rint(rng.normal(0, rng.uniform(0.5, 7), stack.shape[:2])).astype(np.int16)[..., None]
+        stack = np.clip(stack.astype(np.int16) + noise, 0, 255).astype(np.uint8)
+    return stack
+
+
+def _warp_pair(pair: Pair, matrix: np.ndarray) -> Pair:
     image, mask = pair
-    size = image.shape[1::-1]
-    border = cv2.BORDER_REFLECT_101
-    warped = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=border)
-    if mask is None:
-        return warped, None
-    return warped, cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_NEAREST, borderMode=border)
+    return _warp(image, matrix), None if mask is None else _warp_mask(mask, matrix)
+
+
+def _warp(stack: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Warp `(H, H, 3 N)` by a `(2, 3)` affine matrix."""
+    size = stack.shape[1::-1]
+    images = _unstack(stack)
+    return np.concatenate([cv2.warpAffine(image, matrix, size, borderMode=BORDER) for image in images], axis=2)
+
+
+def _warp_mask(mask: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Warp a mask `(H, H)` by a `(2, 3)` affine matrix; it stays binary."""
+    return cv2.warpAffine(mask, matrix, mask.shape[::-1], flags=cv2.INTER_NEAREST, borderMode=BORDER)
+
+
+def _unstack(stack: np.ndarray) -> list[np.ndarray]:
+    """Split `(S, S, 3 N)` into N images: OpenCV's warps and encoders take at most four channels."""
+    return [np.ascontiguousarray(stack[..., start : start + 3]) for start in range(0, stack.shape[2], 3)]

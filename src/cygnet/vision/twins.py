@@ -8,19 +8,22 @@ the same way, or on the picture, drawn when all but the encoding is done: there 
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import cv2
 import numpy as np
 
+from cygnet.anomaly_kinds import KINDS
+from cygnet.parameters.augmentation import ReferenceAugmentation
 from cygnet.parameters.pretraining import Twins
-from cygnet.parameters.synthesis import PolygonShape, Spots, Synthesis
+from cygnet.parameters.synthesis import Synthesis
 from cygnet.vision.anomalies import FEWEST_CHANGED_PX, changed_mask, make_kinds
 from cygnet.vision.codec import decode_image, encode_jpeg
-from cygnet.vision.kinds import BORDER, KINDS, draw_spots
-from cygnet.vision.polygons import PEPPER, SALT, fill_patch
-from cygnet.vision.scenes import draw_scene
+from cygnet.vision.procedural_scenes import draw_scene
+from cygnet.vision.transforms import Policy, vary
 
-POLYGON_SHAPE = PolygonShape(vertices=(5, 9), radius_factor=(0.5, 1.5), min_radius_px=1.5)
 MOST_DRAWS = 10
+PROCEDURAL = ReferenceAugmentation(
+    horizontal_flip=True, vertical_flip=True, quarter_turns=True, affine_probability=0.5, affine_shear=0.3
+)
+"""How procedural scenes vary: they have no up and no left. Constant, because the carried checkpoint depends on it."""
 
 Draw = Callable[[np.random.Generator, np.ndarray], np.ndarray]
 """`(rng, image)` to the image with anomalies, a copy: both `(S, S, 3)` uint8 BGR."""
@@ -36,7 +39,7 @@ def draw_twins(
         size_px: S.
         ease: 0-1: 1 draws the largest and plainest anomalies only, 0 all that the settings allow.
         settings: Kinds with their weights, number and size of the anomalies.
-        textures: What the scene is made of, keys of `cygnet.vision.scenes.TEXTURES`.
+        textures: What the scene is made of, keys of `cygnet.vision.procedural_scenes.TEXTURES`.
 
     Returns:
         The normal and the abnormal image, `(S, S, 3)` uint8 BGR, and the mask `(S, S)` uint8, 255 = abnormal.
@@ -44,7 +47,7 @@ def draw_twins(
     draw = draw_by_weight(settings, ease)
     while True:
         scene = draw_scene(rng, size_px, textures)
-        twins = make_twins(rng, scene, draw, on_picture=rng.random() < 0.5)
+        twins = make_twins(rng, scene, draw, PROCEDURAL, on_picture=rng.random() < 0.5)
         if twins is not None:
             return twins
 
@@ -72,14 +75,21 @@ def draw_as_synthesis(synthesis: Synthesis, donor: np.ndarray) -> Draw:
 
 
 def make_twins(
-    rng: np.random.Generator, scene: np.ndarray, draw: Draw, *, on_picture: bool = True, varied: bool = True
+    rng: np.random.Generator, scene: np.ndarray, draw: Draw, policy: Policy | None, *, on_picture: bool = True
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Make twins of a scene `(S, S, 3)` uint8 BGR as `draw_twins` does, or None where no anomaly shows on it.
 
-    With `varied` false they are only encoded once more.
+    Args:
+        rng: The pair's generator.
+        scene: The image that both are made of; it stays as it is.
+        draw: Draws the anomaly.
+        policy: What else may vary, alike in both; None: they are only encoded once more.
+        on_picture: Whether the anomaly is drawn after everything else has varied; else it varies with the scene. Of
+            anomalies in the scene, about 3 in 1000 leave the image or fade out (measured on 1,500): that is how often
+            the label is wrong.
     """
     if on_picture:
-        (normal,), _ = _vary(rng, [scene], np.zeros(scene.shape[:2], np.uint8), varied=varied)
+        (normal,), _ = _vary(rng, [scene], np.zeros(scene.shape[:2], np.uint8), policy)
         drawn = _draw_until_it_shows(rng, normal, draw)
         if drawn is None:
             return None
@@ -88,14 +98,14 @@ def make_twins(
         drawn = _draw_until_it_shows(rng, scene, draw)
         if drawn is None:
             return None
-        (normal, abnormal), mask = _vary(rng, [scene, drawn[0]], drawn[1], varied=varied)
+        (normal, abnormal), mask = _vary(rng, [scene, drawn[0]], drawn[1], policy)
     normal, abnormal = _encode(rng, normal, abnormal)
     return normal, abnormal, mask
 
 
-def vary_alone(rng: np.random.Generator, image: np.ndarray, *, varied: bool) -> np.ndarray:
+def vary_alone(rng: np.random.Generator, image: np.ndarray, policy: Policy | None) -> np.ndarray:
     """Vary and encode one image `(S, S, 3)` uint8 BGR as twins are, with nothing drawn on it."""
-    images, _ = _vary(rng, [image], np.zeros(image.shape[:2], np.uint8), varied=varied)
+    images, _ = _vary(rng, [image], np.zeros(image.shape[:2], np.uint8), policy)
     return _encode(rng, *images)[0]
 
 
@@ -121,77 +131,16 @@ def _draw_by_weight(rng: np.random.Generator, scene: np.ndarray, ease: float, se
     smallest, largest = settings.spots.radius_frac
     radius_frac = (smallest + ease * 0.6 * (largest - smallest), largest)
     spots = settings.spots.model_copy(update={"radius_frac": radius_frac})
-    if kind == "polygon":
-        return _draw_salt_and_pepper(rng, scene, spots)
-    return draw_spots(KINDS[kind], scene, scene, rng, severity, spots)
-
-
-def _draw_salt_and_pepper(rng: np.random.Generator, scene: np.ndarray, spots: Spots) -> np.ndarray:
-    """Draw patches of kind `polygon` on a copy, as many and as large as the spots of the other kinds."""
-    drawn = scene.copy()
-    size_px = scene.shape[0]
-    for _ in range(int(rng.integers(spots.spots[0], spots.spots[1] + 1))):
-        radius_px = rng.uniform(*spots.radius_frac) * size_px
-        centre_px = (rng.uniform(0, size_px), rng.uniform(0, size_px))
-        value = SALT if rng.random() < 0.5 else PEPPER
-        fill_patch(drawn, rng, centre_px, np.pi * radius_px**2, value, POLYGON_SHAPE)
-    return drawn
+    return KINDS[kind].load()(scene, scene, rng, severity, spots)
 
 
 def _vary(
-    rng: np.random.Generator, images: list[np.ndarray], mask: np.ndarray, *, varied: bool
+    rng: np.random.Generator, images: list[np.ndarray], mask: np.ndarray, policy: Policy | None
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Vary all images by the same draws: what cameras and our own augmentation do to them.
-
-    The mask goes through flips and the affine map alone. Of anomalies in the scene, about 3 in 1000 leave the image or
-    drown (measured on 1,500): so often is their label wrong.
-    """
-    if not varied:
-        return images, mask
-    size_px = mask.shape[0]
-    stack = np.concatenate(images, axis=2)  # (S, S, 3 or 6): every draw falls on all
-    stack, mask = _move(rng, stack, mask)
-    if rng.random() < 0.4:
-        gain, gamma = rng.uniform(0.75, 1.25), rng.uniform(0.75, 1.3)
-        levels = np.clip(255 * (np.arange(256) / 255 * gain) ** gamma, 0, 255).astype(np.uint8)
-        stack = levels[stack]
-    if rng.random() < 0.3:
-        fewer_px = round(size_px * rng.uniform(0.6, 0.95))
-        small = [cv2.resize(image, (fewer_px, fewer_px), interpolation=cv2.INTER_AREA) for image in _apart(stack)]
-        stack = np.concatenate(
-            [cv2.resize(image, mask.shape, interpolation=cv2.INTER_CUBIC) for image in small], axis=2
-        )
-    elif rng.random() < 0.3:
-        stack = cv2.blur(stack, (2, 2)) if rng.random() < 0.5 else cv2.blur(stack, (3, 3))
-    if rng.random() < 0.5:
-        noise = np.rint(rng.normal(0, rng.uniform(0.5, 7), stack.shape[:2])).astype(np.int16)[..., None]
-        stack = np.clip(stack.astype(np.int16) + noise, 0, 255).astype(np.uint8)
-    return _apart(stack), mask
+    return (images, mask) if policy is None else vary(images, mask, rng, policy)
 
 
 def _encode(rng: np.random.Generator, *images: np.ndarray) -> list[np.ndarray]:
     """Send all through JPEG of one quality."""
     quality = int(rng.integers(60, 99))
     return [decode_image(encode_jpeg(image, quality)) for image in images]
-
-
-def _move(rng: np.random.Generator, stack: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Flip and bend `(S, S, 3 or 6)` and its mask."""
-    size_px = mask.shape[0]
-    if rng.random() < 0.5:
-        stack, mask = np.ascontiguousarray(stack[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
-    if rng.random() < 0.5:
-        stack, mask = np.ascontiguousarray(stack[::-1]), np.ascontiguousarray(mask[::-1])
-    if rng.random() < 0.5:
-        linear = np.eye(2) + rng.uniform(-0.3, 0.3, (2, 2)) * [[1, 1], [rng.random() < 0.5, 1]]
-        centre = np.full(2, (size_px - 1) / 2)
-        matrix = np.column_stack([linear, centre - linear @ centre + rng.uniform(-0.05, 0.05, 2) * size_px])
-        mask = cv2.warpAffine(mask, matrix, mask.shape, flags=cv2.INTER_NEAREST, borderMode=BORDER)
-        bent = [cv2.warpAffine(image, matrix, mask.shape, borderMode=BORDER) for image in _apart(stack)]
-        stack = np.concatenate(bent, axis=2)
-    return stack, mask
-
-
-def _apart(stack: np.ndarray) -> list[np.ndarray]:
-    """Part `(S, S, 3 or 6)` into images: OpenCV's warps and encoders take no more than four channels."""
-    return [np.ascontiguousarray(stack[..., start : start + 3]) for start in range(0, stack.shape[2], 3)]

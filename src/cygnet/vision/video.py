@@ -1,11 +1,11 @@
-"""Frames out of videos and image files.
+"""Frames from videos and image files.
 
-A container's header is never trusted: index, time and number of frames come from what decodes. Frames between two ticks
-are grabbed (decoded by the codec, not converted to pixels), which makes sparse sampling 1.3 to 1.6 times as fast as
-reading all of them. Whatever fails becomes a row with a `reason`; the frames before it are kept.
+The header of a container is never trusted: index, time and number of frames come from the decoded frames. Frames
+between two ticks are grabbed (decoded by the codec, not converted to pixels), which makes sparse sampling 1.3 to 1.6
+times as fast as reading every frame. A failure becomes a row with a `reason`; the frames before it are kept.
 
-A file on ADLS is read by way of a temporary copy, since OpenCV reads files by their name. That ADLS can't be reached is
-no property of a video: it raises.
+A file on ADLS is read through a temporary copy, because OpenCV opens files by name. An unreachable ADLS is not a
+property of a video: it raises.
 """
 
 import os
@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from cygnet.storage import is_remote, on_disk, read_bytes
+from cygnet.tables import frame_id_of
 from cygnet.vision.codec import decode_image, encode_jpeg
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm"})
@@ -25,12 +26,19 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".
 
 
 TICK_TOLERANCE_S = 1e-4
-"""Containers store times in steps of a millisecond or less: 0.0999 s is the tick at 0.1 s."""
+"""Containers store times in steps of up to a millisecond: 0.0999 s counts as the tick at 0.1 s."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One frame: place among the decoded frames, seconds since the first, `(H, W, 3)` uint8 BGR, or why it is None."""
+    """One frame.
+
+    Attributes:
+        index: Position among the decoded frames, from 0.
+        timestamp_s: Seconds since the first frame.
+        image: `(H, W, 3)` uint8 BGR; None if it did not decode.
+        reason: Why it did not decode.
+    """
 
     index: int
     timestamp_s: float
@@ -39,7 +47,7 @@ class Sample:
 
 
 class ShortVideoError(ValueError):
-    """Fewer frames decoded than promised; `index` and `timestamp_s` are of the first missing one."""
+    """Fewer frames decoded than the header declares; `index` and `timestamp_s` are those of the first missing one."""
 
     def __init__(self, message: str, index: int, timestamp_s: float) -> None:
         super().__init__(message)
@@ -53,24 +61,26 @@ def read_rows(source: dict[str, Any], interval_s: float, jpeg_quality: int) -> I
     Args:
         source: See `read_samples`.
         interval_s: See `read_samples`.
-        jpeg_quality: 0-100, of the stored frames.
+        jpeg_quality: JPEG quality of the stored frames, 0-100.
 
     Yields:
-        Rows of `cygnet.tables.FRAMES`; for what did not decode, a row with `reason` and without `image`.
+        Rows of `cygnet.tables.FRAMES`; a frame that did not decode has a `reason` and no `image`.
     """
     for sample in read_samples(source, interval_s):
         yield _row(source["source"], sample, jpeg_quality)
 
 
 def read_samples(source: dict[str, Any], interval_s: float | None, first_index: int = 0) -> Iterator[Sample]:
-    """Read one row of the table of sources. What does not decode is a sample as well, with its reason.
+    """Read one row of the table of sources. A frame that does not decode is a sample with a reason.
 
     Args:
-        source: `path`, `media` (`video` or `image`), `file_index` (an image's place in its folder).
-        interval_s: Seconds between two samples of a video, or None for every frame; seconds between two images of a
-            folder, which are all read.
-        first_index: Where to go on in a video that was read as far as the frame before this one: frames before it are
-            decoded, not converted to pixels, and not given.
+        source: `path`, `media` (`video` or `image`), `file_index` (position of an image in its folder).
+        interval_s: Seconds between two samples of a video, None for every frame; for a folder, seconds between two
+            images, all of which are read.
+        first_index: Resumes a video at this frame: earlier frames are decoded but not converted, and not yielded.
+
+    Yields:
+        The samples, in order.
     """
     path = source["path"]
     if source["media"] == "image":
@@ -88,16 +98,16 @@ def read_samples(source: dict[str, Any], interval_s: float | None, first_index: 
 def sample_video(path: str | Path, interval_s: float | None, first_index: int = 0) -> Iterator[Sample]:
     """Decode every frame, or the frames nearest to the ticks 0, `interval_s`, 2 `interval_s`, ... after the first one.
 
-    Each frame is given once, also when it is the nearest to several ticks. The nearest is exact as long as the spacing
-    of the frames varies by less than a quarter from one to the next. Which frames are given does not depend on
-    `first_index`, except that those before it are not: see `read_samples`.
+    A frame that is nearest to several ticks is yielded once. The choice is exact as long as the spacing of the frames
+    varies by less than a quarter from one to the next. `first_index` leaves out the frames before it and does not
+    affect the choice of the others; see `read_samples`.
 
     Raises:
-        ShortVideoError: After the last good frame, when the header promised more; or when nothing decodes at all.
-        FileNotFoundError: A file on ADLS is not there.
+        ShortVideoError: After the last good frame if the header declares more, or if nothing decodes.
+        FileNotFoundError: A file on ADLS does not exist.
         UserError: ADLS can't be reached: see `cygnet.storage.reached`.
     """
-    # without it FFmpeg paints over the half of a frame that a truncated file lacks, and calls it good
+    # otherwise FFmpeg fills in the missing half of a truncated frame and reports success
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "fflags;discardcorrupt")
     name = PurePath(path).name
     with on_disk(str(path)) as file:
@@ -112,10 +122,10 @@ def sample_video(path: str | Path, interval_s: float | None, first_index: int = 
 
 
 def expected_samples(path: str | Path, interval_s: float | None) -> int:
-    """Tell about how many samples a video will give, by its header: for a display of progress, and nothing else.
+    """Estimate the number of samples from a video's header; only for showing progress.
 
     Returns:
-        0, if nobody knows: a video on ADLS is not copied for that.
+        The estimate; 0 if it is unknown, as for a video on ADLS, which is not copied for this.
     """
     if is_remote(str(path)):
         return 0
@@ -130,7 +140,7 @@ def expected_samples(path: str | Path, interval_s: float | None) -> int:
 def _every_frame(capture: cv2.VideoCapture, name: str, first_index: int) -> Iterator[Sample]:
     header_frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     count, time_s, spacing_s = 0, 0.0, 0.0
-    for index, time_s, spacing_s in _grabbed(capture):  # noqa: B007 - the last ones are told below
+    for index, time_s, spacing_s in _grabbed(capture):  # noqa: B007 - the last values are used below
         count = index + 1
         if index >= first_index:
             yield _retrieve(capture, index, time_s)
@@ -139,8 +149,8 @@ def _every_frame(capture: cv2.VideoCapture, name: str, first_index: int) -> Iter
 
 def _nearest_to_ticks(capture: cv2.VideoCapture, name: str, interval_s: float, first_index: int) -> Iterator[Sample]:
     header_frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    tick, given = 0, first_index - 1  # the next tick to serve; the index of the last frame given
-    before: Sample | None = None  # the last frame before that tick, if it may be the nearest
+    tick, given = 0, first_index - 1  # next tick; index of the last yielded frame
+    before: Sample | None = None  # last frame before that tick, if it may be the nearest
     count, time_s, spacing_s = 0, 0.0, interval_s
     for index, time_s, spacing_s in _grabbed(capture):
         count, sample = index + 1, None
@@ -170,9 +180,9 @@ def _check_count(name: str, header_frames: int, count: int, next_s: float) -> No
 
 
 def _grabbed(capture: cv2.VideoCapture) -> Iterator[tuple[int, float, float]]:
-    """Step through the frames without making pixels: index, seconds since the first, seconds since the last one."""
+    """Step through the frames without converting them: index, seconds since the first frame and the previous one."""
     frames_per_s = capture.get(cv2.CAP_PROP_FPS)
-    spacing_s = 1 / frames_per_s if 0.01 < frames_per_s < 1000 else 0.04  # only until the second frame is there
+    spacing_s = 1 / frames_per_s if 0.01 < frames_per_s < 1000 else 0.04  # until the second frame
     index, first_s, time_s = 0, 0.0, 0.0
     while capture.grab():
         stamp_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
@@ -180,7 +190,7 @@ def _grabbed(capture: cv2.VideoCapture) -> Iterator[tuple[int, float, float]]:
             first_s = stamp_s
         elif stamp_s - first_s > time_s:
             spacing_s, time_s = stamp_s - first_s - time_s, stamp_s - first_s
-        else:  # a container without usable times: go on at the spacing so far
+        else:  # a container without usable times: keep the spacing so far
             time_s += spacing_s
         yield index, time_s, spacing_s
         index += 1
@@ -201,7 +211,7 @@ def _read_image(path: str, index: int, timestamp_s: float) -> Sample:
 def _row(name: str, sample: Sample, jpeg_quality: int) -> dict[str, Any]:
     height, width = sample.image.shape[:2] if sample.image is not None else (0, 0)
     return {
-        "frame_id": f"{name}/{sample.index:06d}",
+        "frame_id": frame_id_of(name, sample.index),
         "source": name,
         "frame_index": sample.index,
         "timestamp_s": sample.timestamp_s,

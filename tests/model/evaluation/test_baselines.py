@@ -1,4 +1,4 @@
-"""What the baselines promise: each finds what it can see, none sees `test` before it is scored, all are calibrated."""
+"""What the baselines promise: each finds what it can, `test` decides nothing, and all are calibrated."""
 
 from collections.abc import Callable
 
@@ -19,11 +19,14 @@ from cygnet.model.evaluation.baselines import (
     read_normal_frames,
 )
 from cygnet.model.evaluation.evaluate import evaluate_baselines
+from cygnet.model.evaluation.results import FittedBaseline
 from cygnet.model.network.backbone import load_detector
 from cygnet.model.network.detector import Detector
 from cygnet.parameters.training import Evaluation, Training
+from cygnet.reports import BaselineMetrics
 from cygnet.tables import ABNORMAL, BASELINES, IMAGES, KIND_NORMAL, KIND_NULL, NORMAL, TRAINING_SET
 from cygnet.vision.codec import encode_jpeg
+from support.reports import assert_conforms
 from support.toys import toy_row
 
 SETTINGS = Evaluation(seed=1, resamples=100, normal_frames=12, memory_patches=200)
@@ -32,7 +35,7 @@ FRAMES = {"train": range(12), "validation": range(20, 32), "test": range(40, 50)
 
 @pytest.fixture(scope="module")
 def detector(training: Training) -> Detector:
-    """Give a tiny ViT that saw nothing."""
+    """Give a tiny ViT that was never trained."""
     return load_detector(training.model_copy(update={"small_vit": training.small_vit.model_copy(update={"layers": 4})}))
 
 
@@ -86,28 +89,29 @@ def train_frames(frame: Callable[[int], np.ndarray], labels: dict[int, int] | No
 @pytest.fixture
 def scored(
     frame: Callable[[int], np.ndarray], detector: Detector, training: Training
-) -> tuple[pd.DataFrame, dict[str, dict[str, object]]]:
-    """Give the rows of all baselines, and how they were calibrated."""
+) -> tuple[pd.DataFrame, dict[str, FittedBaseline]]:
+    """Give the rows of all baselines, and how they were fitted."""
     training_set = pad.dataset(pa.Table.from_pylist(rows_of(frame), schema=TRAINING_SET))
     return fit_and_score(training_set, train_frames(frame), detector, training.threshold, SETTINGS)
 
 
 def test_white_squares_are_found_by_all_but_the_majority(
-    scored: tuple[pd.DataFrame, dict[str, dict[str, object]]],
+    scored: tuple[pd.DataFrame, dict[str, FittedBaseline]],
 ) -> None:
-    figures = evaluate_baselines(*scored, SETTINGS)
-    assert set(figures) == {"majority", "pixel_statistics", "median_mad", "nearest_neighbour"}
-    for name, of_it in figures.items():
+    metrics = evaluate_baselines(*scored, SETTINGS)
+    assert set(metrics) == {"majority", "pixel_statistics", "median_mad", "nearest_neighbour"}
+    for name, of_it in metrics.items():
+        assert_conforms(of_it, BaselineMetrics)
         assert of_it["auroc"] == (0.5 if name == "majority" else 1.0)
         null = of_it["by_kind"][KIND_NULL]["intervals"]["auroc"]
         assert null["low"] <= 0.5 <= null["high"]
         assert of_it["counts"] == {"normal": 10, "abnormal": 10, "normal_frames": 10, "abnormal_frames": 10}
         assert of_it["nll"] <= np.log(2) + 1e-6
-    assert set(figures["nearest_neighbour"]["variant"]) == {"layer", "k"}
+    assert set(metrics["nearest_neighbour"]["variant"]) == {"layer", "k"}
 
 
 def test_rows_are_those_of_the_table_each_baseline_has_every_held_out_row(
-    scored: tuple[pd.DataFrame, dict[str, dict[str, object]]],
+    scored: tuple[pd.DataFrame, dict[str, FittedBaseline]],
 ) -> None:
     rows, _ = scored
     assert pa.Table.from_pandas(rows, schema=BASELINES, preserve_index=False).num_rows == 4 * 3 * (12 + 10)
@@ -117,18 +121,19 @@ def test_rows_are_those_of_the_table_each_baseline_has_every_held_out_row(
     np.testing.assert_allclose(rows["anomaly_score"], softmax, atol=1e-6)
 
 
-def test_test_rows_decide_nothing_and_the_order_of_rows_neither(
-    scored: tuple[pd.DataFrame, dict[str, dict[str, object]]],
+def test_neither_test_rows_nor_the_order_of_rows_decide_anything(
+    scored: tuple[pd.DataFrame, dict[str, FittedBaseline]],
     frame: Callable[[int], np.ndarray],
     detector: Detector,
     training: Training,
 ) -> None:
     rows = [row for row in rows_of(frame) if row["split"] != "test" or row["kind"] == KIND_NORMAL]
     training_set = pad.dataset(pa.Table.from_pylist(rows[::-1], schema=TRAINING_SET))
-    again, chosen = fit_and_score(training_set, train_frames(frame), detector, training.threshold, SETTINGS)
-    assert {name: of_it["variant"] for name, of_it in chosen.items()} == {
-        name: of_it["variant"] for name, of_it in scored[1].items()
-    }
+    again, fitted = fit_and_score(training_set, train_frames(frame), detector, training.threshold, SETTINGS)
+    variants, variants_again = (
+        {name: baseline.variant for name, baseline in baselines.items()} for baselines in (scored[1], fitted)
+    )
+    assert variants == variants_again
     both = scored[0].merge(again, on=["baseline", "image_id"])
     assert len(both) == len(again)
     np.testing.assert_allclose(both["anomaly_score_x"], both["anomaly_score_y"], atol=1e-5)
@@ -141,7 +146,7 @@ def test_pixel_statistics_are_mean_deviation_and_share_of_extremes() -> None:
     assert pixel_statistics(image)[2] == pytest.approx(0.2)
 
 
-def test_pixel_statistics_give_the_log_of_the_odds_were_the_classes_equally_many() -> None:
+def test_pixel_statistics_return_log_odds_for_balanced_classes() -> None:
     statistics = np.random.default_rng(0).normal(0, 1, (400, 3))
     labels = np.where(statistics[:, 0] + np.random.default_rng(1).normal(0, 1, 400) > 0.8, ABNORMAL, NORMAL)
     logits = PixelStatistics(statistics, labels).regression.decision_function(statistics)
@@ -151,7 +156,7 @@ def test_pixel_statistics_give_the_log_of_the_odds_were_the_classes_equally_many
     assert missed < 0.5
 
 
-def test_median_mad_knows_each_place_and_shrugs_off_a_bad_frame(frame: Callable[[int], np.ndarray]) -> None:
+def test_median_mad_models_each_pixel_and_tolerates_a_bad_frame(frame: Callable[[int], np.ndarray]) -> None:
     frames = [*(frame(number) for number in range(11)), np.zeros((256, 256, 3), np.uint8)]
     baseline = MedianMad(frames)
     flipped = frame(50)[:, ::-1].copy()  # the same pixels, elsewhere
@@ -160,9 +165,11 @@ def test_median_mad_knows_each_place_and_shrugs_off_a_bad_frame(frame: Callable[
     assert (normal < 8).all()
 
 
-def test_nearest_neighbour_has_no_distance_to_what_it_remembers(
-    frame: Callable[[int], np.ndarray], detector: Detector
+@pytest.mark.parametrize("is_bf16", [False, True])
+def test_nearest_neighbour_has_distance_zero_to_its_own_memory(
+    frame: Callable[[int], np.ndarray], detector: Detector, monkeypatch: pytest.MonkeyPatch, is_bf16: bool
 ) -> None:
+    monkeypatch.setattr("cygnet.model.training.optimisation.has_bf16", lambda: is_bf16)
     frames = [frame(number) for number in range(3)]
     baseline = NearestNeighbour(detector, frames, memory_patches=10_000, seed=0)
     nearest = [variant for variant in baseline.variants if variant["k"] == 1]
@@ -181,7 +188,7 @@ def test_memory_is_bounded_and_seeded(frame: Callable[[int], np.ndarray], detect
         assert not bool((one == other).all())
 
 
-def test_normal_train_frames_are_thinned_out_evenly_over_time(frame: Callable[[int], np.ndarray]) -> None:
+def test_normal_train_frames_are_spread_evenly_over_time(frame: Callable[[int], np.ndarray]) -> None:
     table = train_frames(frame, labels={0: ABNORMAL})
     assert len(read_normal_frames(table, 100)) == 11
     few = read_normal_frames(table, 3)

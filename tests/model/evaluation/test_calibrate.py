@@ -1,4 +1,4 @@
-"""What calibration promises: honest probabilities, and the threshold of the best F1."""
+"""What calibration promises: calibrated probabilities, and the threshold with the best F1."""
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from cygnet.tables import ABNORMAL, NORMAL
 
 
 def honest(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Logits, and labels drawn with the very probabilities that the logits say."""
+    """Logits, and labels sampled with exactly the probabilities of the logits."""
     rng = np.random.default_rng(seed)
     margin = rng.normal(0, 2, count)
     labels = np.where(rng.random(count) < 1 / (1 + np.exp(-margin)), ABNORMAL, NORMAL)
@@ -49,7 +49,7 @@ def test_temperature_stays_within_its_bounds(factor: float, bound: float) -> Non
     assert temperature == pytest.approx(bound, rel=0.001)
 
 
-def test_perfect_separation_does_not_run_to_no_temperature() -> None:
+def test_perfect_separation_keeps_the_temperature_in_bounds() -> None:
     logits = np.array([[3.0, -3.0]] * 5 + [[-3.0, 3.0]] * 5)
     assert fit_temperature(logits, np.array([ABNORMAL] * 5 + [NORMAL] * 5)) == pytest.approx(0.5, rel=0.001)
 
@@ -105,7 +105,7 @@ def test_temperature_is_of_the_first_half_and_threshold_of_the_second() -> None:
     assert (calibration.rule, calibration.target_fpr) == ("max_f1", None)
 
 
-def test_controls_count_for_nothing() -> None:
+def test_controls_do_not_count() -> None:
     logits, labels = honest(100)
     rows = rows_of(logits, labels)
     controls = rows.assign(kind="null", label=ABNORMAL, logit_abnormal=9.0)
@@ -122,7 +122,7 @@ def test_halves_share_no_frame_and_go_by_time_in_each_source() -> None:
     assert not first & second
 
 
-def test_half_without_a_class_gets_one_sentence() -> None:
+def test_a_half_without_a_class_is_a_user_error() -> None:
     logits = np.zeros((4, 2), np.float32)
     rows = rows_of(logits, np.array([ABNORMAL, NORMAL, NORMAL, NORMAL]), per_frame=2)
     with pytest.raises(UserError, match=r"second half of the validation frames \(1 frames\) has no abnormal image"):
@@ -140,7 +140,7 @@ def test_conformal_threshold_is_just_above_its_rank(count: int, target_fpr: floa
     assert fpr == target_fpr
 
 
-def test_too_few_frames_promise_the_smallest_rate_they_can() -> None:
+def test_too_few_frames_guarantee_the_lowest_rate_they_can() -> None:
     scores = np.array([0.1, 0.3, 0.2], np.float32)
     threshold, fpr = conformal_threshold(scores, 0.01)
     assert fpr == 1 / 4

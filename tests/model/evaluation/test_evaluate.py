@@ -1,7 +1,6 @@
-"""What the evaluation promises: anybody computes the same from `predictions`, and abnormal is the positive class."""
+"""What the evaluation promises: `predictions` are enough to recompute it, and abnormal is the positive class."""
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -9,18 +8,21 @@ import pandas as pd
 import pytest
 
 from cygnet.model.evaluation.evaluate import calibration_bins, evaluate, evaluate_baselines, expected_calibration_error
+from cygnet.model.evaluation.results import FittedBaseline, LocalisationByKind
 from cygnet.model.serving.scorer import Calibration
 from cygnet.parameters.training import Evaluation
+from cygnet.reports import BaselineMetrics, DetectorMetrics
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
+from support.reports import assert_conforms
 from support.toys import toy_predictions
 
 TRAINING = {"checkpoint": None, "epochs": 2, "images": 20, "seconds": 1.5, "images_per_second": 13.3}
 CALIBRATION = Calibration(temperature=1.25, threshold=0.5)
 SETTINGS = Evaluation(seed=0, resamples=100, normal_frames=1, memory_patches=1)
-LOCALISATION = {
-    "": {"pixel_average_precision": 0.5, "pro_at_fpr_30pct": 0.6},
-    "polygon": {"pixel_average_precision": 0.7, "pro_at_fpr_30pct": 0.8},
-}
+LOCALISATION = LocalisationByKind(
+    {"pixel_average_precision": 0.5, "pro_at_fpr_30pct": 0.6},
+    {"polygon": {"pixel_average_precision": 0.7, "pro_at_fpr_30pct": 0.8}},
+)
 
 
 def overlapping(normal: int = 60, abnormal: int = 40, seed: int = 0) -> pd.DataFrame:
@@ -39,7 +41,9 @@ def controls(count: int = 10) -> pd.DataFrame:
 
 
 def judge(rows: pd.DataFrame) -> dict[str, Any]:
-    return evaluate(rows, CALIBRATION, TRAINING, SETTINGS, LOCALISATION)
+    report = evaluate(rows, CALIBRATION, TRAINING, SETTINGS, LOCALISATION)
+    assert_conforms(report, DetectorMetrics)
+    return report
 
 
 def pairwise_auroc(normal: np.ndarray, abnormal: np.ndarray) -> float:
@@ -58,7 +62,7 @@ def plain_recall_at_1pct(normal: np.ndarray, abnormal: np.ndarray) -> float:
     return max([recall for fpr, recall, _ in steps(normal, abnormal) if fpr <= 0.01], default=0.0)
 
 
-def test_figures_equal_a_plain_computation() -> None:
+def test_metrics_equal_a_plain_computation() -> None:
     rows = overlapping()
     normal = rows.loc[rows["label"] == NORMAL, "anomaly_score"].to_numpy()
     abnormal = rows.loc[rows["label"] == ABNORMAL, "anomaly_score"].to_numpy()
@@ -80,19 +84,19 @@ def test_figures_equal_a_plain_computation() -> None:
     assert report["training"] == TRAINING
 
 
-def test_each_kind_is_held_against_all_normal_images() -> None:
+def test_each_kind_is_compared_with_all_normal_images() -> None:
     rows = pd.concat([overlapping(), controls()])
     normal = rows.loc[rows["label"] == NORMAL, "anomaly_score"].to_numpy()
     report = judge(rows)["by_kind"]
     assert set(report) == {"polygon", "real", KIND_NULL}
-    for kind, figures in report.items():
+    for kind, metrics in report.items():
         scores = rows.loc[rows["kind"] == kind, "anomaly_score"].to_numpy()
-        assert figures["count"] == len(scores)
-        assert figures["auroc"] == pytest.approx(pairwise_auroc(normal, scores), abs=1e-12)
-        assert (figures["mean"], figures["min"]) == pytest.approx((scores.mean(), scores.min()))
+        assert metrics["count"] == len(scores)
+        assert metrics["auroc"] == pytest.approx(pairwise_auroc(normal, scores), abs=1e-12)
+        assert (metrics["mean"], metrics["min"]) == pytest.approx((scores.mean(), scores.min()))
 
 
-def test_macro_auroc_counts_each_drawn_kind_the_same() -> None:
+def test_macro_auroc_weighs_each_synthetic_kind_the_same() -> None:
     rows = pd.concat([overlapping(abnormal=8), overlapping(abnormal=40, seed=1), controls()], ignore_index=True)
     kinds = rows.loc[rows["kind"].isin(["polygon"]), "kind"]
     rows.loc[kinds.index[:3], "kind"] = "scar"
@@ -105,13 +109,13 @@ def test_macro_auroc_counts_each_drawn_kind_the_same() -> None:
 
 
 @pytest.mark.parametrize(("rule", "promised"), [("max_f1", None), ("target_fpr", 0.04)])
-def test_rule_of_the_threshold_and_the_rate_that_it_promises_are_reported(rule: str, promised: float | None) -> None:
+def test_rule_and_guaranteed_rate_of_the_threshold_are_reported(rule: str, promised: float | None) -> None:
     calibration = Calibration(1.0, 0.5, rule, promised)
     report = evaluate(overlapping(), calibration, TRAINING, SETTINGS, LOCALISATION)
     assert report["threshold_rule"] == {"rule": rule, "promised_fpr": promised}
 
 
-def test_controls_and_other_splits_change_no_overall_figure() -> None:
+def test_controls_and_other_splits_change_no_overall_metric() -> None:
     rows = overlapping()
     elsewhere = overlapping(seed=5).assign(split="validation")
     plain, mixed = judge(rows), judge(pd.concat([controls(), rows, elsewhere], ignore_index=True))
@@ -155,12 +159,12 @@ def test_report_has_the_agreed_keys() -> None:
     assert set(report["counts"]) >= {"normal", "abnormal", "normal_frames", "abnormal_frames"}
     assert set(report["normal"]) >= {"mean", "std", "min", "p99", "max"}
     assert set(report["abnormal"]) >= {"mean", "std", "min", "max"}
-    figures = {"auroc", "average_precision", "f1", "recall", "nll", "ece", "intervals", "localisation", "by_severity"}
-    assert set(report) >= figures
-    assert set(report["by_kind"]["polygon"]) >= {"count", "mean", "min", *figures}
+    metrics = {"auroc", "average_precision", "f1", "recall", "nll", "ece", "intervals", "localisation", "by_severity"}
+    assert set(report) >= metrics
+    assert set(report["by_kind"]["polygon"]) >= {"count", "mean", "min", *metrics}
     assert set(report["intervals"]) == {"auroc", "average_precision", "f1", "recall"}
-    assert report["localisation"] == LOCALISATION[""]
-    assert report["by_kind"]["polygon"]["localisation"] == LOCALISATION["polygon"]
+    assert report["localisation"] == LOCALISATION.overall
+    assert report["by_kind"]["polygon"]["localisation"] == LOCALISATION.by_kind["polygon"]
     assert "localisation" not in report["by_kind"]["real"]
     assert set(report["training"]) >= {"checkpoint", "epochs", "images", "seconds", "images_per_second"}
 
@@ -170,11 +174,11 @@ def test_report_survives_json() -> None:
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
-def test_every_figure_lies_in_its_interval() -> None:
+def test_every_metric_lies_in_its_interval() -> None:
     report = judge(pd.concat([overlapping(), controls()]))
-    for figures in (report, *report["by_kind"].values(), *report["by_severity"].values()):
-        for name, interval in figures["intervals"].items():
-            assert interval["low"] <= figures[name] <= interval["high"]
+    for metrics in (report, *report["by_kind"].values(), *report["by_severity"].values()):
+        for name, interval in metrics["intervals"].items():
+            assert interval["low"] <= metrics[name] <= interval["high"]
     control = report["by_kind"][KIND_NULL]
     assert set(control["intervals"]) == {"auroc"}
     assert not {"f1", "nll", "recall"} & set(control)
@@ -186,13 +190,13 @@ def test_severities_are_thirds_of_the_range_overall_and_by_kind() -> None:
     rows.loc[abnormal, "severity"] = np.linspace(0, 1, 40)
     rows.loc[abnormal, "anomaly_score"] = np.linspace(0.2, 0.9, 40)
     report = judge(rows)
-    assert {name: figures["count"] for name, figures in report["by_severity"].items()} == {
+    assert {name: metrics["count"] for name, metrics in report["by_severity"].items()} == {
         "low": 13, "middle": 13, "high": 14,
     }  # fmt: skip
     by_kind = [report["by_kind"][kind]["by_severity"] for kind in ("polygon", "real")]
-    for name, figures in report["by_severity"].items():
-        assert figures["count"] == sum(of_kind[name]["count"] for of_kind in by_kind)
-    aurocs = [figures["auroc"] for figures in report["by_severity"].values()]
+    for name, metrics in report["by_severity"].items():
+        assert metrics["count"] == sum(of_kind[name]["count"] for of_kind in by_kind)
+    aurocs = [metrics["auroc"] for metrics in report["by_severity"].values()]
     assert aurocs == sorted(aurocs)
     normal = rows.loc[~abnormal, "anomaly_score"].to_numpy()
     high = rows.loc[abnormal & (rows["severity"] > 2 / 3), "anomaly_score"].to_numpy()
@@ -207,7 +211,7 @@ def test_anomalies_without_a_severity_are_in_no_third() -> None:
     assert report["by_kind"]["real"]["by_severity"] == {}
 
 
-def test_honest_scores_have_little_calibration_error_and_boasts_a_large_one() -> None:
+def test_calibrated_scores_have_a_small_calibration_error_and_overconfident_ones_a_large_one() -> None:
     rng = np.random.default_rng(0)
     scores = rng.random(20_000)
     is_abnormal = rng.random(20_000) < scores
@@ -229,8 +233,9 @@ def test_calibration_bins_have_equal_mass_and_tied_scores_share_one() -> None:
 def test_a_baseline_is_measured_as_the_detector_is() -> None:
     rows = pd.concat([overlapping(), controls()], ignore_index=True)
     table = pd.concat([rows.assign(baseline="twin"), overlapping(seed=9).assign(baseline="other")])
-    chosen = {name: {"calibration": asdict(CALIBRATION), "variant": {"k": 3}} for name in ("twin", "other")}
-    report, twin = judge(rows), evaluate_baselines(table, chosen, SETTINGS)["twin"]
+    fitted = {name: FittedBaseline({"k": 3}, CALIBRATION) for name in ("twin", "other")}
+    report, twin = judge(rows), evaluate_baselines(table, fitted, SETTINGS)["twin"]
+    assert_conforms(twin, BaselineMetrics)
     assert twin.pop("variant") == {"k": 3}
     for kind in report["by_kind"].values():
         kind.pop("localisation", None)

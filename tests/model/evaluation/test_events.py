@@ -1,4 +1,4 @@
-"""What events promise: the rule of hysteresis, gaps and duration, and figures that can be counted by hand."""
+"""What events promise: the rule of hysteresis, gaps and duration, and metrics that can be counted by hand."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,9 @@ import pytest
 
 from cygnet.model.evaluation.events import EVENT_COLUMNS, find_events, label_spans, measure_events
 from cygnet.parameters.scoring import Events
+from cygnet.reports import EventMetrics
 from cygnet.tables import ABNORMAL, NORMAL
+from support.reports import assert_conforms
 
 PLAIN = Events(close_frac=1.0, max_gap_s=0.0, min_duration_s=0.0)
 
@@ -145,26 +147,28 @@ def test_recall_delay_and_false_alarms_are_those_counted_by_hand() -> None:
         [("a", 0.5, 1.2), ("a", 3.4, 3.6), ("a", 3.8, 5.0), ("a", 7.0, 8.0), ("b", 1.1, 1.3), ("b", 3.0, 3.1)],
         columns=["source", "start_s", "end_s"],
     )
-    figures = measure_events(events, spans, scores)
-    assert (figures["spans"], figures["found"], figures["event_recall"]) == (4, 3, 0.75)
-    assert figures["delay_s"]["median"] == pytest.approx(0.1)
-    assert figures["delay_s"]["max"] == pytest.approx(0.4)
-    assert figures["false_alarms"] == 2  # one that begins where a span ends, one in the quiet of b
-    assert figures["normal_hours"] == pytest.approx((15 - 4) / 3600)
-    assert figures["false_alarms_per_hour"] == pytest.approx(2 * 3600 / 11)
-    assert figures["normal_in_events_frac"] == pytest.approx((0.5 + 1.0 + 1.0 + 0.1) / 11)
+    metrics = measure_events(events, spans, scores)
+    assert_conforms(metrics, EventMetrics)
+    assert (metrics["spans"], metrics["found"], metrics["event_recall"]) == (4, 3, 0.75)
+    assert metrics["delay_s"]["median"] == pytest.approx(0.1)
+    assert metrics["delay_s"]["max"] == pytest.approx(0.4)
+    assert metrics["false_alarms"] == 2  # one that begins where a span ends, one in the quiet of b
+    assert metrics["normal_hours"] == pytest.approx((15 - 4) / 3600)
+    assert metrics["false_alarms_per_hour"] == pytest.approx(2 * 3600 / 11)
+    assert metrics["normal_in_events_frac"] == pytest.approx((0.5 + 1.0 + 1.0 + 0.1) / 11)
 
 
-def test_one_event_over_everything_is_told_by_the_normal_time_that_it_covers() -> None:
+def test_one_event_over_everything_shows_in_the_normal_time_that_it_covers() -> None:
     spans = pd.DataFrame([("a", 1.0, 2.0), ("a", 5.0, 6.0)], columns=["source", "start_s", "end_s"])
     event = pd.DataFrame([("a", 0.0, 10.0)], columns=["source", "start_s", "end_s"])
-    figures = measure_events(event, spans, scores_of(*[0.9] * 100))
-    assert (figures["event_recall"], figures["false_alarms"], figures["normal_in_events_frac"]) == (1.0, 0, 1.0)
+    metrics = measure_events(event, spans, scores_of(*[0.9] * 100))
+    assert (metrics["event_recall"], metrics["false_alarms"], metrics["normal_in_events_frac"]) == (1.0, 0, 1.0)
 
 
-def test_figures_that_nothing_is_known_of_are_null() -> None:
+def test_metrics_without_data_are_null() -> None:
     nothing = pd.DataFrame(columns=["source", "start_s", "end_s"])
-    figures = measure_events(nothing, nothing, scores_of(0, 0))
-    assert (figures["event_recall"], figures["delay_s"], figures["false_alarms_per_hour"]) == (None, None, 0.0)
+    metrics = measure_events(nothing, nothing, scores_of(0, 0))
+    assert_conforms(metrics, EventMetrics)
+    assert (metrics["event_recall"], metrics["delay_s"], metrics["false_alarms_per_hour"]) == (None, None, 0.0)
     everything = pd.DataFrame([("a", 0.0, 0.2)], columns=["source", "start_s", "end_s"])
     assert measure_events(nothing, everything, scores_of(0, 0))["false_alarms_per_hour"] is None

@@ -1,4 +1,4 @@
-"""What the intervals promise: they cover, they know frames, and they claim no certainty that a sample can't give."""
+"""What the intervals promise: they cover, the frame is the unit, and they never claim certainty."""
 
 import numpy as np
 import pandas as pd
@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, f1_score, recall_score, roc_auc_score
 
 from cygnet.model.evaluation import intervals
-from cygnet.model.evaluation.intervals import confidence_intervals, weighted_figures
+from cygnet.model.evaluation.intervals import confidence_intervals, weighted_metrics
 from cygnet.tables import ABNORMAL, NORMAL
 from support.toys import toy_predictions
 
@@ -39,19 +39,19 @@ def width(interval: dict[str, float | str]) -> float:
 
 
 @pytest.mark.parametrize("decimals", [1, 9])
-def test_weighted_figures_equal_those_of_repeated_rows(decimals: int) -> None:
+def test_weighted_metrics_equal_those_of_repeated_rows(decimals: int) -> None:
     rng = np.random.default_rng(0)
     scores, is_abnormal = rng.random(60).round(decimals), rng.random(60) < 0.4
     flagged = scores > 0.5
     weights = rng.integers(0, 4, (3, 60))
-    figures = weighted_figures(scores, is_abnormal, flagged, weights.astype(float))
+    metrics = weighted_metrics(scores, is_abnormal, flagged, weights.astype(float))
     for place, times in enumerate(weights):
         repeated = [np.repeat(values, times) for values in (is_abnormal, scores, flagged)]
-        assert figures["auroc"][place] == pytest.approx(roc_auc_score(repeated[0], repeated[1]), abs=1e-12)
+        assert metrics["auroc"][place] == pytest.approx(roc_auc_score(repeated[0], repeated[1]), abs=1e-12)
         expected = average_precision_score(repeated[0], repeated[1])
-        assert figures["average_precision"][place] == pytest.approx(expected, abs=1e-12)
-        assert figures["f1"][place] == pytest.approx(f1_score(repeated[0], repeated[2]), abs=1e-12)
-        assert figures["recall"][place] == pytest.approx(recall_score(repeated[0], repeated[2]), abs=1e-12)
+        assert metrics["average_precision"][place] == pytest.approx(expected, abs=1e-12)
+        assert metrics["f1"][place] == pytest.approx(f1_score(repeated[0], repeated[2]), abs=1e-12)
+        assert metrics["recall"][place] == pytest.approx(recall_score(repeated[0], repeated[2]), abs=1e-12)
 
 
 @pytest.mark.parametrize("own_share", [0.0, 0.8])
@@ -74,7 +74,7 @@ def test_rows_of_one_frame_widen_the_interval() -> None:
 
 
 @pytest.mark.parametrize("frames", [5, 59])
-def test_perfect_figures_get_an_exact_bound(frames: int) -> None:
+def test_perfect_metrics_get_an_exact_bound(frames: int) -> None:
     rows = toy_predictions([0.1] * frames, [0.9] * frames)
     rows["frame_id"] = [f"video/{frame:06}" for frame in range(frames)] * 2
     found = confidence_intervals(rows, RESAMPLES, 0)

@@ -1,4 +1,4 @@
-"""What localisation promises: 1 for maps that are right, chance for blind ones, and regions that weigh alike."""
+"""What localisation promises: 1 for perfect maps, chance for uninformative ones, and equal weight for every region."""
 
 import numpy as np
 import pandas as pd
@@ -8,8 +8,11 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from cygnet.model.evaluation.localisation import PixelCounts, localise
+from cygnet.model.evaluation.results import LocalisationByKind
+from cygnet.reports import Localisation
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL, TRAINING_SET
 from cygnet.vision.codec import encode_map
+from support.reports import assert_conforms
 from support.toys import toy_row
 
 SIZE_PX = 256
@@ -23,12 +26,13 @@ def mask_of(*squares: tuple[int, int, int]) -> np.ndarray:
     return mask
 
 
-def counted(anomaly_map: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+def counted(anomaly_map: np.ndarray, mask: np.ndarray) -> Localisation:
     counts = PixelCounts()
     counts.add(anomaly_map, mask)
-    figures = counts.figures()
-    assert figures is not None
-    return figures
+    metrics = counts.metrics()
+    assert metrics is not None
+    assert_conforms(metrics, Localisation)
+    return metrics
 
 
 def random_map(seed: int = 0) -> np.ndarray:
@@ -40,18 +44,18 @@ def test_a_map_that_equals_its_mask_is_perfect() -> None:
     assert counted(mask.astype(np.float32) / 255, mask) == {"pixel_average_precision": 1.0, "pro_at_fpr_30pct": 1.0}
 
 
-def test_a_map_that_knows_nothing_is_chance() -> None:
+def test_a_random_map_is_chance() -> None:
     mask = mask_of((10, 10, 60), (100, 150, 70))
-    figures = counted(random_map(), mask)
-    assert figures["pixel_average_precision"] == pytest.approx((mask > 0).mean(), rel=0.05)
-    assert figures["pro_at_fpr_30pct"] == pytest.approx(0.15, abs=0.01)
+    metrics = counted(random_map(), mask)
+    assert metrics["pixel_average_precision"] == pytest.approx((mask > 0).mean(), rel=0.05)
+    assert metrics["pro_at_fpr_30pct"] == pytest.approx(0.15, abs=0.01)
 
 
 def test_a_constant_map_is_chance_too() -> None:
     mask = mask_of((10, 10, 60))
-    figures = counted(np.full((8, 8), 0.5, np.float32), mask)
-    assert figures["pixel_average_precision"] == pytest.approx((mask > 0).mean())
-    assert figures["pro_at_fpr_30pct"] == pytest.approx(0.15)
+    metrics = counted(np.full((8, 8), 0.5, np.float32), mask)
+    assert metrics["pixel_average_precision"] == pytest.approx((mask > 0).mean())
+    assert metrics["pro_at_fpr_30pct"] == pytest.approx(0.15)
 
 
 def test_average_precision_is_that_of_scikit_learn() -> None:
@@ -70,7 +74,7 @@ def test_a_small_region_weighs_as_much_as_a_large_one() -> None:
         assert counted(anomaly_map, mask_of(large, small))["pro_at_fpr_30pct"] == pytest.approx(expected, abs=1e-3)
 
 
-def test_specks_are_no_regions() -> None:
+def test_specks_do_not_count_as_regions() -> None:
     square = (10, 10, 60)
     anomaly_map = mask_of(square).astype(np.float32) / 255
     assert counted(anomaly_map, mask_of(square, (200, 200, 2)))["pro_at_fpr_30pct"] == 1.0
@@ -79,9 +83,9 @@ def test_specks_are_no_regions() -> None:
 def test_a_coarse_map_is_scaled_up_to_its_mask() -> None:
     coarse = np.zeros((16, 16), np.float32)
     coarse[4:8, 4:8] = 1
-    figures = counted(coarse, mask_of((64, 64, 64)))
-    assert 0.9 < figures["pixel_average_precision"] < 1
-    assert figures["pro_at_fpr_30pct"] > 0.99
+    metrics = counted(coarse, mask_of((64, 64, 64)))
+    assert 0.9 < metrics["pixel_average_precision"] < 1
+    assert metrics["pro_at_fpr_30pct"] > 0.99
 
 
 def table(*rows: tuple[str, int, str, np.ndarray | None, np.ndarray]) -> tuple[pad.Dataset, pd.DataFrame]:
@@ -96,28 +100,29 @@ def table(*rows: tuple[str, int, str, np.ndarray | None, np.ndarray]) -> tuple[p
     return pad.dataset(pa.Table.from_pylist(training_set, schema=TRAINING_SET)), pd.DataFrame(predictions)
 
 
-def test_kinds_are_held_against_the_normal_images_and_all_are_together() -> None:
+def test_each_kind_is_compared_with_the_normal_images_and_so_are_all_kinds_together() -> None:
     mask, dark = mask_of((64, 64, 64)), np.zeros((SIZE_PX, SIZE_PX), np.float32)
     right = mask.astype(np.float32) / 255
     normal = ("n", NORMAL, "none", None, dark)
     found, blind = ("a", ABNORMAL, "polygon", mask, right), ("b", ABNORMAL, "scar", mask, dark)
-    figures = localise(*table(normal, found, blind))
-    assert set(figures) == {"", "polygon", "scar"}
-    assert figures["polygon"] == {"pixel_average_precision": 1.0, "pro_at_fpr_30pct": 1.0}
-    assert figures["scar"] is not None
-    assert figures["scar"]["pro_at_fpr_30pct"] == pytest.approx(0.15)
-    assert figures[""] is not None
-    assert figures["scar"]["pixel_average_precision"] < figures[""]["pixel_average_precision"] < 1
-    alarm = localise(*table(("n", NORMAL, "none", None, np.ones_like(dark)), found))[""]
+    found_and_blind = localise(*table(normal, found, blind))
+    overall, by_kind = found_and_blind.overall, found_and_blind.by_kind
+    assert set(by_kind) == {"polygon", "scar"}
+    assert by_kind["polygon"] == {"pixel_average_precision": 1.0, "pro_at_fpr_30pct": 1.0}
+    assert by_kind["scar"] is not None
+    assert by_kind["scar"]["pro_at_fpr_30pct"] == pytest.approx(0.15)
+    assert overall is not None
+    assert by_kind["scar"]["pixel_average_precision"] < overall["pixel_average_precision"] < 1
+    alarm = localise(*table(("n", NORMAL, "none", None, np.ones_like(dark)), found)).overall
     assert alarm is not None
     assert alarm["pixel_average_precision"] < 1
 
 
-def test_controls_and_real_anomalies_have_no_place_to_find() -> None:
+def test_controls_and_real_anomalies_have_no_region_to_find() -> None:
     bright = np.ones((4, 4), np.float32)
     rows = [
         ("n", NORMAL, "none", None, np.zeros((4, 4), np.float32)),
         ("c", ABNORMAL, KIND_NULL, mask_of((1, 1, 9)), bright),
         ("r", ABNORMAL, "real", None, bright),
     ]
-    assert localise(*table(*rows)) == {"": None}
+    assert localise(*table(*rows)) == LocalisationByKind(None, {})

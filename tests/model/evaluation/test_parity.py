@@ -1,7 +1,6 @@
-"""What the parity check promises: each limit is held, for the runtimes that it is meant for, on the same images."""
+"""What the parity check promises: each limit applies to the runtimes it is meant for, on the same images."""
 
 import json
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +8,9 @@ import pytest
 
 from cygnet.model.evaluation.parity import compare_runtimes
 from cygnet.parameters.serving import Parity, RuntimeName
+from cygnet.reports import ParityReport
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
+from support.reports import assert_conforms
 from support.toys import toy_predictions
 
 LIMITS = Parity(
@@ -21,15 +22,16 @@ LIMITS = Parity(
 
 
 def rows() -> pd.DataFrame:
-    """10 normal images, 10 easy anomalies, 10 hard ones that torch tells apart in part, and a control."""
+    """10 normal images, 10 easy anomalies, 10 hard ones that torch separates in part, and a control."""
     table = toy_predictions([0.1 + 0.01 * n for n in range(10)], [0.9] * 10 + [0.115 + 0.012 * n for n in range(10)])
     table["kind"] = [*table["kind"][:20], *["blur"] * 10]
     control = toy_predictions([], [0.1]).assign(kind=KIND_NULL, image_id="control")
     return pd.concat([table, control], ignore_index=True)
 
 
-def compare(served: pd.DataFrame, name: RuntimeName = "onnx") -> dict[str, Any]:
+def compare(served: pd.DataFrame, name: RuntimeName = "onnx") -> ParityReport:
     parity = compare_runtimes(rows(), served, name, LIMITS)
+    assert_conforms(parity, ParityReport)
     assert parity["passed"] == (not parity["reasons"])
     assert json.loads(json.dumps(parity, allow_nan=True)) == parity or np.isnan(parity["max_abs_score_difference"])
     return parity

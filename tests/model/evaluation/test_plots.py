@@ -1,9 +1,7 @@
-"""What the figures promise: each shows its data, and can be saved."""
+"""What the plots promise: each shows its data, and can be saved."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from io import BytesIO
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +10,10 @@ from matplotlib.figure import Figure
 
 from cygnet.model.evaluation import plots
 from cygnet.model.evaluation.evaluate import evaluate, evaluate_baselines
+from cygnet.model.evaluation.results import FittedBaseline, LocalisationByKind
 from cygnet.model.serving.scorer import Calibration
 from cygnet.parameters.training import Evaluation
+from cygnet.reports import EvaluationReport, TrainingSummary
 from cygnet.tables import KIND_NULL
 from cygnet.vision.codec import decode_image
 from support.toys import toy_predictions
@@ -30,15 +30,19 @@ HISTORY = pd.DataFrame(
 )
 
 
-def evaluation() -> dict[str, Any]:
+def evaluation() -> EvaluationReport:
     """An evaluation with a control and one baseline."""
     controls = toy_predictions([], [0.2, 0.3]).assign(kind=KIND_NULL)
     rows = pd.concat([PREDICTIONS, controls], ignore_index=True)
     settings = Evaluation(seed=0, resamples=100, normal_frames=1, memory_patches=1)
-    report = evaluate(rows, Calibration(1.0, 0.5), {}, settings, {"": None})
-    chosen = {"majority": {"calibration": asdict(Calibration(1.0, 0.5)), "variant": {}}}
+    calibration, made = (
+        Calibration(1.0, 0.5),
+        TrainingSummary(checkpoint=None, epochs=1, images=1, seconds=1.0, images_per_second=1.0),
+    )
+    metrics = evaluate(rows, calibration, made, settings, LocalisationByKind(None, {}))
     constant = rows.assign(baseline="majority", anomaly_score=np.float32(0.5))
-    return {**report, "baselines": evaluate_baselines(constant, chosen, settings)}
+    baselines = evaluate_baselines(constant, {"majority": FittedBaseline({}, calibration)}, settings)
+    return {**metrics, "baselines": baselines}
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
@@ -97,7 +101,7 @@ def test_confusion_counts_decisions_without_controls() -> None:
     elsewhere = PREDICTIONS.assign(split="validation")
     figure = plots.draw_confusion(pd.concat([PREDICTIONS, controls, elsewhere]))
     counts = [text.get_text().splitlines()[0] for text in figure.axes[0].texts]
-    assert counts == ["2", "1", "1", "3"]  # is abnormal: decided abnormal, normal; is normal: the same
+    assert counts == ["2", "1", "1", "3"]  # actually abnormal: predicted abnormal, normal; actually normal: the same
 
 
 def test_roc_marks_the_point_of_the_threshold() -> None:
@@ -156,7 +160,7 @@ def test_timeline_shows_score_events_labels_and_threshold() -> None:
     axis = plots.draw_timeline("swan", scores, spans, spans.iloc[:1], 0.6).axes[0]
     assert axis.lines[0].get_ydata() == pytest.approx(scores["anomaly_score"])
     labels = [text.get_text() for text in axis.get_legend().get_texts()]
-    assert labels == ["anomaly score", "threshold 0.600", "event (2)", "labelled abnormal (1)"]
+    assert labels == ["anomaly score", "threshold 0.600", "events (2)", "labelled abnormal (1)"]
 
 
 def test_a_long_timeline_keeps_its_highest_scores() -> None:

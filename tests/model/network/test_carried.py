@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from cygnet.anomaly_kinds import SEEN_KINDS
 from cygnet.model.network.backbone import CARRIED, load_detector
 from cygnet.model.network.detector import HEADS
 from cygnet.parameters.base import Parameters
-from cygnet.parameters.synthesis import SEEN_KINDS
 
 FOLDER = CARRIED / "cygnet-vit-tiny"
 UNSEEN_KINDS = {"blend", "blur", "shift"}

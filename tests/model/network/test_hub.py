@@ -17,6 +17,7 @@ from cygnet.parameters.training import Training
 from support.stub_server import Reply, Request, serving
 from support.toys import SMALL_VIT, toy_detector
 
+pytestmark = pytest.mark.slow  # each test starts processes that import transformers
 REPOSITORY, COMMIT = "somebody/vit-toy", 40 * "c"
 PREPROCESSING = Preprocessing(SMALL_VIT.image_size_px, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 LOAD = """

@@ -26,8 +26,9 @@ from cygnet.model.serving.scorer import Scorer
 from cygnet.parameters.base import Parameters
 from cygnet.pipelines.ingestion.nodes import _crop_row
 from cygnet.vision.codec import decode_image, decode_map, encode_jpeg, encode_png
-from cygnet.vision.squares import Square
+from cygnet.vision.frame_squares import Square
 from cygnet.vision.video import read_rows
+from support.toys import SCENE
 
 WRITE_VIDEO = Callable[..., Path]
 
@@ -41,9 +42,7 @@ def scoring(tmp_path: Path, scorer: Scorer) -> FrameScoring:
         scorer_folder=str(tmp_path / "parts" / "model-toy"),
         crop="square",
         interval_s=None,
-        image_interval_s=0.5,
-        frame_jpeg_quality=95,
-        image_jpeg_qualities=(95, 95),
+        scene=replace(SCENE, interval_s=0.5),
     )
 
 
@@ -92,7 +91,7 @@ def test_a_frame_gets_the_score_that_it_has_in_predictions(
     writer.release()
     ingested = read_rows({"source": "video", "path": str(path), "media": "video", "file_index": 0}, 0.1, 95)
     images = [next(_crop_row(row, parameters["ingestion"]))["image"] for row in ingested]
-    of_predictions = scorer.score([decode_image(encode_jpeg(decode_image(image), 95)) for image in images])
+    of_predictions = scorer.score([decode_image(encode_jpeg(decode_image(image), 95)) for image in images])[0]
     scored = score(sources_of(path), scoring)
     assert scored["frame_index"].tolist() == list(range(20))
     assert of_predictions["anomaly_score"].std() > 0.001
@@ -189,7 +188,13 @@ def test_a_key_changes_with_file_model_and_settings_and_with_nothing_else(
 
     before = key(scoring)
     assert key(scoring) == before
-    for change in ({"crop": "tiles"}, {"interval_s": 1.0}, {"scorer_folder": "x"}, {"image_jpeg_qualities": (90,)}):
+    changes = (
+        {"crop": "tiles"},
+        {"interval_s": 1.0},
+        {"scorer_folder": "x"},
+        {"scene": replace(SCENE, interval_s=2.0)},
+    )
+    for change in changes:
         assert key(replace(scoring, **change)) != before
     path.touch()
     assert key(scoring) != before
@@ -206,7 +211,8 @@ def test_the_highest_square_of_a_frame_counts_with_its_place_and_map(
         SeenFrame(2, 0.2, 256, 300, squares[3:], images[3:]),
     ]
     rows = score_batch(batch, scorer)
-    alone, maps = scorer.score(images)["anomaly_score"].to_numpy(), scorer.infer(images)[1]
+    table, maps = scorer.score(images)
+    alone = table["anomaly_score"].to_numpy()
     for row, places in ((rows[0], range(3)), (rows[2], range(3, 5))):
         best = max(places, key=lambda place: alone[place])
         assert row["anomaly_score"] == pytest.approx(alone[best], abs=1e-6)

@@ -21,8 +21,8 @@ from transformers import (
 
 from cygnet.model.network.detector import Detector
 from cygnet.model.network.preprocessing import Preprocessing
-from cygnet.model.serving.export import export_graph, make_runtime
-from cygnet.parameters.serving import RuntimeName
+from cygnet.model.serving.export import export_graph
+from cygnet.model.serving.runtimes import RUNTIMES
 from support.toys import SMALL_VIT, toy_detector
 
 SIZES = {"image_size": 28, "patch_size": 14, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -47,7 +47,7 @@ def test_graph_of_every_backbone_answers_as_torch_at_every_batch_size(architectu
     detector = Detector(backbone, Preprocessing(size_px, (0.4, 0.5, 0.6), (0.2, 0.3, 0.25))).eval()
     for head in (detector.classifier, detector.patch_head):
         torch.nn.init.normal_(head.weight)
-    graph, plain = make_runtime(detector, "onnx"), make_runtime(detector, "torch")
+    graph, plain = RUNTIMES["onnx"].make(detector), RUNTIMES["torch"].make(detector)
     for count in (1, 5):
         for one, other in zip(
             graph.run(some_images(size_px, count)), plain.run(some_images(size_px, count)), strict=True
@@ -68,15 +68,15 @@ def test_graph_takes_raw_pixels_and_has_one_dynamic_axis() -> None:
 
 def test_int8_graph_is_a_good_deal_smaller() -> None:
     detector = toy_detector(SMALL_VIT.model_copy(update={"hidden_size": 128, "layers": 4}))
-    plain, quantised = (make_runtime(detector, name)._graph for name in ("onnx", "onnx_int8"))
+    plain, quantised = (RUNTIMES[name].make(detector)._graph for name in ("onnx", "onnx_int8"))
     assert len(quantised) < 0.5 * len(plain)
 
 
-@pytest.mark.parametrize("name", ["torch", "torch_bf16", "onnx", "onnx_int8"])
-def test_making_a_runtime_leaves_the_detector_as_it_is(name: RuntimeName) -> None:
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_making_a_runtime_leaves_the_detector_as_it_is(name: str) -> None:
     detector = toy_detector(SMALL_VIT)
     before = copy.deepcopy(detector.state_dict())
-    make_runtime(detector, name).run(some_images(32))
+    RUNTIMES[name].make(detector).run(some_images(32))
     for key, value in detector.state_dict().items():
         assert value.dtype == before[key].dtype
         assert torch.equal(value, before[key])

@@ -100,10 +100,10 @@ def test_cell_is_base64_or_bytes(cell: Any, image: bytes) -> None:
 @pytest.mark.parametrize(
     ("cell", "reason"),
     [
-        (None, "there is no image"),
-        ("data:image/png;base64,AAAA", "no base64"),
-        ("äöü", "no base64"),
-        ("AAA", "no base64"),
+        (None, "the cell is null"),
+        ("data:image/png;base64,AAAA", "not valid base64"),
+        ("äöü", "not valid base64"),
+        ("AAA", "not valid base64"),
         (7, "is a int"),
         ([TEXTS[0]], "is a list"),
         ({"b64": TEXTS[0]}, "is a dict"),
@@ -149,12 +149,12 @@ def test_other_content_types_are_refused_with_those_that_are_taken(content_type:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"", "no Parquet"),
-        (b"PAR1" + b"\x00" * 99 + b"PAR1", "no Parquet"),
-        (parquet(pa.array([ONE]))[:-20], "no Parquet"),
-        (parquet(pa.array([ONE]), "picture"), "no Parquet with a binary column 'image'"),
-        (parquet(pa.array([1.5])), "no Parquet"),
-        (parquet(pa.array([[ONE]])), "no Parquet"),
+        (b"", "not valid Parquet"),
+        (b"PAR1" + b"\x00" * 99 + b"PAR1", "not valid Parquet"),
+        (parquet(pa.array([ONE]))[:-20], "not valid Parquet"),
+        (parquet(pa.array([ONE]), "picture"), "not valid Parquet with a binary column 'image'"),
+        (parquet(pa.array([1.5])), "not valid Parquet"),
+        (parquet(pa.array([[ONE]])), "not valid Parquet"),
         (parquet(pa.nulls(LIMITS.request_rows + 1, pa.binary())), "51 rows"),
         (parquet(pa.array([bytes(LIMITS.request_bytes)], pa.binary()), compression="gzip"), "bytes unpacked"),
     ],
@@ -196,13 +196,13 @@ def test_body_of_the_limit_is_received_whole() -> None:
 
 def test_body_without_an_end_is_cut_off_at_the_limit() -> None:
     said, asked = receive(itertools.repeat(b" " * (LIMITS.request_bytes // 4)))
-    assert b"more than the 2000000 bytes" in said
+    assert b"longer than 2000000 bytes" in said
     assert asked == 5
 
 
 def test_body_that_is_declared_too_long_is_refused_unread() -> None:
     said, asked = receive(itertools.repeat(b" "), content_length=str(LIMITS.request_bytes + 1))
-    assert b"more than the 2000000 bytes" in said
+    assert b"longer than 2000000 bytes" in said
     assert asked == 0
 
 

@@ -32,9 +32,11 @@ for name in ("torch", "transformers", "onnx", "safetensors", "pydantic", "click"
 from cygnet.model.serving.scorer import Scorer
 
 scorer = Scorer.load(Path(sys.argv[1]))
-print(json.dumps(scorer.score([scorer.decode(Path(sys.argv[2]).read_bytes(), cropped=True)])["anomaly_score"].tolist()))
+scores, _ = scorer.score([scorer.decode(Path(sys.argv[2]).read_bytes(), cropped=True)])
+print(json.dumps(scores["anomaly_score"].tolist()))
 """
-COLUMNS = ["logit_abnormal", "logit_normal", "anomaly_score", "is_anomalous"]
+LOGITS = ["logit_abnormal", "logit_normal"]
+COLUMNS = [*LOGITS, "anomaly_score", "is_anomalous"]
 
 
 @pytest.fixture
@@ -52,30 +54,39 @@ def runtime_scorer(request: pytest.FixtureRequest, parameters: dict[str, Paramet
 def test_saved_scorer_gives_identical_scores(runtime_scorer: Scorer, images: list[np.ndarray], tmp_path: Path) -> None:
     runtime_scorer.save(tmp_path / "detector")
     loaded = Scorer.load(tmp_path / "detector")
-    for one, other in zip(loaded.infer(images), runtime_scorer.infer(images), strict=True):
-        assert np.array_equal(one, other)
+    (loaded_scores, loaded_maps), (scores, maps) = loaded.score(images), runtime_scorer.score(images)
+    pd.testing.assert_frame_equal(loaded_scores, scores, check_exact=True)
+    assert np.array_equal(loaded_maps, maps)
     assert loaded.runtime.name == runtime_scorer.runtime.name
-    for name in ("calibration", "crop_horizontal_bias", "limits"):
+    for name in ("calibration", "scene", "limits"):
         assert getattr(loaded, name) == getattr(runtime_scorer, name)
     assert loaded.runtime.preprocessing == runtime_scorer.runtime.preprocessing
 
 
 def test_every_runtime_scores_as_torch(scorer: Scorer, runtime_scorer: Scorer, images: list[np.ndarray]) -> None:
-    expected, answered = (one.score(images)["anomaly_score"] for one in (scorer, runtime_scorer))
-    difference = (expected - answered).abs().max()
+    (expected, expected_maps), (answered, maps) = (one.score(images) for one in (scorer, runtime_scorer))
+    difference = (expected["anomaly_score"] - answered["anomaly_score"]).abs().max()
     assert difference <= MOST_DIFFERENCE[runtime_scorer.runtime.name]
     assert (difference > 1e-5) == (runtime_scorer.runtime.name in {"torch_bf16", "onnx_int8"})  # it does run in less
-    maps = [one.infer(images)[1] for one in (scorer, runtime_scorer)]
-    np.testing.assert_allclose(*maps, rtol=0, atol=max(0.1 * (difference > 1e-5), 1e-5))
+    np.testing.assert_allclose(expected_maps, maps, rtol=0, atol=max(0.1 * (difference > 1e-5), 1e-5))
 
 
 def test_no_score_depends_on_the_images_beside_it(runtime_scorer: Scorer, images: list[np.ndarray]) -> None:
     beside = [*images[:3], np.full((256, 256, 3), 255, np.uint8), np.zeros((256, 256, 3), np.uint8)]
-    together, alone = runtime_scorer.infer(beside)[0], runtime_scorer.infer(images[:1])[0]
-    np.testing.assert_allclose(together[0], alone[0], rtol=0, atol=1e-5)
+    together, alone = (runtime_scorer.score(some)[0].loc[0, LOGITS].to_numpy(float) for some in (beside, images[:1]))
+    raw = runtime_scorer.calibration.temperature
+    np.testing.assert_allclose(raw * together, raw * alone, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("damage", [lambda s: s.pop("limits"), lambda s: s["limits"].pop("request_px"), dict.clear])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda settings: settings.pop("limits"),
+        lambda settings: settings["limits"].pop("request_px"),
+        lambda settings: settings.update(runtime="abacus"),
+        dict.clear,
+    ],
+)
 def test_settings_of_another_version_are_told(
     runtime_scorer: Scorer, tmp_path: Path, damage: Callable[[dict[str, Any]], Any]
 ) -> None:
@@ -116,53 +127,50 @@ def test_onnx_scores_where_neither_torch_nor_mlflow_is(
     command = [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path / "detector"), str(tmp_path / "image.png")]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == pytest.approx(scorer.score([scene(1)])["anomaly_score"].tolist(), abs=1e-6)
+    assert json.loads(done.stdout) == pytest.approx(scorer.score([scene(1)])[0]["anomaly_score"].tolist(), abs=1e-6)
 
 
 def test_patches_have_probabilities_of_their_own(scorer: Scorer, images: list[np.ndarray]) -> None:
-    logits, maps = scorer.infer(images)
-    assert logits.shape == (40, 2)
+    scores, maps = scorer.score(images)
+    assert len(scores) == 40
     assert maps.shape == (40, 2, 2)
     assert maps.dtype == np.float32
     assert 0 <= maps.min() < maps.max() <= 1
 
 
 def test_answer_has_four_columns_of_the_agreed_types(scorer: Scorer, images: list[np.ndarray]) -> None:
-    rows = scorer.score(images[:3])
+    rows = scorer.score(images[:3])[0]
     assert rows.dtypes.astype(str).to_dict() == dict(zip(COLUMNS, ["float32"] * 3 + ["bool"], strict=True))
-    assert scorer.score([]).columns.tolist() == COLUMNS
-    assert len(scorer.score([])) == 0
+    assert scorer.score([])[0].columns.tolist() == COLUMNS
+    assert len(scorer.score([])[0]) == 0
 
 
 def test_logits_are_divided_by_the_temperature(scorer: Scorer, images: list[np.ndarray]) -> None:
     with torch.inference_mode():
         resized = np.stack([scorer.runtime.preprocessing.resize(image) for image in images[:8]])
         raw = scorer.runtime.detector(torch.from_numpy(resized))[0].numpy()
-    answered = scorer.score(images[:8])[["logit_abnormal", "logit_normal"]].to_numpy()
+    answered = scorer.score(images[:8])[0][["logit_abnormal", "logit_normal"]].to_numpy()
     np.testing.assert_allclose(answered, raw / 1.7, rtol=0, atol=1e-6)
 
 
 def test_softmax_of_the_logits_is_the_score(scorer: Scorer, images: list[np.ndarray]) -> None:
-    rows = scorer.score(images)
+    rows = scorer.score(images)[0]
     powers = np.exp(rows[["logit_abnormal", "logit_normal"]].to_numpy(np.float64))
     np.testing.assert_allclose(rows["anomaly_score"], powers[:, 0] / powers.sum(axis=1), rtol=0, atol=1e-6)
     assert rows["anomaly_score"].std() > 0.01
 
 
 def test_batch_scores_as_one_by_one(scorer: Scorer, images: list[np.ndarray]) -> None:
-    together, alone = scorer.score(images), pd.concat([scorer.score([image]) for image in images])
+    together, alone = scorer.score(images)[0], pd.concat([scorer.score([image])[0] for image in images])
     np.testing.assert_allclose(together[COLUMNS[:3]], alone[COLUMNS[:3]], rtol=0, atol=1e-5)
 
 
 def test_threshold_itself_is_anomalous(scorer: Scorer, images: list[np.ndarray]) -> None:
-    scores = np.sort(scorer.score(images)["anomaly_score"])
-    stricter = Scorer(
-        scorer.runtime,
-        dataclasses.replace(scorer.calibration, threshold=float(scores[20])),
-        scorer.crop_horizontal_bias,
-        scorer.limits,
-    )
-    assert stricter.score(images)["is_anomalous"].sum() == 20
+    scores = np.sort(scorer.score(images)[0]["anomaly_score"])
+    stricter = scorer.with_calibration(dataclasses.replace(scorer.calibration, threshold=float(scores[20])))
+    assert stricter.score(images)[0]["is_anomalous"].sum() == 20
+    given, _ = scorer.score(images, float(scores[20]))
+    pd.testing.assert_frame_equal(given, stricter.score(images)[0], check_exact=True)
 
 
 @pytest.mark.parametrize("size_px", [(640, 360), (360, 640), (1920, 1080), (300, 200)])
@@ -170,11 +178,11 @@ def test_frame_and_its_cropped_image_score_the_same(
     scorer: Scorer, scene: Callable[..., np.ndarray], size_px: tuple[int, int]
 ) -> None:
     frame = encode_jpeg(cv2.resize(scene(5), size_px), 95)
-    image = encode_png(frame_to_image(frame, scorer.crop_horizontal_bias))
+    image = encode_png(frame_to_image(frame, scorer.scene.crop_horizontal_bias))
     pixels = [scorer.decode(frame, cropped=False), scorer.decode(image, cropped=True)]
     assert pixels[0].shape == (256, 256, 3)
     assert np.array_equal(*pixels)
-    one, other = (scorer.score([decoded]) for decoded in pixels)
+    one, other = (scorer.score([decoded])[0] for decoded in pixels)
     pd.testing.assert_frame_equal(one, other, check_exact=True)
 
 
@@ -235,8 +243,8 @@ def test_images_of_an_iterator_are_taken_a_batch_at_a_time(scorer: Scorer, image
 
     counting = dataclasses.make_dataclass("Counting", ["preprocessing", "run", "batch_size"])
     runtime = counting(scorer.runtime.preprocessing, run, 16)
-    taking = Scorer(runtime, scorer.calibration, scorer.crop_horizontal_bias, scorer.limits)
-    taking.infer(image for image in images if waiting.append(image) is None)
+    taking = Scorer(runtime, scorer.calibration, scorer.scene, scorer.limits)
+    taking.score(image for image in images if waiting.append(image) is None)
     assert most_waiting == [16, 16, 8]
 
 

@@ -14,8 +14,8 @@ import pytest
 import requests
 from benchmarks.bodies import SORTS, hostile_request, request_of, status_of_endless
 
-from cygnet.datasets.endpoint import LocalEndpoint
-from cygnet.datasets.registry import ModelVersion
+from cygnet.endpoints.local import LocalEndpoint
+from cygnet.endpoints.versions import ModelVersion
 from cygnet.model.serving.packaging import PackagedDetector, log_detector
 from cygnet.model.serving.request import JSON, PARQUET
 from cygnet.model.serving.scorer import Scorer
@@ -58,7 +58,7 @@ def ask(url: str) -> Callable[..., requests.Response]:
 
 
 def test_every_format_is_answered_as_the_scorer_does(ask: Callable[..., requests.Response], scorer: Scorer) -> None:
-    (expected,) = scorer.score([scorer.decode(IMAGE, cropped=False)])["anomaly_score"]
+    (expected,) = scorer.score([scorer.decode(IMAGE, cropped=False)])[0]["anomaly_score"]
     records = [{"image": TEXT}]
     tables = {"dataframe_split": {"columns": ["image"], "data": [[TEXT]]}, "dataframe_records": records}
     bodies = [json.dumps({name: table}).encode() for name, table in tables.items()]

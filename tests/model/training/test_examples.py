@@ -12,8 +12,8 @@ import torch
 from cygnet.datasets.table import TableDataset
 from cygnet.errors import UserError
 from cygnet.model.network.preprocessing import Preprocessing
-from cygnet.model.rows import iterate_rows, read_keys
 from cygnet.model.training.examples import load_examples
+from cygnet.model.training_set import iterate_rows, read_keys
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL, TRAINING_SET
 from cygnet.vision.codec import decode_image
 from support.toys import toy_row, toy_rows

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,28 @@ from cygnet.model.network.backbone import load_detector
 from cygnet.model.network.detector import Detector
 from cygnet.model.network.preprocessing import Preprocessing
 from cygnet.model.training.examples import Examples, batch_of_twins
-from cygnet.model.training.fit import _Rows, class_weights, fetching_processes, fit, interpolate
+from cygnet.model.training.fit import (
+    FitSettings,
+    PairedSynthesis,
+    Splits,
+    _Rows,
+    class_weights,
+    fetching_processes,
+    fit,
+    interpolate,
+)
 from cygnet.model.training.results import Fitted
 from cygnet.model.training.resume import Checkpoints
+from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.base import Parameters
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.parameters.training import SmallViT, Training
 from cygnet.tables import ABNORMAL, NORMAL
 from cygnet.vision.codec import decode_image, encode_jpeg
 from cygnet.vision.rng import generator
-from cygnet.vision.twins import draw_as_synthesis, make_twins
-from support.toys import toy_image
+from cygnet.vision.transforms import select_policy
+from cygnet.vision.twins import PROCEDURAL, draw_as_synthesis, make_twins, vary_alone
+from support.toys import ramps, slopes_of, toy_image
 
 PREPROCESSING = Preprocessing(32)
 TWO_BLOCKS = SmallViT(image_size_px=32, patch_size_px=16, hidden_size=32, layers=2, heads=2)
@@ -70,6 +82,23 @@ def synthesis(parameters: dict[str, Parameters]) -> Synthesis:
     return synthesis
 
 
+@pytest.fixture
+def augmentation(parameters: dict[str, Parameters]) -> Augmentation:
+    """Give augmentation of conf/base."""
+    augmentation: Augmentation = parameters["augmentation"]
+    return augmentation
+
+
+@pytest.fixture
+def rows_of(synthesis: Synthesis, augmentation: Augmentation) -> Callable[..., _Rows]:
+    """Give a maker of the rows that a fit on some examples fetches."""
+
+    def make(examples: Examples, synthesis: Synthesis = synthesis, augmentation: Augmentation = augmentation) -> _Rows:
+        return _Rows(examples, PairedSynthesis(synthesis, select_policy(augmentation), seed=1))
+
+    return make
+
+
 def drawing(synthesis: Synthesis, kind: str, **spots: object) -> Synthesis:
     """Draw this kind alone on train, in other spots."""
     kinds = synthesis.kinds.model_copy(update={"train": {kind: 1}})
@@ -80,21 +109,37 @@ def spotted(per_class: int, synthesis: Synthesis) -> Examples:
     """Dark images, and their twins with anomalies."""
     images = [toy_image(NORMAL, 500 + place, 32) for place in range(per_class)]
     drawn = [
-        make_twins(generator(place), image, draw_as_synthesis(synthesis, image)) for place, image in enumerate(images)
+        make_twins(generator(place), image, draw_as_synthesis(synthesis, image), PROCEDURAL)
+        for place, image in enumerate(images)
     ]
     images, labels, coverage = batch_of_twins([pair for pair in drawn if pair], PREPROCESSING, 2)
     return Examples(images.flip(3), labels, coverage, np.arange(len(labels)), "spotted", PREPROCESSING)
 
 
 @pytest.fixture
-def run(training: Training, synthesis: Synthesis, tmp_path: Path) -> Callable[..., Fitted]:
-    """Give a fit on little: `run(train, validation, epochs=2)` changes parameters."""
+def settings(training: Training, synthesis: Synthesis, augmentation: Augmentation) -> FitSettings:
+    """Give settings of a fit on little."""
+    changes = {"batch_size": 8, "learning_rate": 3e-3, "layer_decay": 1.0, "epochs": 2}
+    return FitSettings(training.model_copy(update=changes), synthesis, augmentation)
 
-    def fit_on(train: Examples, validation: Examples, synthesis: Synthesis = synthesis, **changes: object) -> Fitted:
-        settings = training.model_copy(
-            update={"batch_size": 8, "learning_rate": 3e-3, "layer_decay": 1.0, "epochs": 2, **changes}
-        )
-        return fit(load_detector(settings), train, validation, settings, synthesis, Checkpoints(tmp_path), tmp_path)
+
+@pytest.fixture
+def run(settings: FitSettings, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Fitted]:
+    """Give a fit on little: `run(train, validation, epochs=2)` changes parameters of training.
+
+    Each fit has a folder of its own for its state, unless one is given.
+    """
+
+    def fit_on(
+        train: Examples,
+        validation: Examples,
+        settings: FitSettings = settings,
+        folder: Path | None = None,
+        **changes: object,
+    ) -> Fitted:
+        changed = dataclasses.replace(settings, training=settings.training.model_copy(update=changes))
+        place = folder or tmp_path_factory.mktemp("state")
+        return fit(load_detector(changed.training), Splits(train, validation), changed, Checkpoints(place), place)
 
     return fit_on
 
@@ -200,27 +245,21 @@ def test_epoch_0_is_the_checkpoint_as_it_came(run: Callable[..., Fitted]) -> Non
     assert math.isnan(history["train_loss"][0])
 
 
-def test_validation_nll_weighs_the_classes_alike(training: Training, synthesis: Synthesis, tmp_path: Path) -> None:
+def test_validation_nll_weighs_the_classes_alike(settings: FitSettings, tmp_path: Path) -> None:
     both = bright_and_dark(8, 100)
     few = torch.cat([torch.arange(0, 16, 2), torch.tensor([1, 3])])  # 8 abnormal, 2 normal
     lopsided = Examples(both.images[few], both.labels[few], both.coverage[few], few.numpy(), "lopsided", PREPROCESSING)
-    detector = load_detector(training)
+    detector = load_detector(settings.training)
     detector.classifier.bias.data = torch.tensor([1.0, -1.0])  # right about most, wrong about the few
-    history = fit(
-        detector,
-        bright_and_dark(4),
-        lopsided,
-        training.model_copy(update={"epochs": 1}),
-        synthesis,
-        Checkpoints(tmp_path),
-        tmp_path,
-    ).history
+    one_epoch = dataclasses.replace(settings, training=settings.training.model_copy(update={"epochs": 1}))
+    splits = Splits(bright_and_dark(4), lopsided)
+    history = fit(detector, splits, one_epoch, Checkpoints(tmp_path), tmp_path).history
     entropy = np.log1p(np.exp(np.array([-2.0, 2.0]) / TEMPERATURE_BOUNDS[1]))
     assert history["validation_nll"][0] == pytest.approx(entropy.mean(), abs=0.01)
 
 
 def test_overconfidence_alone_rejects_no_epoch(
-    run: Callable[..., Fitted], training: Training, synthesis: Synthesis, tmp_path: Path
+    run: Callable[..., Fitted], settings: FitSettings, tmp_path: Path
 ) -> None:
     right, wrong = bright_and_dark(12, 100), bright_and_dark(4, 200, swapped=True)
     parts = [(right.images, wrong.images), (right.labels, wrong.labels), (right.coverage, wrong.coverage)]
@@ -232,8 +271,9 @@ def test_overconfidence_alone_rejects_no_epoch(
         scaled = copy.deepcopy(detector)
         for value in scaled.classifier.parameters():
             value.data *= factor
-        settings = training.model_copy(update={"epochs": 1})
-        history = fit(scaled, bright_and_dark(4), noisy, settings, synthesis, Checkpoints(tmp_path), tmp_path).history
+        one_epoch = dataclasses.replace(settings, training=settings.training.model_copy(update={"epochs": 1}))
+        splits = Splits(bright_and_dark(4), noisy)
+        history = fit(scaled, splits, one_epoch, Checkpoints(tmp_path), tmp_path).history
         nlls.append(history["validation_nll"][0])
     assert 0.3 < nlls[0] < math.log(2)
     assert nlls[1] == pytest.approx(nlls[0], abs=0.005)
@@ -249,8 +289,8 @@ def test_separable_classes_are_learned(run: Callable[..., Fitted]) -> None:
     assert fitted.history["validation_auroc"].max() == 1
 
 
-def test_normal_rows_come_as_twins_drawn_afresh_in_every_epoch(synthesis: Synthesis) -> None:
-    rows = _Rows(bright_and_dark(2), synthesis, seed=1)
+def test_normal_rows_come_as_twins_drawn_afresh_in_every_epoch(rows_of: Callable[..., _Rows]) -> None:
+    rows = rows_of(bright_and_dark(2))
     batches = []
     for epoch in (1, 2, 1):
         rows.epoch.fill_(epoch)
@@ -265,12 +305,14 @@ def test_normal_rows_come_as_twins_drawn_afresh_in_every_epoch(synthesis: Synthe
     assert not torch.equal(batches[0], batches[1])
 
 
-def test_processes_fetch_the_same_rows_in_every_epoch(synthesis: Synthesis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_fetch_the_same_rows_in_every_epoch(
+    rows_of: Callable[..., _Rows], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("cygnet.model.training.fit.core_count", lambda: 3)
     threads = cv2.getNumThreads()
     settings = fetching_processes()
     assert settings["num_workers"] == 2
-    rows = _Rows(bright_and_dark(4), synthesis, seed=1)
+    rows = rows_of(bright_and_dark(4))
     loader = DataLoader(rows, batch_size=2, collate_fn=lambda batch: batch, **settings)
     fetched = []
     for epoch in (1, 2):
@@ -285,10 +327,10 @@ def test_processes_fetch_the_same_rows_in_every_epoch(synthesis: Synthesis, monk
             assert all(torch.equal(*parts) for parts in zip(batch[:2], expected[:2], strict=True))
 
 
-def test_a_mask_is_forgotten_where_the_anomaly_was_moved(synthesis: Synthesis) -> None:
+def test_a_mask_is_forgotten_where_the_anomaly_was_moved(rows_of: Callable[..., _Rows]) -> None:
     examples = bright_and_dark(1)
     examples.coverage[0] = 0.5
-    rows = _Rows(examples, synthesis, seed=1)
+    rows = rows_of(examples)
     plain = [encode_jpeg(examples.images[0].numpy(), quality) for quality in range(60, 99)]
     as_encoded = [examples.preprocessing.resize(decode_image(each)).tobytes() for each in plain]
     seen = set()
@@ -302,7 +344,7 @@ def test_a_mask_is_forgotten_where_the_anomaly_was_moved(synthesis: Synthesis) -
 
 
 def test_rows_that_come_alone_are_varied_and_encoded_as_twins_are(
-    synthesis: Synthesis, monkeypatch: pytest.MonkeyPatch
+    synthesis: Synthesis, rows_of: Callable[..., _Rows], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the encoding would tell them from the twins' normal images, and so the classes apart."""
     encoded: list[bytes] = []
@@ -314,7 +356,7 @@ def test_rows_that_come_alone_are_varied_and_encoded_as_twins_are(
     monkeypatch.setattr("cygnet.vision.twins.encode_jpeg", encode)
     examples = bright_and_dark(2)
     examples.images[1] = 128  # nothing shows when it is blurred
-    rows = _Rows(examples, drawing(synthesis, "blur"), seed=1)
+    rows = rows_of(examples, drawing(synthesis, "blur"))
     for row, label in ((0, ABNORMAL), (1, NORMAL)):
         encoded.clear()
         images, labels, coverage = rows.__getitems__([row])
@@ -332,7 +374,9 @@ def test_rows_that_come_alone_are_varied_and_encoded_as_twins_are(
         assert is_plain == {False, True}
 
 
-def test_a_donor_is_another_frame_where_there_is_one(synthesis: Synthesis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_donor_is_another_frame_where_there_is_one(
+    rows_of: Callable[..., _Rows], monkeypatch: pytest.MonkeyPatch
+) -> None:
     donors: list[np.ndarray] = []
 
     def note(synthesis: Synthesis, donor: np.ndarray) -> Any:
@@ -342,13 +386,83 @@ def test_a_donor_is_another_frame_where_there_is_one(synthesis: Synthesis, monke
     monkeypatch.setattr("cygnet.model.training.fit.draw_as_synthesis", note)
     examples = bright_and_dark(4)
     for frames, own in ((np.array([0, 0, 1, 1, 2, 0, 3, 2]), {1, 5}), (np.zeros(8, int), set())):
-        rows = _Rows(dataclasses.replace(examples, frames=frames), synthesis, seed=1)
+        rows = rows_of(dataclasses.replace(examples, frames=frames))
         donors.clear()
         for epoch in range(20):
             rows.epoch.fill_(epoch)
             rows.__getitems__([1])
         seen = {place for place in rows.normal for donor in donors if (examples.images[place].numpy() == donor).all()}
         assert seen == set(rows.normal.tolist()) - own
+
+
+def all_ramps() -> Examples:
+    """Four images that show how they were moved: abnormal ones and normal ones, of 256 px as in the table."""
+    labels = torch.tensor([ABNORMAL, NORMAL, ABNORMAL, NORMAL])
+    images = torch.from_numpy(np.stack([ramps(256)] * 4))
+    return Examples(images, labels, torch.zeros(4, 16, 16), np.arange(4), "ramps", Preprocessing(256))
+
+
+def moves(rows: _Rows) -> np.ndarray:
+    """How all that a fit sees of `all_ramps` in eight epochs was moved: `(N, 2, 2)`, see `slopes_of`."""
+    found = []
+    for epoch in range(1, 9):
+        rows.epoch.fill_(epoch)
+        images, _, coverage = rows.__getitems__([0, 1, 2, 3])
+        for image, covered in zip(images.flip(3).numpy(), coverage.nan_to_num().numpy(), strict=True):
+            is_anomaly = cv2.dilate((covered > 0).astype(np.uint8), np.ones((3, 3), np.uint8))
+            is_free = cv2.resize(is_anomaly, (256, 256), interpolation=cv2.INTER_NEAREST) == 0
+            found.append(slopes_of(image, 0.45, is_free))
+    return np.array(found)
+
+
+def with_preset(augmentation: Augmentation, preset: str, **changes: object) -> Augmentation:
+    """Select a preset, some of its values changed."""
+    changed = getattr(augmentation, preset).model_copy(update=changes)
+    return augmentation.model_copy(update={"preset": preset, preset: changed})
+
+
+def test_with_fixed_camera_nothing_that_a_fit_sees_is_flipped_turned_or_sheared(
+    synthesis: Synthesis, augmentation: Augmentation, rows_of: Callable[..., _Rows]
+) -> None:
+    camera = with_preset(augmentation, "fixed_camera")
+    slopes = moves(rows_of(all_ramps(), drawing(synthesis, "polygon"), camera))
+    assert len(slopes) == 8 * 6
+    exposures = slopes[:, 0, 0]
+    assert np.ptp(exposures) > 0.1  # they do vary
+    np.testing.assert_allclose(slopes, exposures[:, None, None] * np.eye(2), atol=0.05)
+
+
+@pytest.mark.parametrize(("horizontal", "vertical"), [(False, False), (True, False), (False, True)])
+def test_with_reference_a_fit_flips_only_what_the_table_may(
+    horizontal: bool,
+    vertical: bool,
+    synthesis: Synthesis,
+    augmentation: Augmentation,
+    rows_of: Callable[..., _Rows],
+) -> None:
+    flips = {"horizontal_flip": horizontal, "vertical_flip": vertical}
+    reference = with_preset(augmentation, "reference", **flips, affine_probability=1e-9)
+    slopes = moves(rows_of(all_ramps(), drawing(synthesis, "polygon"), reference))
+    assert bool((slopes[:, 0, 0] < 0).any()) is horizontal
+    assert bool((slopes[:, 1, 1] < 0).any()) is vertical
+    assert np.abs(slopes[:, [0, 1], [1, 0]]).max() < 0.1
+
+
+def test_a_fit_varies_by_the_preset(
+    run: Callable[..., Fitted], settings: FitSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def note(rng: np.random.Generator, image: np.ndarray, policy: object) -> np.ndarray:
+        seen.append(policy)
+        return vary_alone(rng, image, policy)
+
+    monkeypatch.setattr("cygnet.model.training.fit.vary_alone", note)
+    for preset in ("fixed_camera", "reference"):
+        seen.clear()
+        chosen = dataclasses.replace(settings, augmentation=with_preset(settings.augmentation, preset))
+        run(bright_and_dark(8), bright_and_dark(4, 100), chosen, epochs=1, twins=True)
+        assert {type(policy) for policy in seen} == {type(None), type(getattr(settings.augmentation, preset))}
 
 
 def test_twins_are_counted_among_the_images(run: Callable[..., Fitted]) -> None:
@@ -358,18 +472,19 @@ def test_twins_are_counted_among_the_images(run: Callable[..., Fitted]) -> None:
 
 @pytest.mark.parametrize("train_kinds", [{}, {"polygon": 0, "scar": 0}])
 def test_without_a_kind_for_train_rows_come_alone(
-    train_kinds: dict[str, int], synthesis: Synthesis, run: Callable[..., Fitted]
+    train_kinds: dict[str, int], settings: FitSettings, run: Callable[..., Fitted]
 ) -> None:
-    kinds = synthesis.kinds.model_copy(update={"train": train_kinds})
-    labelled = synthesis.model_copy(update={"kinds": kinds})
+    kinds = settings.synthesis.kinds.model_copy(update={"train": train_kinds})
+    labelled = dataclasses.replace(settings, synthesis=settings.synthesis.model_copy(update={"kinds": kinds}))
     fitted = run(bright_and_dark(12), bright_and_dark(4, 100), labelled, twins=True)
     assert fitted.images == 2 * 24
 
 
-def test_what_rows_do_not_show_is_learned_from_twins(synthesis: Synthesis, run: Callable[..., Fitted]) -> None:
-    spots = drawing(synthesis, "perlin", radius_frac=(0.2, 0.3), perlin_opacity=(1.0, 1.0))
+def test_what_rows_do_not_show_is_learned_from_twins(settings: FitSettings, run: Callable[..., Fitted]) -> None:
+    spots = drawing(settings.synthesis, "perlin", radius_frac=(0.2, 0.3), perlin_opacity=(1.0, 1.0))
     train, validation = bright_and_dark(24), spotted(24, spots)
-    with_twins, without = (run(train, validation, spots, epochs=8, patience=8, twins=twins) for twins in (True, False))
+    drawn = dataclasses.replace(settings, synthesis=spots)
+    with_twins, without = (run(train, validation, drawn, epochs=8, patience=8, twins=twins) for twins in (True, False))
     assert with_twins.history["validation_nll"].min() < 0.5
     assert without.history["validation_nll"].min() > 0.6
 
@@ -385,6 +500,28 @@ def with_dropout(folder: Path) -> str:
     torch.manual_seed(0)
     Detector(ViTModel(config, add_pooling_layer=False), PREPROCESSING).save(folder)
     return str(folder)
+
+
+@contextmanager
+def noting_epochs(monkeypatch: pytest.MonkeyPatch, killed_after: int | None = None) -> Iterator[list[int]]:
+    """Give a list that grows by each epoch whose state is saved; kill the fit after one of them."""
+    save, saved = Checkpoints.save, []
+
+    def save_and_note(checkpoints: Checkpoints, key: str, state: dict[str, Any]) -> None:
+        save(checkpoints, key, state)
+        saved.append(state["history"][-1]["epoch"])
+        if saved[-1] == killed_after:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", save_and_note)
+        yield saved
+
+
+def assert_same(one: Fitted, other: Fitted) -> None:
+    pd.testing.assert_frame_equal(one.history, other.history, check_exact=True)
+    weights = other.detector.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in one.detector.state_dict().items())
 
 
 @pytest.mark.usefixtures("precision")
@@ -403,29 +540,116 @@ def test_killed_and_rerun_equals_undisturbed(
     else:
         changes |= {"fitted": fitted, "last_blocks": 1}
     undisturbed = run(*arguments, **changes)
-    save, saved = Checkpoints.save, []
-
-    def save_twice(checkpoints: Checkpoints, key: str, state: dict[str, Any]) -> None:
-        save(checkpoints, key, state)
-        saved.append(state["history"][-1]["epoch"])
-        if saved[-1] == 2:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "save", save_twice)
-        with pytest.raises(Killed):
-            run(*arguments, **changes)
-    resumed = run(*arguments, **changes)
+    with noting_epochs(monkeypatch, killed_after=2) as saved, pytest.raises(Killed):
+        run(*arguments, folder=tmp_path, **changes)
     assert saved == [0, 1, 2]
-    pd.testing.assert_frame_equal(resumed.history, undisturbed.history, check_exact=True)
-    weights = undisturbed.detector.state_dict()
-    assert all(torch.equal(value, weights[name]) for name, value in resumed.detector.state_dict().items())
-    assert Path(Checkpoints(tmp_path).path).exists() is False
+    with noting_epochs(monkeypatch) as saved:
+        resumed = run(*arguments, folder=tmp_path, **changes)
+    assert saved == [3, 4]
+    assert_same(resumed, undisturbed)
 
 
-@pytest.mark.parametrize("other", ["seed", "rows", "weights"])
+def change(settings: FitSettings, path: str, value: object) -> FitSettings:
+    """Change one parameter, named as in `--params`."""
+    group, *names = path.split(".")
+    values = getattr(settings, group).model_dump()
+    inner = values
+    for name in names[:-1]:
+        inner = inner[name]
+    inner[names[-1]] = value
+    changed = type(getattr(settings, group)).model_validate(values)
+    return dataclasses.replace(settings, **{group: changed})
+
+
+NOT_READ: dict[str, Any] = {
+    "training.threshold.rule": "target_fpr",
+    "training.evaluation.resamples": 500,
+    "training.last_blocks": 3,
+    "synthesis.kinds.test": {"polygon": 7},
+    "synthesis.kinds.validation": {"polygon": 7},
+    "synthesis.seeds.test": 9,
+    "augmentation.seed": 9,
+    "augmentation.counts.normal": 9,
+    "augmentation.fixed_camera.shift_px": 9.0,
+}
+"""What changes no weight by itself: what it does to the rows shows in their fingerprint."""
+
+
+def test_a_half_done_fit_survives_a_change_of_what_it_does_not_read(
+    run: Callable[..., Fitted], settings: FitSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments, changes = (bright_and_dark(12), bright_and_dark(4, 100)), {"epochs": 3, "patience": 9, "twins": True}
+    undisturbed = run(*arguments, **changes)
+    with noting_epochs(monkeypatch, killed_after=1), pytest.raises(Killed):
+        run(*arguments, folder=tmp_path, **changes)
+    for path, value in NOT_READ.items():
+        settings = change(settings, path, value)
+    with noting_epochs(monkeypatch) as saved:
+        resumed = run(*arguments, settings, folder=tmp_path, **changes)
+    assert saved == [2, 3]
+    assert_same(resumed, undisturbed)
+
+
+@pytest.mark.parametrize(("path", "value"), NOT_READ.items())
+def test_the_key_of_a_fit_leaves_out_what_fitting_does_not_read(
+    path: str, value: object, settings: FitSettings
+) -> None:
+    settings = change(settings, "training.twins", True)
+    assert change(settings, path, value) != settings
+    assert change(settings, path, value).key() == settings.key()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "is_read_without_pairs"),
+    [
+        ("training.learning_rate", 0.5, True),
+        ("training.epochs", 7, True),
+        ("training.fitted", "heads", True),
+        ("training.small_vit.layers", 2, True),
+        ("training.image_size_px", 64, True),
+        ("synthesis.kinds.train", {"scar": 1}, False),
+        ("synthesis.severity", (0.5, 1.0), False),
+        ("synthesis.spots.spots", (1, 9), False),
+        ("augmentation.preset", "fixed_camera", False),
+        ("augmentation.reference.affine_shear", 0.1, False),
+    ],
+)
+def test_the_key_of_a_fit_has_what_fitting_reads(
+    path: str, value: object, is_read_without_pairs: bool, settings: FitSettings
+) -> None:
+    for twins, is_read in ((True, True), (False, is_read_without_pairs)):
+        before = change(settings, "training.twins", twins)
+        assert (change(before, path, value).key() != before.key()) is is_read
+
+
+@pytest.mark.parametrize("fitted", ["full"])
+def test_a_finished_fit_run_again_gives_the_same_at_once(
+    fitted: str, run: Callable[..., Fitted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, misleading = bright_and_dark(12), bright_and_dark(4, 100, swapped=True)
+    changes = {"epochs": 9, "patience": 1, "fitted": fitted}  # stops early
+    finished = run(train, misleading, folder=tmp_path, **changes)
+    assert len(finished.history) < 9
+
+    def fail(*_: object) -> None:
+        pytest.fail("it is computed again")
+
+    for name in ("forward", "run_blocks", "finish"):
+        monkeypatch.setattr(Detector, name, fail)
+    again = run(train, misleading, folder=tmp_path, **changes)
+    assert_same(again, finished)
+    assert (again.seconds, again.images) == (finished.seconds, finished.images)
+    assert not again.detector.training
+    assert again.detector.backbone.config._attn_implementation == finished.detector.backbone.config._attn_implementation
+
+
+@pytest.mark.parametrize("other", ["seed", "rows", "weights", "code"])
 def test_state_of_another_fit_is_not_gone_on_from(
-    other: str, run: Callable[..., Fitted], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    other: str,
+    run: Callable[..., Fitted],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     train, validation = bright_and_dark(12), bright_and_dark(4, 100)
     checkpoint = tmp_path_factory.mktemp("checkpoint")
@@ -433,16 +657,20 @@ def test_state_of_another_fit_is_not_gone_on_from(
     expected = run(train, validation, **changes).history
     kept = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "clear", lambda _: None)
         if other == "weights":  # the checkpoint was made anew, under its name
             detector = Detector.load(checkpoint)
             torch.nn.init.normal_(detector.classifier.weight)
             detector.save(checkpoint)
+        if other == "code":
+            patch.setattr("cygnet.model.training.fit.code_digest", lambda: "other")
         others = bright_and_dark(11) if other == "rows" else train
-        run(others, validation, **(changes | ({"seed": 6} if other == "seed" else {})))
+        run(others, validation, folder=tmp_path, **(changes | ({"seed": 6} if other == "seed" else {})))
     for name, content in kept.items():
         (checkpoint / name).write_bytes(content)
-    pd.testing.assert_frame_equal(run(train, validation, **changes).history, expected, check_exact=True)
+    with noting_epochs(monkeypatch) as saved:
+        fitted = run(train, validation, folder=tmp_path, **changes)
+    assert saved == [0, 1, 2]
+    pd.testing.assert_frame_equal(fitted.history, expected, check_exact=True)
 
 
 def changed_parameters(before: Detector, after: Detector) -> set[str]:

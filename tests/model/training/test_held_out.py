@@ -1,24 +1,21 @@
 """What the measuring of a pretrained detector promises: drawn images apart from training's, and the right figures."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from cygnet.anomaly_kinds import SEEN_KINDS
 from cygnet.model.network.detector import Detector
 from cygnet.model.training import held_out
 from cygnet.model.training.held_out import MEASURED_KINDS, as_shipped, held_out_pairs, measure, swan_pairs
 from cygnet.parameters.pretraining import Pretraining
-from cygnet.parameters.synthesis import SEEN_KINDS
 from cygnet.parameters.training import SmallViT
 from cygnet.tables import IMAGE_SIZE_PX
 from support.toys import toy_detector
 
-CONF = Path(__file__).parents[3] / "conf"
 VIT = SmallViT(image_size_px=64, patch_size_px=16, hidden_size=32, layers=1, heads=2)
 
 
@@ -59,12 +56,6 @@ def test_pairs_are_the_same_every_time(settings: Pretraining) -> None:
         once, again = ([(kind, [part.tobytes() for part in twins]) for kind, twins in pairs(settings)] for _ in "ab")
         assert once == again
         assert len({parts[0] for _, parts in once}) == len(once)
-
-
-def test_the_swan_is_that_of_the_sample_video() -> None:
-    sample = yaml.safe_load((CONF / "base" / "globals.yml").read_text())["sample"]
-    assert {key: sample[key] for key in held_out.SWAN} == held_out.SWAN
-    assert sample["duration_s"] == held_out.SWAN_DURATION_S
 
 
 def test_figures_are_those_of_the_logits(detector: Detector, settings: Pretraining) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from cygnet.model.network.backbone import load_detector
 from cygnet.model.training.optimisation import (
+    has_bf16,
     make_optimizers,
     move_average,
     patch_loss,
@@ -123,3 +124,15 @@ def test_plain_attention_is_that_of_torch(dtype: torch.dtype, tolerance: float, 
 def test_plain_attention_is_for_bfloat16_on_a_processor_alone() -> None:
     assert quicker_attention(torch.device("cpu"), is_bf16=False) == "sdpa"
     assert quicker_attention(torch.device("cuda"), is_bf16=True) == "sdpa"
+
+
+@pytest.mark.parametrize(
+    ("instructions", "is_quick"), [({"avx2": True}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True)]
+)
+def test_bfloat16_is_quick_where_the_processor_has_instructions_for_it(
+    instructions: dict[str, bool], is_quick: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = dict.fromkeys(("avx2", "avx512_bf16", "amx_bf16"), False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: others | instructions)
+    assert has_bf16() == is_quick

@@ -26,14 +26,11 @@ def test_the_last_state_is_kept_alone(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_there_is_no_state_before_the_first_nor_of_another_run_nor_after_clearing(tmp_path: Path) -> None:
+def test_there_is_no_state_before_the_first_nor_of_another_run(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.load("key") is None
     checkpoints.save("key", STATE)
     assert checkpoints.load("other") is None
-    checkpoints.clear()
-    checkpoints.clear()
-    assert checkpoints.load("key") is None
 
 
 def test_a_write_that_is_killed_leaves_the_state_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

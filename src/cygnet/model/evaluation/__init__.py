@@ -1,1 +1,1 @@
-"""Evaluation: calibration, metrics with their intervals, localisation, baselines, parity, events and plots."""
+"""Evaluation: batch scoring, calibration, metrics with intervals, localisation, baselines, parity, events and plots."""

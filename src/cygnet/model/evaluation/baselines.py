@@ -1,24 +1,22 @@
-"""What a detector has to beat: four simple ones, scored on the same rows with the same calibration.
+"""Baselines for the detector: four simple methods, scored on the same rows with the same calibration.
 
 * `majority`: the same score for every image.
 * `pixel_statistics`: logistic regression on mean, standard deviation and share of extreme pixels, fitted on `train`.
-  It needs no model at all, and finds white and black polygons on most scenes.
-* `median_mad`: each pixel's median and MAD over the normal train frames, and a high quantile of the robust z over the
-  image. What a fixed camera allows without learning.
-* `nearest_neighbour`: distance of each patch's features to the nearest of the normal train frames', by the backbone
-  before fine-tuning; the image scores as its most distant patch. That is PatchCore (Roth et al., "Towards Total Recall
+  It needs no network, and finds white and black polygons on most scenes.
+* `median_mad`: each pixel's median and median absolute deviation (MAD) over the normal train frames; the score is a
+  high quantile of the robust z over the image. It shows what a fixed camera allows without learning.
+* `nearest_neighbour`: distance of each patch's features to the nearest ones of the normal train frames, in the backbone
+  before fine-tuning; the score is that of the most distant patch. This is PatchCore (Roth et al., "Towards Total Recall
   in Industrial Anomaly Detection", CVPR 2022) with the cosine distance of ViT patches as in AnomalyDINO (Damm et al.,
-  WACV 2025), and a seeded random memory where PatchCore picks a coreset.
+  WACV 2025), and a seeded random memory where PatchCore selects a coreset.
 
-The last two come in variants (quantile; layer and k), of which the one with the best AUROC on `validation` is kept.
-Their raw scores are no logits: a logistic regression with one feature on the first half of the validation frames
-makes them some (Platt, "Probabilistic Outputs for Support Vector Machines", 1999). Then temperature and threshold are
-fitted as the detector's are.
+The last two have variants (quantile; layer and k); the one with the best AUROC on `validation` is used. Raw scores that
+are not logits become logits by a logistic regression on the first half of the validation frames (Platt, "Probabilistic
+Outputs for Support Vector Machines", 1999). Temperature and threshold are then fitted as for the detector.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
@@ -31,7 +29,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cygnet.model.evaluation.calibrate import calibrate, in_first_half
+from cygnet.model.evaluation.results import FittedBaseline, Variant
 from cygnet.model.serving.scorer import scores_of
+from cygnet.model.training_set import iterate_rows, read_batches
 from cygnet.parameters.training import Evaluation, Threshold
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
 from cygnet.vision.codec import decode_image
@@ -44,85 +44,85 @@ if TYPE_CHECKING:
 
 BATCH_IMAGES = 32
 PATCHES_AT_ONCE = 2048
-"""Similarities of more at once lie in memory that the system maps anew each time."""
+"""The similarity matrix of more patches is so large that the allocator maps it anew for every batch."""
 
 DARKEST_EXTREME, BRIGHTEST_EXTREME = 8, 247
-"""Grey levels: JPEG at quality 95 leaves black and white within 8 levels."""
+"""Grey levels up to the first count as black, from the second on as white: JPEG at quality 95 moves them by up to 8."""
 
 Z_SIZE_PX = 128
 Z_QUANTILES = (0.95, 0.99, 0.999)
 SMALLEST_SCALE = 1.0
-"""Grey levels: a pixel that never changed is still subject to JPEG and rounding."""
+"""A pixel that never changed still varies by about one grey level, through JPEG and rounding."""
 MAD_TO_STD = 1.4826
+"""The standard deviation of a normal distribution, divided by its MAD."""
 
 DEPTHS = (0.25, 0.5, 0.75)
-"""Of the blocks: the last ones serve the task that the backbone was trained for, as PatchCore's section 3.1 argues."""
+"""Features are taken at these shares of the blocks: the last blocks are biased towards the pretraining task (PatchCore,
+section 3.1)."""
 
 NEIGHBOURS = (1, 3, 9)
 
-Variant = dict[str, float]
-
 
 class Baseline(Protocol):
-    """Something that scores images, in one or more variants; `is_logit` says that the scores need no Platt scaling."""
+    """A method that scores images, in one or more variants; scores that are logits need no Platt scaling."""
 
     variants: list[Variant]
     is_logit: bool
 
     def score(self, images: Sequence[np.ndarray], variants: list[Variant]) -> np.ndarray:
-        """Take `(H, W, 3)` uint8 BGR each; give `(B, variants)` float64, the larger the more abnormal."""
+        """Score `(H, W, 3)` uint8 BGR images; returns `(B, variants)` float64, the larger the more abnormal."""
 
 
 class Majority:
-    """Gives every image the same score."""
+    """The same score for every image."""
 
     variants: list[Variant] = [{}]  # noqa: RUF012 - never changed
     is_logit = False
 
     def score(self, images: Sequence[np.ndarray], variants: list[Variant]) -> np.ndarray:
-        """Give zeros: the intercept of Platt's regression is all there is."""
+        """Return zeros; the intercept of the Platt scaling makes them the share of abnormal images."""
         return np.zeros((len(images), len(variants)))
 
 
 class PixelStatistics:
-    """Logistic regression on three numbers of the grey image."""
+    """Logistic regression on three statistics of the grey image."""
 
     variants: list[Variant] = [{}]  # noqa: RUF012 - never changed
     is_logit = True
 
     def __init__(self, statistics: np.ndarray, labels: np.ndarray) -> None:
-        """Fit on `(N, 3)` statistics of `train`, both classes weighing the same as in the detector's loss."""
+        """Fit on `(N, 3)` statistics of `train`; both classes weigh the same, as in the detector's loss."""
         self.regression = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
         self.regression.fit(statistics, labels == ABNORMAL)
 
     def score(self, images: Sequence[np.ndarray], variants: list[Variant]) -> np.ndarray:
-        """Give the logit."""
+        """Return the logit."""
         statistics = np.array([pixel_statistics(image) for image in images])
         return np.tile(self.regression.decision_function(statistics)[:, None], len(variants))
 
 
 def pixel_statistics(image: np.ndarray) -> np.ndarray:
-    """Mean and standard deviation of the grey levels, and the share of black or white pixels: `(3,)` float64."""
+    """Compute mean and standard deviation of the grey levels, and the share of black and white pixels: `(3,)`."""
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     extreme = (grey <= DARKEST_EXTREME) | (grey >= BRIGHTEST_EXTREME)
     return np.array([grey.mean(), grey.std(), extreme.mean()])
 
 
 class MedianMad:
-    """Robust z of each pixel and colour against the normal train frames, at 128 x 128 pixels."""
+    """Robust z of each pixel and colour channel against the normal train frames, at 128 x 128 pixels."""
 
     variants: list[Variant] = [{"quantile": quantile} for quantile in Z_QUANTILES]  # noqa: RUF012 - never changed
     is_logit = False
 
     def __init__(self, frames: Sequence[np.ndarray]) -> None:
-        """Take the normal train frames, `(H, W, 3)` uint8 BGR each."""
+        """Fit on the normal train frames, `(H, W, 3)` uint8 BGR each."""
         shrunk = np.stack([_shrunk(frame) for frame in frames])  # (N, P, 3) uint8
         self.median = np.median(shrunk, axis=0).astype(np.float32)
         mad = np.median(np.abs(shrunk - self.median), axis=0)
         self.scale = np.maximum(MAD_TO_STD * mad, SMALLEST_SCALE).astype(np.float32)
 
     def score(self, images: Sequence[np.ndarray], variants: list[Variant]) -> np.ndarray:
-        """Give the quantiles of z over the pixels; of a pixel's colours the most unusual counts."""
+        """Return the quantiles of z over the pixels; a pixel counts with its most unusual colour channel."""
         shrunk = np.stack([_shrunk(image) for image in images])  # (B, P, 3) uint8
         z = (np.abs(shrunk - self.median) / self.scale).max(axis=2)  # (B, P)
         return np.quantile(z, [variant["quantile"] for variant in variants], axis=1).T.astype(np.float64)
@@ -133,21 +133,21 @@ def _shrunk(image: np.ndarray) -> np.ndarray:
 
 
 class NearestNeighbour:
-    """Distance of patches to a memory of the normal train frames' patches, by a backbone that was not fine-tuned.
+    """Distance of patches to a memory of the normal train frames' patches, in a backbone that was not fine-tuned.
 
-    bfloat16 where that is quick: the order of the distances is what counts.
+    It runs in bfloat16 where that is fast: only the order of the distances matters.
     """
 
     is_logit = False
 
     def __init__(self, detector: "Detector", frames: Sequence[np.ndarray], memory_patches: int, seed: int) -> None:
-        """Remember patches of the normal train frames, as many of each.
+        """Store patches of the normal train frames, the same number of each.
 
         Args:
-            detector: As loaded; its heads are not used.
+            detector: Before fine-tuning; its heads are not used.
             frames: `(H, W, 3)` uint8 BGR each.
-            memory_patches: M, remembered for each layer, or all there are.
-            seed: Of the choice.
+            memory_patches: About how many patches M to store for each layer, or all if there are fewer.
+            seed: Of the random choice of patches.
         """
         import torch
 
@@ -162,18 +162,18 @@ class NearestNeighbour:
         kept: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
         for start in range(0, len(frames), BATCH_IMAGES):
             features = self._features(frames[start : start + BATCH_IMAGES], layers)
-            for place in range(len(features[layers[0]])):
-                rng = generator(seed, "memory", start + place)
+            for number in range(len(features[layers[0]])):
+                rng = generator(seed, "memory", start + number)
                 chosen = torch.from_numpy(rng.permutation(features[layers[0]].shape[1])[:per_frame])
                 for layer in layers:
-                    kept[layer].append(features[layer][place, chosen.to(self.detector.classifier.weight.device)])
+                    kept[layer].append(features[layer][number, chosen.to(self.detector.classifier.weight.device)])
         self.memory = {layer: torch.cat(parts) for layer, parts in kept.items()}  # (M, D) each
         self.variants: list[Variant] = [
             {"layer": layer, "k": k} for layer in layers for k in NEIGHBOURS if k <= len(self.memory[layer])
         ]
 
     def score(self, images: Sequence[np.ndarray], variants: list[Variant]) -> np.ndarray:
-        """Give the most distant patch's mean distance to its k nearest, 0-2."""
+        """Return the mean distance of the most distant patch to its k nearest neighbours, 0-2."""
         import torch
 
         layers = sorted({int(variant["layer"]) for variant in variants})
@@ -184,7 +184,7 @@ class NearestNeighbour:
             patches = features[layer].flatten(0, 1)  # (B * G * G, D)
             nearest = [
                 1 - (part @ self.memory[layer].T).topk(most, dim=1)[0] for part in patches.split(PATCHES_AT_ONCE)
-            ]  # (part, most), the nearest first
+            ]  # (patches of the part, most), the nearest first
             distances[layer] = torch.cat(nearest).reshape(len(images), -1, most)  # (B, G * G, most)
         columns = [
             distances[int(variant["layer"])][:, :, : int(variant["k"])].mean(dim=2).amax(dim=1) for variant in variants
@@ -192,7 +192,7 @@ class NearestNeighbour:
         return torch.stack(columns, dim=1).cpu().numpy().astype(np.float64)
 
     def _features(self, images: Sequence[np.ndarray], layers: list[int]) -> "dict[int, torch.Tensor]":
-        """Directions of the patches after some blocks: `(B, G * G, D)` float32 of length 1 each."""
+        """Compute the patches' features after some blocks, as unit vectors: `(B, G * G, D)` float32 each."""
         import torch
         from torch.nn.functional import normalize
 
@@ -213,26 +213,20 @@ class NearestNeighbour:
 
 
 def read_normal_frames(train_frames: pad.Dataset, count: int) -> list[np.ndarray]:
-    """Read normal train frames as they were before augmentation, `count` at most and evenly over time.
+    """Read normal train frames without augmentation, at most `count` and evenly spread over time.
 
     Args:
         train_frames: The table `images`.
-        count: More than that are thinned out.
+        count: The largest number of frames.
 
     Returns:
-        `(H, W, 3)` uint8 BGR each, in the order of their keys.
+        `(H, W, 3)` uint8 BGR each, sorted by `image_id`.
     """
     is_wanted = (pad.field("split") == "train") & (pad.field("label") == NORMAL)
     keys = np.sort(train_frames.to_table(columns=["image_id"], filter=is_wanted)["image_id"].to_numpy())
     chosen = keys[np.linspace(0, len(keys) - 1, min(count, len(keys))).round().astype(int)]
     images: dict[str, np.ndarray] = {}
-    for batch in train_frames.to_batches(
-        columns=["image_id", "image"],
-        filter=pad.field("image_id").isin(chosen),
-        batch_size=BATCH_IMAGES,
-        batch_readahead=2,
-        fragment_readahead=1,
-    ):
+    for batch in read_batches(train_frames, ["image_id", "image"], pad.field("image_id").isin(chosen), BATCH_IMAGES):
         for image_id, image in zip(batch["image_id"].to_pylist(), batch["image"].to_pylist(), strict=True):
             images[image_id] = decode_image(image)
     return [images[image_id] for image_id in chosen]
@@ -244,18 +238,21 @@ def fit_and_score(
     detector: "Detector",
     threshold: Threshold,
     settings: Evaluation,
-) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-    """Fit every baseline on `train`, choose and calibrate it on `validation`, score both held-out splits.
+) -> tuple[pd.DataFrame, dict[str, FittedBaseline]]:
+    """Fit every baseline on `train`, select and calibrate it on `validation`, and score `validation` and `test`.
 
     Args:
         training_set: The table.
         train_frames: The table `images`: the frames without augmentation.
-        detector: As loaded, before fine-tuning.
-        threshold: The rule for all thresholds.
+        detector: Before fine-tuning.
+        threshold: The rule that chooses the threshold, the same as for the detector.
         settings: `normal_frames`, `memory_patches`, `seed`.
 
     Returns:
-        The rows of table `baselines`; and of each baseline its `calibration` as a dict, and the chosen `variant`.
+        The rows of table `baselines`, and how each baseline was fitted, by its name.
+
+    Raises:
+        UserError: A half of the validation frames lacks a class.
     """
     frames = read_normal_frames(train_frames, settings.normal_frames)
     baselines: dict[str, Baseline] = {
@@ -266,39 +263,39 @@ def fit_and_score(
     }
     variants = {name: baseline.variants for name, baseline in baselines.items()}
     validation, raw = _score(baselines, variants, training_set, "validation")
-    places = {name: _best(columns, validation) for name, columns in raw.items()}
-    variants = {name: [variants[name][place]] for name, place in places.items()}
+    best = {name: _best(scores, validation) for name, scores in raw.items()}
+    variants = {name: [variants[name][position]] for name, position in best.items()}
     test, raw_test = _score(baselines, variants, training_set, "test")
-    parts, chosen = [], {}
+    parts, fitted = [], {}
     for name, baseline in baselines.items():
-        ours, others = raw[name][:, places[name]], raw_test[name][:, 0]
+        margins = raw[name][:, best[name]], raw_test[name][:, 0]  # (N,) of each split
         if not baseline.is_logit:
-            regression = platt(ours, validation)
-            ours, others = (regression.decision_function(scores[:, None]) for scores in (ours, others))
-        calibration = calibrate(validation.join(_logits(ours)), threshold)
-        for rows, scores in ((validation, ours), (test, others)):
-            answers = scores_of(_logits(scores).to_numpy(), calibration)
-            parts.append(pd.concat([rows, answers], axis=1).assign(baseline=name))
-        chosen[name] = {"calibration": asdict(calibration), "variant": variants[name][0]}
-    return pd.concat(parts, ignore_index=True), chosen
+            regression = platt(margins[0], validation)
+            margins = tuple(regression.decision_function(scores[:, None]) for scores in margins)
+        calibration = calibrate(validation.join(_logits(margins[0])), threshold)
+        for rows, margin in zip((validation, test), margins, strict=True):
+            scores = scores_of(_logits(margin).to_numpy(), calibration)
+            parts.append(pd.concat([rows, scores], axis=1).assign(baseline=name))
+        fitted[name] = FittedBaseline(variants[name][0], calibration)
+    return pd.concat(parts, ignore_index=True), fitted
 
 
 def platt(raw: np.ndarray, validation: pd.DataFrame) -> Any:
-    """Fit the logistic regression of the label on one raw score `(N,)`, on the first half of `validation`.
+    """Fit a logistic regression of the label on one raw score `(N,)`, on the first half of the validation frames.
 
     Returns:
-        A scikit-learn pipeline from `(N, 1)` to the log of the odds that an image is abnormal.
+        A scikit-learn pipeline from `(N, 1)` to the log odds that an image is abnormal.
     """
     chosen = in_first_half(validation["frame_id"]) & (validation["kind"] != KIND_NULL).to_numpy()
     is_abnormal = (validation["label"] == ABNORMAL).to_numpy()
     return make_pipeline(StandardScaler(), LogisticRegression()).fit(raw[chosen, None], is_abnormal[chosen])
 
 
-def _best(columns: np.ndarray, validation: pd.DataFrame) -> int:
-    """Place of the column `(N, variants)` with the best AUROC."""
-    drawn = (validation["kind"] != KIND_NULL).to_numpy()
-    is_abnormal = (validation["label"] == ABNORMAL).to_numpy()[drawn]
-    return int(np.argmax([roc_auc_score(is_abnormal, column) for column in columns[drawn].T]))
+def _best(scores: np.ndarray, validation: pd.DataFrame) -> int:
+    """Find the column of `(N, variants)` with the best AUROC."""
+    counted = (validation["kind"] != KIND_NULL).to_numpy()
+    is_abnormal = (validation["label"] == ABNORMAL).to_numpy()[counted]
+    return int(np.argmax([roc_auc_score(is_abnormal, column) for column in scores[counted].T]))
 
 
 def _logits(margin: np.ndarray) -> pd.DataFrame:
@@ -316,7 +313,11 @@ def _fit_pixel_statistics(training_set: pad.Dataset) -> PixelStatistics:
 def _score(
     baselines: dict[str, Baseline], variants: dict[str, list[Variant]], training_set: pad.Dataset, split: str
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Score a split, each image decoded once: its keys in the order of the `image_id`s, and `(N, variants)` by name."""
+    """Score a split, decoding each image once.
+
+    Returns:
+        The keys of its rows, sorted by `image_id`, and the scores of each baseline, `(N, variants)` in the same order.
+    """
     keys: list[pd.DataFrame] = []
     scores: dict[str, list[np.ndarray]] = {name: [] for name in baselines}
     for rows, images in _images(training_set, split):
@@ -332,7 +333,5 @@ def _score(
 
 
 def _images(training_set: pad.Dataset, split: str) -> Iterator[tuple[pd.DataFrame, list[np.ndarray]]]:
-    from cygnet.model.rows import iterate_rows
-
     for rows in iterate_rows(training_set, [split], BATCH_IMAGES):
         yield rows.drop(columns="image"), [decode_image(encoded) for encoded in rows["image"]]

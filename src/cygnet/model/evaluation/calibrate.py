@@ -1,7 +1,7 @@
 """Calibration on `validation`: one temperature for the logits, one threshold for the score.
 
-Each is fitted on frames of its own: the temperature on the first half of every source's validation frames, the
-threshold on the second. On the same frames, the threshold would sit on scores that the temperature has already seen.
+They are fitted on different frames: the temperature on the first half of every source's validation frames, the
+threshold on the second. On the same frames, the threshold would be fitted to scores that the temperature has seen.
 
 Temperature scaling: Guo et al., "On Calibration of Modern Neural Networks", 2017. Threshold of rule `target_fpr`: the
 conformal quantile of Vovk et al., "Algorithmic Learning in a Random World", 2005, as in split conformal prediction.
@@ -17,19 +17,20 @@ from sklearn.metrics import precision_recall_curve
 from cygnet.errors import UserError
 from cygnet.model.serving.scorer import Calibration, scores_of
 from cygnet.parameters.training import Threshold
-from cygnet.tables import ABNORMAL, KIND_NULL, LABELS, NORMAL
+from cygnet.tables import ABNORMAL, KIND_NULL, LABELS, NORMAL, parse_frame_id
 
 TEMPERATURE_BOUNDS = (0.5, 5.0)
-"""Outside, a temperature mends no overconfidence but hides that validation is too small or separates perfectly."""
+"""A temperature outside these bounds does not correct overconfidence: `validation` is too small, or the scores separate
+its classes perfectly."""
 
 
 def calibrate(rows: pd.DataFrame, threshold: Threshold) -> Calibration:
-    """Find the temperature that minimises NLL on one half of the frames, and the threshold on the other.
+    """Fit the temperature, which minimises NLL, on one half of the frames, and the threshold on the other.
 
     Args:
-        rows: `validation`: `frame_id`, `label`, `kind`, and `logit_abnormal`, `logit_normal`, not calibrated. Rows of
-            kind `null` are left out.
-        threshold: The rule.
+        rows: The `validation` rows: `frame_id`, `label`, `kind`, and `logit_abnormal`, `logit_normal`, not calibrated.
+            The control kind `null` is left out.
+        threshold: The rule that chooses the threshold.
 
     Raises:
         UserError: A half lacks a class.
@@ -45,41 +46,40 @@ def calibrate(rows: pd.DataFrame, threshold: Threshold) -> Calibration:
 
 
 def split_halves(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Split `validation` without the control kind `null`, as `in_first_half` says.
+    """Split the `validation` rows in two, without the control kind `null`; see `in_first_half`.
 
     Raises:
         UserError: A half lacks a class.
     """
-    drawn = rows[rows["kind"] != KIND_NULL]
-    is_first = in_first_half(drawn["frame_id"])
-    first, second = drawn[is_first], drawn[~is_first]
-    for place, half in (("first", first), ("second", second)):
+    counted = rows[rows["kind"] != KIND_NULL]
+    is_first = in_first_half(counted["frame_id"])
+    first, second = counted[is_first], counted[~is_first]
+    for ordinal, half in (("first", first), ("second", second)):
         for name, label in LABELS.items():
             if not (half["label"] == label).any():
                 frames = half["frame_id"].nunique()
                 msg = (
-                    f"The {place} half of the validation frames ({frames} frames) has no {name} image, and calibration "
-                    "needs both classes in both: lengthen the video, lower ingestion.interval_s, or raise "
-                    "ingestion.split.validation_frac."
+                    f"The {ordinal} half of the validation frames ({frames} frames) has no {name} image, but "
+                    "calibration needs both classes in both halves: use a longer video, lower "
+                    "ingestion.interval_s, or raise ingestion.split.validation_frac."
                 )
                 raise UserError(msg)
     return first, second
 
 
 def in_first_half(frame_ids: pd.Series) -> np.ndarray:
-    """Tell which rows belong to the first half of their source's frames, in the order of time: `(N,)` bool.
+    """Tell which rows belong to the first half of their source's frames, in order of time: `(N,)` bool.
 
-    The second half is the larger one where the number is odd.
+    If the number of frames is odd, the second half is the larger one.
     """
-    frames = pd.Series(sorted(set(frame_ids)))
-    source = frames.str.rsplit("/", n=1).str[0]
-    place = frames.groupby(source).cumcount()
-    count = frames.groupby(source).transform("size")
-    return frame_ids.isin(set(frames[place < count // 2])).to_numpy()
+    frames = pd.Series(sorted(set(frame_ids), key=parse_frame_id))
+    of_source = frames.groupby([parse_frame_id(frame_id)[0] for frame_id in frames])
+    is_first = of_source.cumcount() < of_source.transform("size") // 2
+    return frame_ids.isin(set(frames[is_first])).to_numpy()
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Find the temperature within 0.5-5 that minimises NLL of `(N, 2)` logits, rows weighed by `weights` `(N,)`."""
+    """Find the temperature within `TEMPERATURE_BOUNDS` that minimises NLL; arguments as `negative_log_likelihood`."""
     best = minimize_scalar(
         lambda log_temperature: negative_log_likelihood(logits / np.exp(log_temperature), labels, weights),
         bounds=np.log(TEMPERATURE_BOUNDS),
@@ -89,16 +89,22 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray 
 
 
 def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Mean negative log-likelihood in nats of `(N, 2)` logits, rows weighed by `weights` `(N,)`; None: all the same."""
+    """Compute the mean negative log-likelihood (NLL) in nats.
+
+    Args:
+        logits: `(N, 2)`, indexed by label.
+        labels: `(N,)` int.
+        weights: `(N,)`, of the rows; None: all weigh the same.
+    """
     logits = np.asarray(logits, np.float64)
     log_total = np.logaddexp(logits[:, 0], logits[:, 1])
     return float(np.average(log_total - logits[np.arange(len(labels)), labels], weights=weights))
 
 
 def max_f1_threshold(scores: np.ndarray, is_abnormal: np.ndarray) -> float:
-    """Find the score from which calling images anomalous gives the best F1.
+    """Find the threshold with the best F1, as a float32 value like the scores.
 
-    Half-way to the next lower score, so that neither side sits on the edge; a float32 value, as scores are.
+    It lies half-way between the lowest flagged score and the next lower one, to keep a margin on both sides.
     """
     precision, recall, thresholds = precision_recall_curve(is_abnormal, scores)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
@@ -109,17 +115,17 @@ def max_f1_threshold(scores: np.ndarray, is_abnormal: np.ndarray) -> float:
 
 
 def conformal_threshold(normal_scores: np.ndarray, target_fpr: float) -> tuple[float, float]:
-    """Find the threshold that a new normal image reaches with probability `target_fpr` at most.
+    """Find a threshold that a new normal image reaches with a probability of at most `target_fpr`.
 
-    That holds if the new image is exchangeable with these. It is just above the score of rank
-    ceil((n + 1)(1 - target_fpr)); with n too small for that rank, just above the highest.
+    This holds if the new image is exchangeable with these. The threshold is just above the score of rank
+    ceil((n + 1)(1 - target_fpr)), or just above the highest score if n is too small for that rank.
 
     Args:
-        normal_scores: `(n,)` float32, at least one.
+        normal_scores: `(n,)` float32, n >= 1.
         target_fpr: > 0 and < 1.
 
     Returns:
-        The threshold, a float32 value, and the rate that it promises: `target_fpr`, or 1 / (n + 1) where that is more.
+        The threshold, a float32 value, and the rate that it guarantees: `target_fpr`, or 1 / (n + 1) if that is higher.
     """
     count = len(normal_scores)
     rank = math.ceil((count + 1) * (1 - target_fpr) - 1e-9)

@@ -1,47 +1,46 @@
-"""From scores of single frames to events, and how well events meet what is labelled.
+"""Turns the scores of frames into events, and compares events with labels.
 
-The rule, per source and in time order. An event opens at the first frame that scores at least the threshold. It goes on
-over every frame that scores at least `close_frac` of the threshold, so that a score that trembles about the threshold
-does not break it up. Events with at most `max_gap_s` between them are one. An event that lasts less than
-`min_duration_s` is left out. Frames that did not decode change nothing.
+The rule, for each source in order of time: an event starts at the first frame that scores at least the threshold, and
+continues while frames score at least `close_frac` of the threshold. This hysteresis keeps a score that fluctuates
+around the threshold from splitting an event. Events at most `max_gap_s` apart are merged; events shorter than
+`min_duration_s` are dropped. Frames that did not decode are ignored.
 
-A frame stands for the time until the next one, taken as the median spacing of its source: so a single frame has a
-duration, and an event ends where its last frame does.
+A frame represents the time until the next one, estimated as the median spacing of its source. A single frame therefore
+has a duration, and an event ends when its last frame does.
 """
-
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cygnet.parameters.scoring import Events
-from cygnet.tables import ABNORMAL, NORMAL
+from cygnet.reports import EventMetrics
+from cygnet.tables import ABNORMAL, NORMAL, parse_frame_id
 
 EVENT_COLUMNS = ["source", "start_s", "end_s", "peak_score", "peak_frame_index"]
 SPAN_COLUMNS = ["source", "start_s", "end_s"]
 
 LONE_FRAME_S = 0.04
-"""What the only frame of a source stands for."""
+"""Time that the only frame of a source represents."""
 
 TOLERANCE_S = 1e-3
 """Containers store times in steps of up to a millisecond: three frames at 15 per second may last 0.1995 s."""
 
 Run = tuple[int, int]
-"""First and last place of consecutive frames, inclusive."""
+"""First and last position of consecutive frames, inclusive."""
 
 
 def find_events(scores: pd.DataFrame, threshold: float, events: Events) -> pd.DataFrame:
     """Find the events of all sources.
 
     Args:
-        scores: `source`, `frame_index`, `timestamp_s`, `anomaly_score` of the frames that have a score, by source in
-            time order.
+        scores: `source`, `frame_index`, `timestamp_s`, `anomaly_score` of the frames that have a score; each source in
+            order of time.
         threshold: Score from which a frame is anomalous, > 0 and <= 1.
-        events: The numbers of the rule.
+        events: The parameters of the rule.
 
     Returns:
-        `source`, `start_s`, `end_s`, `peak_score` and `peak_frame_index` (of the highest frame; the first, if several
-        are), in the order of `scores`.
+        `source`, `start_s`, `end_s`, `peak_score` and `peak_frame_index` (the first frame with the highest score), in
+        the order of `scores`.
     """
     rows = []
     for source, frames in scores.groupby("source", sort=False):
@@ -62,64 +61,58 @@ def label_spans(
 ) -> tuple[pd.DataFrame, int]:
     """Find the spans of time that are labelled abnormal.
 
-    A label is about the scored frame that is nearest to its own. Abnormal frames are one span if at most `max_gap_s`
-    lies between them and no frame there is labelled normal.
+    A label applies to the scored frame nearest to its own frame. Abnormal frames form one span if they are at most
+    `max_gap_s` apart and no frame between them is labelled normal.
 
     Args:
-        scores: `source`, `frame_index`, `timestamp_s` of the frames that have a score, by source in time order.
-        frame_labels: `frame_id` (`<source>/<frame index>`) and `label` of the labelled frames.
-        default_label: Of every other frame.
+        scores: `source`, `frame_index`, `timestamp_s` of the frames that have a score; each source in order of time.
+        frame_labels: `frame_id` and `label` of the labelled frames.
+        default_label: The label of every other frame.
         max_gap_s: See above.
 
     Returns:
-        `source`, `start_s`, `end_s` of each span; and how many labels have no scored frame near them.
+        `source`, `start_s`, `end_s` of each span; and the number of labels that have no scored frame nearby.
     """
-    named = frame_labels["frame_id"].str.rsplit("/", n=1)
-    label_source, label_index = named.str[0], named.str[1].astype(int)
+    labelled = [parse_frame_id(frame_id) for frame_id in frame_labels["frame_id"]]
+    labels = pd.DataFrame(labelled, columns=["source", "frame_index"]).assign(label=frame_labels["label"].to_numpy())
     rows, used = [], 0
     for source, frames in scores.groupby("source", sort=False):
         times_s, index = frames["timestamp_s"].to_numpy(), frames["frame_index"].to_numpy()
-        of_source = label_source == source
-        places, is_near = _nearest_places(index, label_index[of_source].to_numpy())
-        places, given = places[is_near], frame_labels.loc[of_source, "label"].to_numpy()[is_near]
-        used += len(places)
+        of_source = labels[labels["source"] == source]
+        nearest, is_near = _nearest(index, of_source["frame_index"].to_numpy(np.int64))
+        nearest, given = nearest[is_near], of_source["label"].to_numpy()[is_near]
+        used += len(nearest)
         is_normal, is_abnormal = np.zeros(len(index), bool), np.full(len(index), default_label == ABNORMAL)
-        for label, value in ((NORMAL, False), (ABNORMAL, True)):  # of two labels near one frame, abnormal counts
-            is_abnormal[places[given == label]] = value
-            is_normal[places[given == label]] = not value
+        for label, value in ((NORMAL, False), (ABNORMAL, True)):  # abnormal last: it wins where both are nearest
+            is_abnormal[nearest[given == label]] = value
+            is_normal[nearest[given == label]] = not value
         spacing_s = frame_spacing_s(times_s)
         spans = _joined_runs(is_abnormal, is_normal, times_s, max_gap_s)
         rows += [(source, times_s[first], times_s[last] + spacing_s) for first, last in spans]
     return pd.DataFrame(rows, columns=SPAN_COLUMNS), len(frame_labels) - used
 
 
-def measure_events(events: pd.DataFrame, spans: pd.DataFrame, scores: pd.DataFrame) -> dict[str, Any]:
-    """Hold the events against the labelled spans.
+def measure_events(events: pd.DataFrame, spans: pd.DataFrame, scores: pd.DataFrame) -> EventMetrics:
+    """Compare the events with the labelled spans.
+
+    One event that covers everything finds every span and is not a false alarm; `normal_in_events_frac` exposes it.
 
     Args:
         events: `source`, `start_s`, `end_s`.
-        spans: `source`, `start_s`, `end_s`: what is labelled abnormal.
+        spans: `source`, `start_s`, `end_s` of what is labelled abnormal.
         scores: `source`, `timestamp_s` of the frames that have a score.
-
-    Returns:
-        `spans`, `found` (spans that an event overlaps), `event_recall` (null without a span), `delay_s` (`median` and
-        `max` from a found span's start to its first event, 0 if that began before; null if none is found),
-        `false_alarms` (events that overlap no span), `normal_hours` (what is scored and not labelled abnormal),
-        `false_alarms_per_hour` and `normal_in_events_frac` (share of the normal time that events cover: one event over
-        everything finds all and is no false alarm); both null without normal time.
     """
     delays_s: list[float] = []
     is_alarm, abnormal_in_events_s = pd.Series(True, index=events.index), 0.0
     for source, start_s, end_s in spans[SPAN_COLUMNS].to_numpy():
-        meets = (events["source"] == source) & (events["start_s"] < end_s) & (events["end_s"] > start_s)
-        is_alarm &= ~meets
-        met = events[meets]
-        abnormal_in_events_s += (met["end_s"].clip(upper=end_s) - met["start_s"].clip(lower=start_s)).sum()
-        if meets.any():
-            delays_s.append(max(float(events.loc[meets, "start_s"].min() - start_s), 0.0))
-    total_s = sum(
-        len(times_s) * frame_spacing_s(times_s.to_numpy()) for _, times_s in scores.groupby("source")["timestamp_s"]
-    )
+        overlaps = (events["source"] == source) & (events["start_s"] < end_s) & (events["end_s"] > start_s)
+        is_alarm &= ~overlaps
+        found = events[overlaps]
+        abnormal_in_events_s += (found["end_s"].clip(upper=end_s) - found["start_s"].clip(lower=start_s)).sum()
+        if len(found):
+            delays_s.append(max(float(found["start_s"].min() - start_s), 0.0))
+    times_of_sources = scores.groupby("source")["timestamp_s"]
+    total_s = sum(len(times_s) * frame_spacing_s(times_s.to_numpy()) for _, times_s in times_of_sources)
     normal_s = max(float(total_s - (spans["end_s"] - spans["start_s"]).sum()), 0.0)
     normal_in_events_s = max(float((events["end_s"] - events["start_s"]).sum() - abnormal_in_events_s), 0.0)
     has_normal = normal_s > TOLERANCE_S
@@ -136,7 +129,7 @@ def measure_events(events: pd.DataFrame, spans: pd.DataFrame, scores: pd.DataFra
 
 
 def frame_spacing_s(times_s: np.ndarray) -> float:
-    """Give the time that each frame stands for, of the sorted times `(N,)` of a source, N >= 1."""
+    """Estimate the seconds that each frame represents, from the sorted times `(N,)` of a source, N >= 1."""
     return float(np.median(np.diff(times_s))) if len(times_s) > 1 else LONE_FRAME_S
 
 
@@ -145,13 +138,16 @@ def _open_frames(score: np.ndarray, threshold: float, close_frac: float) -> np.n
     high, low = np.float32(threshold), np.float32(close_frac * threshold)
     opened = np.zeros(len(score), bool)
     is_open = False
-    for place, value in enumerate(score):
-        is_open = opened[place] = value >= (low if is_open else high)
+    for position, value in enumerate(score):
+        is_open = opened[position] = value >= (low if is_open else high)
     return opened
 
 
 def _joined_runs(flags: np.ndarray, barriers: np.ndarray, times_s: np.ndarray, max_gap_s: float) -> list[Run]:
-    """Find the runs of true values in `flags`, joined where at most `max_gap_s` and no barrier is between; `(N,)`."""
+    """Find the runs of true values in `flags`, and join those at most `max_gap_s` apart without a barrier between them.
+
+    `flags`, `barriers` and `times_s` are `(N,)`, one value per frame in order of time.
+    """
     spacing_s = frame_spacing_s(times_s)
     edges = np.flatnonzero(np.diff(flags.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
     runs: list[Run] = []
@@ -166,10 +162,10 @@ def _joined_runs(flags: np.ndarray, barriers: np.ndarray, times_s: np.ndarray, m
     return runs
 
 
-def _nearest_places(index: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find where in the sorted `index` `(N,)` the nearest to each wanted one is, and whether it is within one step."""
+def _nearest(index: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the position in the sorted `index` `(N,)` nearest to each wanted one, and whether it is within one step."""
     after = np.searchsorted(index, wanted).clip(0, len(index) - 1)
     before = (after - 1).clip(0)
-    places = np.where(np.abs(index[before] - wanted) <= np.abs(index[after] - wanted), before, after)
+    nearest = np.where(np.abs(index[before] - wanted) <= np.abs(index[after] - wanted), before, after)
     step = np.median(np.diff(index)) if len(index) > 1 else 1
-    return places, np.abs(index[places] - wanted) < step
+    return nearest, np.abs(index[nearest] - wanted) < step

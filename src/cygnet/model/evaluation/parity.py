@@ -1,40 +1,61 @@
-"""Whether the runtime that is served says what torch in float32 says, on the same bytes of every test image.
+"""Parity: whether the served runtime agrees with torch in float32, on the same bytes of every test image.
 
-In float32 every score must be the same but for rounding. Fewer bits move scores, so that what counts is whether they
-still decide the same and still find the hardest kind of anomaly; each side then has a calibration of its own.
+A runtime in float32 must reproduce every score up to rounding. With fewer bits scores move, so each side is calibrated
+on its own, and the check is whether both make the same decisions and find the hardest kind of anomaly equally well.
 """
-
-from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.dataset as pad
 
 from cygnet.model.evaluation.evaluate import auroc
-from cygnet.parameters.serving import Parity, RuntimeName
+from cygnet.model.evaluation.predictions import EVALUATION_SPLITS, UNCALIBRATED, calibrate_scorer, score_rows
+from cygnet.model.serving.runtimes import RUNTIMES, Runtime
+from cygnet.model.serving.scorer import Scorer
+from cygnet.parameters.serving import Parity
+from cygnet.parameters.training import Threshold
+from cygnet.reports import ParityMetrics, ParityReport
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
 
-FLOAT32: tuple[RuntimeName, ...] = ("torch", "onnx")
+
+def score_reference(
+    torch_runtime: Runtime, served: Scorer, training_set: pad.Dataset, threshold: Threshold
+) -> pd.DataFrame:
+    """Score `test` with torch in float32.
+
+    A served runtime in float32 lends the reference its calibration; for any other the reference gets its own.
+
+    Args:
+        torch_runtime: The fitted detector in torch and float32.
+        served: The scorer that will be served.
+        training_set: The table.
+        threshold: The rule that chooses the threshold.
+
+    Returns:
+        The columns of `predictions`.
+    """
+    uncalibrated = Scorer(torch_runtime, UNCALIBRATED, served.scene, served.limits)
+    if RUNTIMES[served.runtime.name].precision == "float32":
+        return score_rows(uncalibrated.with_calibration(served.calibration), training_set, ["test"])
+    rows = score_rows(uncalibrated, training_set, EVALUATION_SPLITS)
+    _, rows = calibrate_scorer(uncalibrated, rows, threshold)
+    return rows[rows["split"] == "test"]
 
 
-def compare_runtimes(
-    of_torch: pd.DataFrame, of_runtime: pd.DataFrame, name: RuntimeName, limits: Parity
-) -> dict[str, Any]:
+def compare_runtimes(reference: pd.DataFrame, served: pd.DataFrame, name: str, limits: Parity) -> ParityReport:
     """Compare the scores of two runtimes on `test`.
 
     Args:
-        of_torch: Columns of `predictions`, by torch in float32.
-        of_runtime: The same of the runtime that is served.
-        name: Which that is.
-        limits: What must hold for it.
-
-    Returns:
-        The content of `parity.json`: `passed` says whether the model may be promoted, `reasons` why not.
+        reference: `image_id`, `label`, `kind`, `anomaly_score`, `is_anomalous` by torch in float32.
+        served: `image_id`, `anomaly_score`, `is_anomalous` by the served runtime.
+        name: Of the served runtime.
+        limits: The limits that it must keep.
     """
     columns = ["image_id", "anomaly_score", "is_anomalous"]
-    both = of_torch.merge(of_runtime[columns], on="image_id", how="outer", suffixes=("", "_served"), validate="1:1")
+    both = reference.merge(served[columns], on="image_id", how="outer", suffixes=("", "_served"), validate="1:1")
     difference = (both["anomaly_score"] - both["anomaly_score_served"]).abs().to_numpy(np.float64)
     kind, loss = _loss_on_hardest_kind(both)
-    figures = {
+    metrics: ParityMetrics = {
         "runtime": name,
         "rows": len(both),
         "max_abs_score_difference": float(difference.max()),
@@ -43,50 +64,49 @@ def compare_runtimes(
         "hardest_kind": kind,
         "auroc_loss_hardest_kind": loss,
     }
-    reasons = _missed(figures, limits)
-    return {**figures, "passed": not reasons, "reasons": reasons}
+    reasons = _missed_limits(metrics, limits)
+    return {**metrics, "passed": not reasons, "reasons": reasons}
 
 
 def _loss_on_hardest_kind(both: pd.DataFrame) -> tuple[str, float]:
-    """Find the kind with torch's lowest AUROC, and how much lower the served runtime's is."""
+    """Find the kind with the reference's lowest AUROC, and how much lower the served runtime's is."""
     normal = both[both["label"] == NORMAL]
     anomalies = both[(both["label"] == ABNORMAL) & (both["kind"] != KIND_NULL)]
-    of_kind = {str(kind): pd.concat([normal, rows]) for kind, rows in anomalies.groupby("kind")}
-    of_torch = {kind: auroc(rows) for kind, rows in of_kind.items()}
-    hardest = min(of_torch, key=lambda kind: of_torch[kind])
-    served = of_kind[hardest].assign(anomaly_score=of_kind[hardest]["anomaly_score_served"])
-    return hardest, of_torch[hardest] - auroc(served)
+    by_kind = {str(kind): pd.concat([normal, rows]) for kind, rows in anomalies.groupby("kind")}
+    aurocs = {kind: auroc(rows) for kind, rows in by_kind.items()}
+    hardest = min(aurocs, key=lambda kind: aurocs[kind])
+    served = by_kind[hardest].assign(anomaly_score=by_kind[hardest]["anomaly_score_served"])
+    return hardest, aurocs[hardest] - auroc(served)
 
 
-def _missed(figures: dict[str, Any], limits: Parity) -> list[str]:
-    """Name every limit that is missed; a figure that is no number misses it too."""
-    key = "serving.parity"
-    most, mean = figures["max_abs_score_difference"], figures["mean_abs_score_difference"]
-    if figures["runtime"] in FLOAT32:
+def _missed_limits(metrics: ParityMetrics, limits: Parity) -> list[str]:
+    """Describe every limit that is missed; NaN misses every limit."""
+    largest, mean = metrics["max_abs_score_difference"], metrics["mean_abs_score_difference"]
+    agree, loss = metrics["decisions_agree_frac"], metrics["auroc_loss_hardest_kind"]
+    if RUNTIMES[metrics["runtime"]].precision == "float32":
         checks = [
             (
-                most <= limits.max_abs_score_difference,
-                f"scores differ from torch's by up to {most:.2g}, allowed are {limits.max_abs_score_difference:g} "
-                f"({key}.max_abs_score_difference)",
+                largest <= limits.max_abs_score_difference,
+                f"scores differ from torch's by up to {largest:.2g}, the limit is {limits.max_abs_score_difference:g} "
+                "(serving.parity.max_abs_score_difference)",
             )
         ]
     else:
-        agree, loss = figures["decisions_agree_frac"], figures["auroc_loss_hardest_kind"]
         checks = [
             (
                 mean <= limits.max_mean_abs_score_difference,
-                f"scores differ from torch's by {mean:.2g} in the mean, allowed are "
-                f"{limits.max_mean_abs_score_difference:g} ({key}.max_mean_abs_score_difference)",
+                f"scores differ from torch's by {mean:.2g} on average, the limit is "
+                f"{limits.max_mean_abs_score_difference:g} (serving.parity.max_mean_abs_score_difference)",
             ),
             (
                 agree >= limits.min_decisions_agree_frac,
-                f"{agree:.2%} of the decisions agree with torch's, needed are {limits.min_decisions_agree_frac:.2%} "
-                f"({key}.min_decisions_agree_frac)",
+                f"{agree:.2%} of the decisions agree with torch's, the limit is {limits.min_decisions_agree_frac:.2%} "
+                "(serving.parity.min_decisions_agree_frac)",
             ),
             (
                 loss <= limits.max_auroc_loss,
-                f"AUROC on {figures['hardest_kind']} is {loss:.4f} below torch's, allowed are "
-                f"{limits.max_auroc_loss:g} ({key}.max_auroc_loss)",
+                f"AUROC on {metrics['hardest_kind']} is {loss:.4f} below torch's, the limit is "
+                f"{limits.max_auroc_loss:g} (serving.parity.max_auroc_loss)",
             ),
         ]
-    return [f"{figures['runtime']}: {reason}" for holds, reason in checks if not holds]
+    return [f"{metrics['runtime']}: {reason}" for holds, reason in checks if not holds]

@@ -1,1 +1,1 @@
-"""Scoring: the frames of videos in Spark's workers, and the parts in which they leave their scores."""
+"""Scoring of videos: frames in Spark's workers, the parts that store their scores, clips and counts for the reports."""

@@ -1,12 +1,11 @@
-"""Scoring the frames of videos and images in Spark's workers.
+"""Scores the frames of videos and images inside Spark's workers.
 
-An item is a video, or up to `PART_ROWS` images of a folder, and one Spark row. A video is not divided among workers:
-what a container says about its frames can't be trusted, so the index of a frame is known only by decoding all frames
-before it. Within a video one thread decodes and cuts while another runs the detector, which has all cores that Spark
-does not use otherwise.
+The unit of work is an item, one Spark row: a video, or up to `PART_ROWS` images of a folder. A video is not split among
+workers: containers misstate their frames, so the index of a frame is known only after all frames before it have been
+decoded. Within a video, one thread decodes and crops while another runs the detector.
 
-A frame goes the way of an image of `training_set`: encoded as part of its frame, cropped, and encoded as often as that
-table's images were. So it gets the score that it has in `predictions`.
+A frame passes through the same steps as an image of `training_set`: encoded as part of its frame, cropped, and encoded
+as often as that table's images. Its score is therefore the one it has in `predictions`.
 """
 
 import os
@@ -22,42 +21,54 @@ import pandas as pd
 import pyarrow as pa
 
 from cygnet.model.scoring.score_parts import PART_ROWS, ScoreParts, digest
-from cygnet.model.serving.scorer import Scorer, scores_of
+from cygnet.model.serving.scorer import Scorer
 from cygnet.parameters.scoring import Crop
+from cygnet.scene import TrainingScene
 from cygnet.storage import folder_on_disk, state_of
+from cygnet.tables import frame_id_of
 from cygnet.vision.codec import decode_image, encode_jpeg, encode_map
-from cygnet.vision.squares import Square, cut_square, squares_of
+from cygnet.vision.frame_squares import Square, cut_square, squares_of
 from cygnet.vision.video import Sample, expected_samples, read_samples
 
 BATCH_IMAGES = 32
-"""Of 196,608 bytes each: what waits between the two threads is bounded by this, however large the frames are."""
+"""Bounds what waits between the two threads, however large the frames are: an image has 196,608 bytes."""
+
+ITEMS = pa.schema(
+    [
+        pa.field("key", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("media", pa.string()),  # video or image
+        pa.field("paths", pa.list_(pa.string())),
+        pa.field("first_index", pa.int32()),  # frame index of the first path
+        pa.field("position", pa.int32()),  # in the order in which the items are started
+    ]
+)
+"""What a worker receives."""
 
 SCORED_ITEMS = pa.schema([pa.field("key", pa.string()), pa.field("rows", pa.int64())])
-"""What a worker answers for an item; the scores themselves are in its parts."""
+"""What a worker returns for an item; the scores themselves are in its parts."""
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class FrameScoring:
-    """How frames are read and scored: the same for all items of a run."""
+    """How frames are read and scored, the same for all items of a run."""
 
     parts_folder: str
     scorer_folder: str
     crop: Crop
-    interval_s: float | None  # between scored frames of a video; None: every frame
-    image_interval_s: float  # between two images of a folder
-    frame_jpeg_quality: int
-    image_jpeg_qualities: tuple[int, ...]  # of the encodings of a cropped image, one after the other
+    interval_s: float | None  # seconds between scored frames of a video; None: every frame
+    scene: TrainingScene  # what the images have gone through that the detector was fitted on
 
     def interval_of(self, media: str) -> float | None:
-        """Give the interval of `video` or `image`."""
-        return self.interval_s if media == "video" else self.image_interval_s
+        """Return the interval, in seconds, for media `video` or `image`; None: every frame."""
+        return self.interval_s if media == "video" else self.interval_s or self.scene.interval_s
 
 
 @dataclass(frozen=True)
 class SeenFrame:
-    """A frame as the detector sees it: a 256x256 image of each of its squares; none, if it did not decode."""
+    """A frame as the detector sees it: one 256x256 image per square, none if the frame did not decode."""
 
     index: int
     timestamp_s: float
@@ -69,15 +80,15 @@ class SeenFrame:
 
 
 def list_items(sources: pd.DataFrame, scoring: FrameScoring) -> pd.DataFrame:
-    """Divide the sources into items, the largest first, so that the last task to end is a small one.
+    """Divide the sources into items, the largest first: a small item that ends last keeps few cores idle.
 
     Args:
-        sources: The table of sources: a row per file, the images of a folder in their order.
+        sources: The table of sources; the images of a folder in their order.
         scoring: How they will be scored.
 
     Returns:
-        `key` (names files with size and time of change, scorer and settings: what the scores depend on), `source`,
-        `media`, `paths`, `first_index` (of the first file), `expected_frames` (about), `size_bytes`.
+        `key` (a digest of all that the scores depend on: files with size and modification time, scorer, settings),
+        `source`, `media`, `paths`, `first_index` (of the first file), `expected_frames` (an estimate), `size_bytes`.
     """
     items = []
     for source, files in sources.groupby("source", sort=False):
@@ -103,12 +114,12 @@ def list_items(sources: pd.DataFrame, scoring: FrameScoring) -> pd.DataFrame:
 
 
 def score_item(item: Row, scoring: FrameScoring, tasks: int) -> Iterator[Row]:
-    """Score an item, from where a run before this one stopped, into its parts.
+    """Score an item and write its parts, continuing where an earlier run stopped.
 
     Args:
-        item: `key`, `source`, `media`, `paths`, `first_index`.
+        item: A row of `ITEMS`; `position` is not read.
         scoring: How it is scored.
-        tasks: How many items may be scored at once, on all machines together.
+        tasks: How many items may be scored at the same time, on all machines together.
 
     Yields:
         One row of `SCORED_ITEMS`.
@@ -118,9 +129,9 @@ def score_item(item: Row, scoring: FrameScoring, tasks: int) -> Iterator[Row]:
     parts = ScoreParts(scoring.parts_folder).item(item["key"])
     rows: list[Row] = []
     with ThreadPoolExecutor(1, "decode") as decoder:
-        for batch in _ahead(_batches(_see_frames(item, scoring, scorer, parts.next_index())), decoder):
+        for batch in _ahead(_batches(_see_frames(item, scoring, parts.next_index())), decoder):
             for row in score_batch(batch, scorer):
-                frame_id = f"{item['source']}/{row['frame_index']:06d}"
+                frame_id = frame_id_of(item["source"], row["frame_index"])
                 rows.append({"frame_id": frame_id, "source": item["source"], **row})
             if len(rows) == PART_ROWS:
                 parts.append(rows)
@@ -132,13 +143,13 @@ def score_item(item: Row, scoring: FrameScoring, tasks: int) -> Iterator[Row]:
 
 
 def score_batch(batch: list[SeenFrame], scorer: Scorer) -> list[Row]:
-    """Score frames; that of a frame with several squares is the highest, with its square and its map.
+    """Score frames; a frame with several squares takes score, square and map of the one that scores highest.
 
     Returns:
-        A row of `cygnet.model.scoring.score_parts.PART` per frame, without `frame_id` and `source`.
+        One row of `cygnet.model.scoring.score_parts.PART` per frame, without `frame_id` and `source`.
     """
-    logits, maps = scorer.infer([image for frame in batch for image in frame.images])
-    scores = scores_of(logits, scorer.calibration).drop(columns="is_anomalous").to_dict("records")
+    table, maps = scorer.score([image for frame in batch for image in frame.images])
+    scores = table.drop(columns="is_anomalous").to_dict("records")
     rows, start = [], 0
     for frame in batch:
         row: Row = {
@@ -149,7 +160,7 @@ def score_batch(batch: list[SeenFrame], scorer: Scorer) -> list[Row]:
             "reason": frame.reason,
         }
         if frame.images:
-            best = max(range(len(frame.images)), key=lambda place: scores[start + place]["anomaly_score"])
+            best = max(range(len(frame.images)), key=lambda number: scores[start + number]["anomaly_score"])
             square = frame.squares[best]
             row.update({str(name): value for name, value in scores[start + best].items()})
             row.update({f"square_{name}": value for name, value in asdict(square).items()})
@@ -159,42 +170,42 @@ def score_batch(batch: list[SeenFrame], scorer: Scorer) -> list[Row]:
     return rows
 
 
-def see_frame(sample: Sample, scoring: FrameScoring, horizontal_bias: float) -> SeenFrame:
-    """Cut the squares of a decoded frame, and take each through the encodings that a training image had."""
+def see_frame(sample: Sample, scoring: FrameScoring) -> SeenFrame:
+    """Crop the squares of a decoded frame, and encode and decode each as often as a training image was."""
     if sample.image is None:
         return SeenFrame(sample.index, sample.timestamp_s, reason=sample.reason)
     height, width = sample.image.shape[:2]
-    squares = squares_of(scoring.crop, height, width, horizontal_bias)
-    images = [cut_square(sample.image, square, scoring.frame_jpeg_quality) for square in squares]
-    for quality in scoring.image_jpeg_qualities:
+    squares = squares_of(scoring.crop, height, width, scoring.scene.crop_horizontal_bias)
+    images = [cut_square(sample.image, square, scoring.scene.frame_jpeg_quality) for square in squares]
+    for quality in scoring.scene.image_jpeg_qualities:
         images = [decode_image(encode_jpeg(image, quality)) for image in images]
     return SeenFrame(sample.index, sample.timestamp_s, height, width, squares, images)
 
 
 def bound_threads(tasks: int) -> None:
-    """Give a detector that is loaded after this its share of the cores, as if all tasks ran on this machine."""
-    threads = max(cv2.getNumberOfCPUs() // tasks, 1)  # of this process: affinity and container limits count
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # Spark has set it to 1; `cygnet.model.network.threads` goes by it
+    """Limit a detector that is loaded afterwards to its share of the cores, as if all tasks ran on this machine."""
+    threads = max(cv2.getNumberOfCPUs() // tasks, 1)  # heeds affinity and container limits
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # Spark sets it to 1; `cygnet.model.network.threads` reads it
 
 
 @lru_cache(maxsize=1)
 def _load_scorer(folder: str) -> Scorer:
-    """Load the scorer once in each worker process; its folder is named by its content."""
+    """Load the scorer once per worker process; its folder is named by a digest, so the cache can't be stale."""
     with folder_on_disk(folder) as local:
         return Scorer.load(local)
 
 
-def _see_frames(item: Row, scoring: FrameScoring, scorer: Scorer, next_index: int) -> Iterator[SeenFrame]:
+def _see_frames(item: Row, scoring: FrameScoring, next_index: int) -> Iterator[SeenFrame]:
     for number, path in enumerate(item["paths"]):
         source = {"path": path, "media": item["media"], "file_index": int(item["first_index"]) + number}
         if item["media"] == "image" and source["file_index"] < next_index:
             continue
         for sample in read_samples(source, scoring.interval_of(item["media"]), next_index):
-            yield see_frame(sample, scoring, scorer.crop_horizontal_bias)
+            yield see_frame(sample, scoring)
 
 
 def _batches(frames: Iterator[SeenFrame]) -> Iterator[list[SeenFrame]]:
-    """Gather frames of `BATCH_IMAGES` images or little more, never of two parts: a resumed run has the same batches."""
+    """Group frames into batches of about `BATCH_IMAGES` images that end with each part: a resumed run batches alike."""
     batch: list[SeenFrame] = []
     for number, frame in enumerate(frames, start=1):
         batch.append(frame)
@@ -206,7 +217,7 @@ def _batches(frames: Iterator[SeenFrame]) -> Iterator[list[SeenFrame]]:
 
 
 def _ahead(batches: Iterator[list[SeenFrame]], decoder: ThreadPoolExecutor) -> Iterator[list[SeenFrame]]:
-    """Make the next batch in the other thread while this one is worked on."""
+    """Prepare the next batch in the decoding thread while the caller processes the current one."""
     coming = decoder.submit(next, batches, None)
     while (batch := coming.result()) is not None:
         coming = decoder.submit(next, batches, None)

@@ -1,13 +1,13 @@
-"""Where scoring keeps what it has scored so far, so that a run that was killed goes on from there.
+"""Stores the scores of a run as they are computed, so that a run that was killed can resume.
 
-A folder that the driver and all workers see, as the videos are: on disk, mounted, or on ADLS. It holds the scorer,
-which so reaches the workers of any kind of Spark, and for each item (a video, or some images of a folder) a folder of
-parts, written by the worker as it goes. Spark's own results would come when a task ends, which for a long video is
-after hours.
+The folder must be visible to the driver and all workers, like the videos: on disk, mounted, or on ADLS. It holds the
+scorer, which reaches the workers of any Spark this way, and one folder of parts per item (a video, or some images of a
+folder), written while the item is scored. Spark would return results only when a task ends, after hours for a long
+video.
 
-A part has the rows of `PART_ROWS` frames in their order, fewer only at the end of an item. It is whole or not there.
-What it holds follows from the item alone, so that a task that Spark runs twice writes the same parts twice. `_SUCCESS`
-says that no more parts will come.
+A part holds the rows of `PART_ROWS` frames in order; only the last one of an item may hold fewer. It is written
+atomically. Its content depends on the item alone, so a task that Spark runs twice writes the same parts. The marker
+`_SUCCESS` says that an item is complete.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from cygnet.storage import MARKER, list_files, on_disk, put_folder, reached, rem
 from cygnet.tables import SCORES
 
 PART = pa.schema([field for field in SCORES if field.name != "is_anomalous"])
-"""`scores` without what follows from the threshold: another threshold takes no new scoring."""
+"""`scores` without the decision: another threshold needs no new scoring."""
 
 PART_ROWS = 128
 
@@ -35,15 +35,15 @@ class ItemParts:
         self.folder = folder
 
     def is_whole(self) -> bool:
-        """Tell whether the item has been scored to its end."""
+        """Tell whether the item has been scored completely."""
         return MARKER in list_files(self.folder)
 
     def count_rows(self) -> int:
-        """Count the rows of all parts, by their names."""
+        """Count the rows of all parts, from the names of the files."""
         return sum(int(name.partition("-")[2]) for name in self._names())
 
     def next_index(self) -> int:
-        """Give the frame index to go on at: the one after the last that a part has; 0, if there is none."""
+        """Return the frame index to resume from: the one after the last row, or 0 without a part."""
         names = self._names()
         if not names:
             return 0
@@ -51,12 +51,12 @@ class ItemParts:
             return int(pq.read_table(file, columns=["frame_index"])["frame_index"][-1].as_py()) + 1
 
     def append(self, rows: list[dict[str, Any]]) -> None:
-        """Write the next part: rows of `PART`."""
+        """Write the next part, from rows of `PART`."""
         with replacing(f"{self.folder}/{len(self._names()):06d}-{len(rows)}.parquet") as file:
             pq.write_table(pa.Table.from_pylist(rows, schema=PART), file)
 
     def end(self) -> None:
-        """Say that no more parts will come."""
+        """Mark the item as complete."""
         with replacing(f"{self.folder}/{MARKER}") as file:
             file.touch()
 
@@ -71,22 +71,22 @@ class ScoreParts:
         self.folder = str(folder)
 
     def item(self, key: str) -> ItemParts:
-        """Give the parts of an item."""
+        """Return the parts of an item."""
         return ItemParts(f"{self.folder}/{key}")
 
     def keep_only(self, names: set[str]) -> None:
-        """Remove what other settings, files or models left."""
-        with reached(self.folder) as (fs, place):
+        """Remove everything but these names: what other settings, files or models have left."""
+        with reached(self.folder) as (fs, path):
             fs.invalidate_cache()
-            found = {PurePath(path).name for path in fs.ls(place, detail=False)}
+            found = {PurePath(child).name for child in fs.ls(path, detail=False)}
         for name in found - names:
             remove(f"{self.folder}/{name}")
 
     def add_scorer(self, model_uri: str) -> str:
-        """Copy the scorer of an MLflow model here.
+        """Copy the scorer of an MLflow model here, unless it is here already.
 
         Returns:
-            Its folder, named by its content: a version number comes again in another registry.
+            Its folder, named by a digest of its content: registries reuse version numbers.
         """
         import mlflow
         from mlflow.models import Model
@@ -95,14 +95,14 @@ class ScoreParts:
             model = Path(mlflow.artifacts.download_artifacts(artifact_uri=model_uri, dst_path=download))
             artifacts = Model.load(str(model)).flavors["python_function"]["artifacts"]
             scorer = model / artifacts["detector"]["path"]
-            place = f"{self.folder}/model-{_digest_of_folder(scorer)}"
-            if MARKER not in list_files(place):
-                put_folder(scorer, place)
-        return place
+            folder = f"{self.folder}/model-{_digest_of_folder(scorer)}"
+            if MARKER not in list_files(folder):
+                put_folder(scorer, folder)
+        return folder
 
 
 def digest(value: Any) -> str:
-    """Give a short name for a value that JSON can say."""
+    """Compute a short digest of a value that JSON can represent."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -1,10 +1,17 @@
-"""From the fitted detector to what serves it, by `serving.runtime`.
+"""The fitted detector as an ONNX graph, in float32 or int8.
 
-The graph is made by torch's tracing exporter: the newer one needs `onnxscript`. The batch is its one dynamic axis; the
-interpolated positions are constants in it, because ONNX has no antialiased interpolation.
+torch's tracing exporter makes the graph, because the newer one needs `onnxscript`. The batch is the only dynamic axis.
+Interpolated positions are constants, because ONNX has no antialiased interpolation.
 
 int8 is ONNX Runtime's dynamic quantisation of the matrix products: weights by channel, once; activations as they come.
 It needs no calibration images. `cygnet.model.evaluation.parity` measures on the test split what it does to the scores.
+
+Weights take 7 of the 8 bits. AVX2 and AVX-512 without VNNI add pairs of products in 16 bits, which saturate at 32,767:
+255 x 127 x 2 does, 255 x 64 x 2 = 32,640 does not, and every processor computes the same sums. A zero point by channel
+makes up for the bit, and keeps Arm processors with SME from another quantisation of the activations. Scores of
+cygnet-vit-tiny differ from float32 by 0.0029 in the mean; 8 bits would give 0.0030, saturated 0.0058. Unsigned weights
+do not saturate either (0.0032), but ONNX Runtime has no VNNI or AMX kernel for them: a ViT-Base takes 643 ms with AVX2,
+this 488 ms, float32 820 ms.
 """
 
 import copy
@@ -16,30 +23,19 @@ from typing import Any
 import torch
 
 from cygnet.model.network.detector import Detector
-from cygnet.model.serving.onnx_runtime import OUTPUTS, OnnxRuntime
-from cygnet.model.serving.scorer import Runtime
-from cygnet.model.serving.torch_runtime import TorchRuntime
-from cygnet.parameters.serving import RuntimeName
+from cygnet.model.serving.onnx_runtime import OUTPUTS
 
 OPSET = 17
 """The first with LayerNormalization as one operator; ONNX Runtime has it since 1.12."""
 
 
-def make_runtime(detector: Detector, name: RuntimeName) -> Runtime:
-    """Make a runtime of a fitted detector; the detector itself stays as it is."""
-    if name in {"torch", "torch_bf16"}:
-        return TorchRuntime(detector, name)
-    graph = export_graph(detector)
-    return OnnxRuntime(quantise(graph) if name == "onnx_int8" else graph, detector.preprocessing, name)
-
-
 def export_graph(detector: Detector) -> bytes:
-    """Write a detector as an ONNX graph, normalisation included: see `OnnxRuntime` for inputs and outputs."""
+    """Export a detector as an ONNX graph, normalisation included; `OnnxRuntime` describes inputs and outputs."""
     size_px = detector.preprocessing.size_px
     images = torch.zeros((1, size_px, size_px, 3), dtype=torch.uint8)
     copied = copy.deepcopy(detector).cpu().eval()
     with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # that the exporter is the older one, and what tracing holds constant
+        warnings.simplefilter("ignore")  # about the older exporter, and about what tracing turns into constants
         _fix_positions(copied, images)
         torch.onnx.export(
             copied,
@@ -55,7 +51,7 @@ def export_graph(detector: Detector) -> bytes:
 
 
 def _fix_positions(detector: Detector, images: torch.Tensor) -> None:
-    """Let the embeddings take the positions for images of this size as they are; tracing would interpolate them."""
+    """Fix the embeddings' positions for images of this size, instead of tracing their interpolation."""
     embeddings = detector.backbone.embeddings
     interpolate, positions = embeddings.interpolate_pos_encoding, []
 
@@ -69,7 +65,7 @@ def _fix_positions(detector: Detector, images: torch.Tensor) -> None:
 
 
 def quantise(graph: bytes) -> bytes:
-    """Quantise the matrix products of a graph with constant weights to int8."""
+    """Quantise the matrix products of a graph with constant weights to int8, weights to -64..64."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -78,6 +74,12 @@ def quantise(graph: bytes) -> bytes:
         plain.write_bytes(graph)
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
         quantize_dynamic(
-            prepared, quantised, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QInt8
+            prepared,
+            quantised,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+            extra_options={"WeightSymmetric": False},
         )
         return quantised.read_bytes()

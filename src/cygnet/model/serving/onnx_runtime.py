@@ -1,18 +1,22 @@
 """The detector run by ONNX Runtime: one graph from uint8 pixels to logits, without torch and transformers.
 
-`cygnet.model.serving.export` makes the graph. Its file also carries the preprocessing's numbers, temperature and
-threshold as metadata, for use elsewhere; here they are read from the JSON files beside it, as with every runtime.
+`cygnet.model.serving.export` makes the graph. For other programs, its file also carries the preprocessing, temperature
+and threshold as metadata. Cygnet reads them from the JSON files beside it, as with every runtime.
 """
 
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import onnxruntime
 
 from cygnet.model.network.preprocessing import Preprocessing
 from cygnet.model.network.threads import core_count
+from cygnet.model.serving.runtimes import RuntimeSpec
+
+if TYPE_CHECKING:
+    from cygnet.model.network.detector import Detector
 
 FILE_NAME = "detector.onnx"
 OUTPUTS = ["logits", "patch_logits"]
@@ -21,23 +25,23 @@ OUTPUTS = ["logits", "patch_logits"]
 class OnnxRuntime:
     """Runs a graph on the CPU."""
 
-    def __init__(self, graph: bytes | Path, preprocessing: Preprocessing, name: str) -> None:
+    def __init__(self, graph: bytes | Path, preprocessing: Preprocessing, spec: RuntimeSpec) -> None:
         """Start a session.
 
         Args:
             graph: From `images`, `(B, S, S, 3)` uint8 RGB, to `logits` `(B, 2)` and `patch_logits` `(B, G, G)`.
             preprocessing: Its size is S; the normalisation is part of the graph.
-            name: `onnx`, or `onnx_int8`: one image at a time, because activations are quantised over a whole batch, and
+            spec: Which runtime it is. In int8 a batch is one image: activations are quantised over the whole batch, and
                 a score must not depend on the other images of a request.
         """
-        self.name = name
-        self.batch_size = 1 if name == "onnx_int8" else 8  # 73 images/s of cygnet-vit-tiny, by 32 65
+        self.name = spec.name
+        self.batch_size = 1 if spec.precision == "int8" else 8  # cygnet-vit-tiny: 73 images/s by 8, 65 by 32
         self.preprocessing = preprocessing
         self._graph = graph
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = core_count()
         options.log_severity_level = 3  # errors
-        # Threads that spin while they wait take the cores from decoding, other requests and whatever else runs here.
+        # Threads that spin while they wait would take the cores from decoding and from other processes.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         source = graph if isinstance(graph, bytes) else str(graph)
         self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
@@ -59,6 +63,14 @@ class OnnxRuntime:
         self.preprocessing.save(folder)
 
     @classmethod
-    def load(cls, folder: Path, name: str) -> Self:
+    def load(cls, folder: Path, spec: RuntimeSpec) -> Self:
         """Read what `save` wrote."""
-        return cls(folder / FILE_NAME, Preprocessing.load(folder), name)
+        return cls(folder / FILE_NAME, Preprocessing.load(folder), spec)
+
+    @classmethod
+    def of(cls, detector: "Detector", spec: RuntimeSpec) -> Self:
+        """Export a fitted detector; needs torch and onnx, which serving does without."""
+        from cygnet.model.serving.export import export_graph, quantise
+
+        graph = export_graph(detector)
+        return cls(quantise(graph) if spec.precision == "int8" else graph, detector.preprocessing, spec)

@@ -1,7 +1,7 @@
 """The scorer as an MLflow model: signature, requirements, code and weights; no pickle, no Spark, no Kedro.
 
-The model carries the few modules of Cygnet that scoring needs, so that an endpoint needs no Cygnet wheel; which ones,
-and which packages, follows from its runtime.
+The model carries the few modules of Cygnet that scoring needs, which spares the endpoint a Cygnet wheel. Modules and
+requirements that only one runtime needs are in `cygnet.model.serving.runtimes`.
 """
 
 import shutil
@@ -17,10 +17,12 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
 import cygnet
+from cygnet.model.serving.runtimes import RUNTIMES
 from cygnet.model.serving.scorer import Scorer
 
 MODULES = (
     "__init__.py",
+    "scene.py",
     "tables.py",
     "vision/__init__.py",
     "vision/codec.py",
@@ -31,18 +33,10 @@ MODULES = (
     "model/network/threads.py",
     "model/serving/__init__.py",
     "model/serving/request.py",
+    "model/serving/runtimes.py",
     "model/serving/scorer.py",
 )
 REQUIREMENTS = ("mlflow", "numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow")
-
-RUNTIME_MODULES = {
-    "torch": ("model/network/detector.py", "model/serving/torch_runtime.py"),
-    "onnx": ("model/serving/onnx_runtime.py",),
-}
-RUNTIME_REQUIREMENTS = {
-    "torch": ("safetensors", "torch", "transformers"),
-    "onnx": ("onnxruntime",),
-}
 
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec("binary", "image")]),
@@ -70,7 +64,7 @@ SIGNATURE = ModelSignature(
 
 @dataclass(frozen=True)
 class PackagedDetector:
-    """What the registry stores as one model version."""
+    """The content of one model version."""
 
     scorer: Scorer
     input_example: bytes  # one encoded image
@@ -84,23 +78,21 @@ def log_detector(detector: PackagedDetector, registered_model_name: str) -> str:
         The registered version.
     """
     package = Path(cygnet.__file__).parent
-    library = detector.scorer.runtime.name.partition("_")[0]  # torch_bf16 is torch
+    library = RUNTIMES[detector.scorer.runtime.name].library
     with TemporaryDirectory() as folder:
         code = Path(folder, "cygnet")
-        for name in MODULES + RUNTIME_MODULES[library]:
+        for name in MODULES + library.modules:
             (code / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(package / name, code / name)
         detector.scorer.save(Path(folder, "detector"))
         info = mlflow.pyfunc.log_model(
             name="detector",
-            python_model=str(package / "model" / "serving" / "served.py"),
+            python_model=str(package / "model" / "serving" / "served_model.py"),
             artifacts={"detector": Path(folder, "detector").as_uri()},
             code_paths=[str(code)],
             signature=SIGNATURE,
             input_example=pd.DataFrame({"image": [detector.input_example]}),
-            pip_requirements=[
-                f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS + RUNTIME_REQUIREMENTS[library]
-            ],
+            pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS + library.requirements],
             metadata=detector.metadata,
             registered_model_name=registered_model_name,
         )

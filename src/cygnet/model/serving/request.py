@@ -1,10 +1,13 @@
-"""What an endpoint is asked: images and parameters, out of whatever was sent.
+"""Reads requests to an endpoint: images and parameters from untrusted bodies.
 
-MLflow's scoring server has a reader of its own, which the served model replaces (`cygnet.model.serving.served`). It
-keeps a body of any length; answers 500 to nested brackets, to numbers of 5,000 digits and where no content type is
-given; lets one cell that is no base64 refuse its whole request; and makes `inputs` an array in which every row is as
-wide as the widest, so that a few megabytes can take all memory. This one reads the same four JSON formats and
-Parquet, within the model's limits.
+The served model replaces the reader of MLflow's scoring server (`cygnet.model.serving.served_model`), because that one
+
+- keeps a body of any length in memory;
+- answers 500 to nested brackets, to numbers of 5,000 digits and to a missing content type;
+- refuses a whole request for one cell that is not valid base64;
+- makes of `inputs` an array in which every row is as wide as the widest: a few megabytes can take all memory.
+
+This one reads the same four JSON formats, and Parquet, within the model's limits.
 """
 
 import base64
@@ -26,29 +29,29 @@ PARAMETERS = ("cropped", "threshold", "heatmap")
 FORMATS = ("dataframe_split", "dataframe_records", "inputs", "instances")
 JSON, PARQUET = "application/json", "application/vnd.apache.parquet"
 NO_REQUEST = (
-    f"The body must be a JSON object with one of {', '.join(FORMATS)} that has images in a column '{COLUMN}', and at "
-    f"most a 'params' beside it."
+    f"The body must be a JSON object with images in a column '{COLUMN}' of one of {', '.join(FORMATS)}, and optionally "
+    f"'params'."
 )
-NO_PARQUET = f"The body is no Parquet with a binary column '{COLUMN}'."
+NO_PARQUET = f"The body is not valid Parquet with a binary column '{COLUMN}'."
 
 
 class RequestError(MlflowException):
-    """What was sent is no request: answered with status 400 and this sentence."""
+    """A malformed request: answered with status 400 and this sentence."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence, error_code=INVALID_PARAMETER_VALUE)
 
 
 async def receive_body(request: "Request", limits: Limits) -> bytes:
-    """Receive the body of a request, of the declared length or in chunks, and no more of it than the limit.
+    """Receive the body of a request, whether its length is declared or not, up to the limit.
 
-    Starlette's own `Request.body` keeps whatever is sent, until there is no memory left.
+    Starlette's own `Request.body` keeps everything that is sent, until memory is full.
 
     Raises:
-        RequestError: It is longer than the limit.
+        RequestError: The body is longer than the limit.
     """
     too_long = RequestError(
-        f"The body has more than the {limits.request_bytes} bytes that are taken at most: send fewer images at once."
+        f"The body is longer than {limits.request_bytes} bytes, which is the limit: send fewer images at once."
     )
     if int(request.headers.get("content-length", 0)) > limits.request_bytes:
         raise too_long
@@ -64,10 +67,10 @@ def read_body(body: bytes, content_type: str | None, limits: Limits) -> tuple[li
     """Read the body of a request.
 
     Returns:
-        A cell for each row, for `encoded_image`, and the parameters, not checked but for their names.
+        A cell per row, to be passed to `encoded_image`, and the parameters, of which only the names are checked.
 
     Raises:
-        RequestError: It is no request, or a Parquet above the limits of requests.
+        RequestError: The body is malformed, or Parquet above the limits of a request.
     """
     sent_as = (content_type or "").partition(";")[0].strip().lower()
     if sent_as == PARQUET:
@@ -78,7 +81,7 @@ def read_body(body: bytes, content_type: str | None, limits: Limits) -> tuple[li
     try:
         request = json.loads(body)
     except (ValueError, RecursionError) as error:
-        msg = "The body is no JSON."
+        msg = "The body is not valid JSON."
         raise RequestError(msg) from error
     chosen = [name for name in FORMATS if name in request] if isinstance(request, dict) else []
     if len(chosen) != 1:
@@ -95,25 +98,25 @@ def read_body(body: bytes, content_type: str | None, limits: Limits) -> tuple[li
 
 
 def encoded_image(cell: Any) -> bytes:
-    """Take an image out of a cell: its bytes, or base64 of them as text or, as MLflow's own reader leaves it, as bytes.
+    """Get the encoded image from a cell: bytes, or base64 as text or (as MLflow's own reader leaves it) as bytes.
 
-    No image is made of the letters of base64 alone, so that nobody has to say which it is.
+    Bytes that are valid base64 are taken for it: no image format consists of its letters alone.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: The cell is neither.
     """
     if isinstance(cell, str):
         try:
             return base64.b64decode("".join(cell.split()), validate=True)
         except ValueError as error:
-            msg = "the text is no base64"
+            msg = "the text is not valid base64"
             raise ValueError(msg) from error
     if isinstance(cell, bytes):
         try:
             return base64.b64decode(cell, validate=True)
         except ValueError:
             return bytes(cell)
-    msg = "there is no image" if cell is None else f"the image is a {type(cell).__name__}, base64 text is needed"
+    msg = "the cell is null" if cell is None else f"the image is a {type(cell).__name__}, base64 text is needed"
     raise ValueError(msg)
 
 
@@ -126,8 +129,8 @@ def _split_cells(table: Any) -> list[Any] | None:
         return None
     if not all(isinstance(row, list) and len(row) == len(columns) for row in rows):
         return None
-    place = columns.index(COLUMN)
-    return [row[place] for row in rows]
+    position = columns.index(COLUMN)
+    return [row[position] for row in rows]
 
 
 def _cells(table: Any) -> list[Any] | None:
@@ -142,7 +145,7 @@ def _cells(table: Any) -> list[Any] | None:
 
 
 def _read_parquet(body: bytes, limits: Limits) -> list[Any]:
-    """Read the column of images as a dictionary: however often a value is repeated, it is unpacked once."""
+    """Read the column of images as a dictionary, which unpacks a repeated value only once."""
     try:
         file = pq.ParquetFile(pa.BufferReader(body), read_dictionary=[COLUMN])
         groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
@@ -150,7 +153,7 @@ def _read_parquet(body: bytes, limits: Limits) -> list[Any]:
         if file.metadata.num_rows > limits.request_rows or unpacked_bytes > limits.request_bytes:
             msg = (
                 f"The body has {file.metadata.num_rows} rows and {unpacked_bytes} bytes unpacked, at most "
-                f"{limits.request_rows} and {limits.request_bytes} are taken: send fewer images at once."
+                f"{limits.request_rows} and {limits.request_bytes} are allowed: send fewer images at once."
             )
             raise RequestError(msg)
         chunks = file.read(columns=[COLUMN])[COLUMN].chunks
@@ -161,5 +164,5 @@ def _read_parquet(body: bytes, limits: Limits) -> list[Any]:
         if not isinstance(chunk, pa.DictionaryArray):
             raise RequestError(NO_PARQUET)
         values = chunk.dictionary.to_pylist()
-        cells += [None if place is None else values[place] for place in chunk.indices.to_pylist()]
+        cells += [None if index is None else values[index] for index in chunk.indices.to_pylist()]
     return cells

@@ -1,7 +1,7 @@
-"""The detector run by torch: what it was fitted in, and what other runtimes are held against.
+"""The detector run by torch: the runtime it was fitted in, and the reference for the others.
 
-`torch` runs in float32. `torch_bf16` runs the transformer's blocks in bfloat16, where nearly all the work is, and the
-embeddings, the last normalisation and the heads in float32: in bfloat16 a logit has three digits.
+In bfloat16 only the transformer's blocks run, which do nearly all the work. Embeddings, the last normalisation and the
+heads stay in float32, because a logit in bfloat16 has only three digits.
 """
 
 import copy
@@ -13,18 +13,19 @@ import torch
 
 from cygnet.model.network.detector import Detector
 from cygnet.model.network.threads import core_count
+from cygnet.model.serving.runtimes import RuntimeSpec
 
 
 class TorchRuntime:
-    """Runs a detector where its weights are."""
+    """Runs a detector on the device of its weights."""
 
     batch_size = 32
 
-    def __init__(self, detector: Detector, name: str) -> None:
-        self.name = name
+    def __init__(self, detector: Detector, spec: RuntimeSpec) -> None:
+        self.name = spec.name
         self.detector = detector.eval()
         self.preprocessing = detector.preprocessing
-        self._blocks = copy.deepcopy(detector.blocks).bfloat16() if name == "torch_bf16" else None
+        self._blocks = copy.deepcopy(detector.blocks).bfloat16() if spec.precision == "bfloat16" else None
 
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Take `(B, S, S, 3)` uint8 RGB; give logits `(B, 2)` and patch logits `(B, G, G)`, float32."""
@@ -44,7 +45,12 @@ class TorchRuntime:
         self.detector.save(folder)
 
     @classmethod
-    def load(cls, folder: Path, name: str) -> Self:
-        """Read what `save` wrote, and give torch in this process as many threads as it has cores."""
+    def load(cls, folder: Path, spec: RuntimeSpec) -> Self:
+        """Read what `save` wrote, and set torch's threads in this process to the number of its cores."""
         torch.set_num_threads(core_count())
-        return cls(Detector.load(folder), name)
+        return cls(Detector.load(folder), spec)
+
+    @classmethod
+    def of(cls, detector: Detector, spec: RuntimeSpec) -> Self:
+        """Run a fitted detector itself, in evaluation mode."""
+        return cls(detector, spec)

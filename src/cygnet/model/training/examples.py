@@ -16,7 +16,7 @@ import pyarrow.dataset as pad
 import torch
 
 from cygnet.model.network.preprocessing import Preprocessing
-from cygnet.model.rows import check_classes, iterate_rows, read_keys
+from cygnet.model.training_set import check_classes, iterate_rows, read_keys
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
 from cygnet.vision.codec import decode_image, decode_mask
 

@@ -22,16 +22,17 @@ image, so their output is computed once, kept in a memory-mapped file, and reuse
 Accelerate places model and batches, so that the same code runs on a processor or a GPU; several GPUs of one machine
 share each batch. A GPU need not wait while it fits: processes of their own fetch the rows, and no step asks it for a
 number. After every epoch the state is left in `checkpoints`: a fit that was killed goes on from there and ends with the
-same metrics.
+same metrics, also when parameters have changed that it does not read.
 """
 
 import copy
 import hashlib
+import json
 import logging
 import math
 import shutil
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,13 @@ from cygnet.model.training.optimisation import (
     set_learning_rate,
 )
 from cygnet.model.training.results import Fitted
-from cygnet.model.training.resume import Checkpoints
+from cygnet.model.training.resume import Checkpoints, code_digest
+from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.parameters.training import Training
 from cygnet.tables import ABNORMAL, LABELS, NORMAL
 from cygnet.vision.rng import generator
+from cygnet.vision.transforms import Policy, select_policy
 from cygnet.vision.twins import draw_as_synthesis, make_twins, vary_alone
 
 logger = logging.getLogger(__name__)
@@ -79,32 +82,72 @@ UNTRAINED = {"train_loss": math.nan, "images": 0}
 """Epoch 0: the checkpoint as it came."""
 
 
-def fit(
-    detector: Detector,
-    train: Examples,
-    validation: Examples,
-    training: Training,
-    synthesis: Synthesis,
-    checkpoints: Checkpoints,
-    folder: Path,
-) -> Fitted:
+@dataclass(frozen=True)
+class PairedSynthesis:
+    """How pairs are made of normal rows: which anomalies, how both images vary, and the seed of all draws."""
+
+    synthesis: Synthesis
+    policy: Policy
+    seed: int
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """The parameters that fitting reads."""
+
+    training: Training
+    synthesis: Synthesis
+    augmentation: Augmentation
+
+    @property
+    def pairs(self) -> PairedSynthesis | None:
+        """How pairs are made; None where rows come as they are: the output of frozen blocks can't be drawn afresh."""
+        training, synthesis = self.training, self.synthesis
+        if training.twins and training.fitted == "full" and any(synthesis.kinds.train.values()):
+            return PairedSynthesis(synthesis, select_policy(self.augmentation), training.seed)
+        return None
+
+    def key(self) -> str:
+        """Give, as JSON, the values that the fitted weights depend on, and no others."""
+        training, unread = self.training, {"threshold", "evaluation"}
+        if training.checkpoint is not None:
+            unread.add("small_vit")
+        if training.fitted != "last_blocks":
+            unread.add("last_blocks")
+        values: dict[str, Any] = {"training": training.model_dump(exclude=unread)}
+        if self.pairs is not None:
+            values["synthesis"] = self.synthesis.model_dump(exclude={"seeds": True, "kinds": {"validation", "test"}})
+            values["augmentation"] = {self.augmentation.preset: self.pairs.policy.model_dump()}
+        return json.dumps(values)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What is fitted on, and what decides when to stop and which epoch is kept."""
+
+    train: Examples
+    validation: Examples
+
+
+def fit(detector: Detector, splits: Splits, settings: FitSettings, checkpoints: Checkpoints, folder: Path) -> Fitted:
     """Fit until the validation NLL has not fallen for `patience` epochs, or for `epochs`.
+
+    The last state stays in `checkpoints` until another fit replaces it. The same fit again, with the same rows and the
+    same code, returns the same result at once.
 
     Args:
         detector: As loaded; it is trained in place, and what is kept of that given back.
-        train: What to fit on.
-        validation: What decides when to stop and which epoch is kept.
-        training: All settings.
-        synthesis: What anomalies of `training.twins` are like.
+        splits: The rows.
+        settings: The parameters.
         checkpoints: Where the state is left after every epoch.
         folder: For memory-mapped files: with frozen blocks, the tokens of all images in 16 bits.
 
     Raises:
         UserError: The loss grew beyond numbers, or `last_blocks` are all there are.
     """
-    made = _Fit(detector, train, validation, training, synthesis, checkpoints, folder)
+    training, made = settings.training, _Fit(detector, splits, settings, checkpoints, folder)
     # as many rows at once as fit into memory; a step is still made of `batch_size`
-    on_processor = IMAGES_ON_PROCESSOR // (2 if made.twins else 1)
+    on_processor = IMAGES_ON_PROCESSOR // (2 if settings.pairs else 1)
     most = training.batch_size if torch.cuda.is_available() else on_processor
     sizes = [*(size for size in range(most, 0, -1) if training.batch_size % size == 0), 0]
     smaller = iter(sizes[1:])
@@ -115,10 +158,10 @@ def fit(
 
 
 class _Rows(Dataset[Batch]):
-    """Rows of memory-mapped examples, fetched a batch at a time; with `synthesis` the normal ones as twins."""
+    """Rows of memory-mapped examples, fetched a batch at a time; with `pairs` the normal ones as twins."""
 
-    def __init__(self, examples: Examples, synthesis: Synthesis | None, seed: int) -> None:
-        self.examples, self.synthesis, self.seed = examples, synthesis, seed
+    def __init__(self, examples: Examples, pairs: PairedSynthesis | None) -> None:
+        self.examples, self.pairs = examples, pairs
         self.normal = (examples.labels == NORMAL).numpy().nonzero()[0]  # their places
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # processes that fetch rows see it change
 
@@ -128,20 +171,20 @@ class _Rows(Dataset[Batch]):
     def __getitems__(self, places: list[int]) -> Batch:
         """Fetch rows; what is drawn follows from seed, epoch and place."""
         preprocessing = self.examples.preprocessing
-        if self.synthesis is None or preprocessing is None:
+        if self.pairs is None or preprocessing is None:
             return self.examples.take(torch.tensor(places))
         twins, alone, images, coverage = [], [], [], []
         for place in places:
-            rng = generator(self.seed, "twins", int(self.epoch), place)
-            is_varied = rng.random() < 0.5  # others are only encoded once more
+            rng = generator(self.pairs.seed, "twins", int(self.epoch), place)
+            policy = self.pairs.policy if rng.random() < 0.5 else None  # others are only encoded once more
             is_normal = self.examples.labels[place] == NORMAL
-            pair = self._draw_twins(rng, place, self.synthesis, varied=is_varied) if is_normal else None
+            pair = self._draw_twins(rng, place, self.pairs.synthesis, policy) if is_normal else None
             if pair is None:
-                image = vary_alone(rng, self.examples.images[place].numpy(), varied=is_varied)
+                image = vary_alone(rng, self.examples.images[place].numpy(), policy)
                 known = self.examples.coverage[place]
                 alone.append(place)
                 images.append(torch.from_numpy(preprocessing.resize(image)))
-                coverage.append(torch.full_like(known, torch.nan) if is_varied and not is_normal else known)
+                coverage.append(torch.full_like(known, torch.nan) if policy and not is_normal else known)
             else:
                 twins.append(pair)
         parts = [batch_of_twins(twins, preprocessing, self.examples.coverage.shape[-1])] if twins else []
@@ -151,12 +194,12 @@ class _Rows(Dataset[Batch]):
         return batch_images, labels, shares
 
     def _draw_twins(
-        self, rng: np.random.Generator, place: int, synthesis: Synthesis, *, varied: bool
+        self, rng: np.random.Generator, place: int, synthesis: Synthesis, policy: Policy | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """Draw twins of one row, or None where no anomaly shows on it; the donor is another frame, if there is one."""
         others = self.normal[self.examples.frames[self.normal] != self.examples.frames[place]]
         donor = self.examples.images[int(rng.choice(others if len(others) else self.normal))].numpy()
-        return make_twins(rng, self.examples.images[place].numpy(), draw_as_synthesis(synthesis, donor), varied=varied)
+        return make_twins(rng, self.examples.images[place].numpy(), draw_as_synthesis(synthesis, donor), policy)
 
 
 class _FromBlock(torch.nn.Module):
@@ -174,36 +217,21 @@ class _Fit:
     """One fit: what stays the same over its epochs."""
 
     def __init__(
-        self,
-        detector: Detector,
-        train: Examples,
-        validation: Examples,
-        training: Training,
-        synthesis: Synthesis,
-        checkpoints: Checkpoints,
-        folder: Path,
+        self, detector: Detector, splits: Splits, settings: FitSettings, checkpoints: Checkpoints, folder: Path
     ) -> None:
         self.detector = detector
-        self.training = training
+        self.training = training = settings.training
         self.checkpoints = checkpoints
-        self.key = " ".join(
-            (
-                training.model_dump_json(),
-                synthesis.model_dump_json(),
-                train.fingerprint,
-                validation.fingerprint,
-                digest(detector),
-            )
-        )
+        train, validation = splits.train, splits.validation
+        parts = (settings.key(), train.fingerprint, validation.fingerprint, digest(detector), code_digest())
+        self.key = " ".join(parts)
         self.precision = "bf16" if has_bf16() else "no"
         self.frozen = freeze(detector, training)
         self.initial = [value.detach().clone() for value in detector.parameters()]
         self.train = self._run_frozen(train, folder / "train.tokens")
         self.validation = self._run_frozen(validation, folder / "validation.tokens")
-        # what is computed once can't be drawn afresh
-        self.twins = synthesis if training.twins and any(synthesis.kinds.train.values()) and not self.frozen else None
-        self.rows = _Rows(self.train, self.twins, training.seed)
-        abnormal_twins = torch.full((len(self.rows.normal) if self.twins else 0,), ABNORMAL)
+        self.rows = _Rows(self.train, settings.pairs)
+        abnormal_twins = torch.full((len(self.rows.normal) if settings.pairs else 0,), ABNORMAL)
         self.weights = class_weights(torch.cat([train.labels, abnormal_twins]))
 
     def run(self, at_once: int) -> Fitted:
@@ -234,16 +262,16 @@ class _Fit:
         net, loader, *optimizers = accelerator.prepare(module, loader, *optimizers)
         history: list[dict[str, float]] = []
         best: dict[str, torch.Tensor] = {}
-        done_s = 0.0
+        seconds = 0.0
         state = self.checkpoints.load(self.key)
         if state is not None:
             self.detector.load_state_dict(state["detector"])
             average.load_state_dict(state["average"])
             for optimizer, optimizer_state in zip(optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(optimizer_state)
-            history, best, done_s = state["history"], state["best"], state["seconds"]
+            history, best, seconds = state["history"], state["best"], state["seconds"]
             logger.info("Going on after epoch %d.", history[-1]["epoch"])
-        start_s = time.perf_counter()
+        start_s = time.perf_counter() - seconds
         for epoch in range(len(history), training.epochs + 1):
             if epoch - _best_epoch(history) > training.patience:
                 logger.info("Stopped: no better validation NLL for %d epochs.", training.patience)
@@ -270,12 +298,10 @@ class _Fit:
                     "best": best,
                     "optimizers": [optimizer.state_dict() for optimizer in optimizers],
                 }
-                seconds = done_s + time.perf_counter() - start_s
+                seconds = time.perf_counter() - start_s
                 self.checkpoints.save(self.key, {"history": history, "seconds": seconds, **states})
-        seconds = done_s + time.perf_counter() - start_s
         kept.load_state_dict(best)
         kept.backbone.set_attn_implementation("sdpa")
-        self.checkpoints.clear()
         table = pd.DataFrame(history)
         table["is_best"] = table["epoch"] == _best_epoch(history)
         return Fitted(kept, table, int(table["images"].sum()), seconds)
@@ -402,8 +428,8 @@ def class_weights(labels: torch.Tensor) -> torch.Tensor:
 
 
 def digest(detector: Detector) -> str:
-    """Digest all weights."""
-    made = hashlib.blake2b(digest_size=16)
+    """Digest the preprocessing and all weights."""
+    made = hashlib.blake2b(json.dumps(detector.preprocessing.config()).encode(), digest_size=16)
     for value in detector.state_dict().values():
         made.update(value.cpu().contiguous().numpy().ravel())
     return made.hexdigest()

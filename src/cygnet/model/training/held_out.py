@@ -14,25 +14,22 @@ import pandas as pd
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from cygnet.anomaly_kinds import KINDS, SEEN_KINDS
 from cygnet.model.evaluation.calibrate import negative_log_likelihood
 from cygnet.model.training.examples import batch_of_twins
 from cygnet.model.training.optimisation import is_known
 from cygnet.parameters.pretraining import Pretraining, Twins
-from cygnet.parameters.synthesis import SEEN_KINDS
-from cygnet.sample.swan import draw_frame
-from cygnet.tables import ABNORMAL, IMAGE_SIZE_PX, NORMAL
+from cygnet.reports import PairMetrics, PairMetricsByKind
+from cygnet.sample.video import SampleVideo
+from cygnet.tables import ABNORMAL, IMAGE_SIZE_PX, KIND_NULL, NORMAL
 from cygnet.vision.crop import crop_square, resize_square
-from cygnet.vision.kinds import KINDS
 from cygnet.vision.rng import generator
-from cygnet.vision.twins import draw_by_weight, draw_twins, make_twins
+from cygnet.vision.twins import PROCEDURAL, draw_by_weight, draw_twins, make_twins
 
 if TYPE_CHECKING:
     from cygnet.model.network.detector import Detector
 
-MEASURED_KINDS = (*SEEN_KINDS, *(kind for kind in KINDS if kind not in SEEN_KINDS))
-SWAN = {"width_px": 640, "height_px": 360, "seed": 7}
-"""As in conf/base/globals.yml."""
-SWAN_DURATION_S = 30.0
+MEASURED_KINDS = tuple(kind for kind in KINDS if kind != KIND_NULL)
 PAIRS_PER_BATCH = 32
 
 Pair = tuple[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
@@ -49,11 +46,12 @@ def held_out_pairs(pretraining: Pretraining) -> Iterator[Pair]:
 
 def swan_pairs(pretraining: Pretraining, crop_horizontal_bias: float) -> Iterator[Pair]:
     """Make twins of frames spread over the sample video, with every kind once; one that does not show is left out."""
-    for time_s in np.linspace(0, SWAN_DURATION_S, pretraining.swan_frames, endpoint=False).tolist():
-        scene = resize_square(crop_square(draw_frame(time_s, **SWAN), crop_horizontal_bias))
+    sample = SampleVideo()
+    for time_s in np.linspace(0, sample.duration_s, pretraining.swan_frames, endpoint=False).tolist():
+        scene = resize_square(crop_square(sample.frame(time_s), crop_horizontal_bias))
         for kind in MEASURED_KINDS:
             rng = generator(pretraining.seed, "swan", round(1000 * time_s), kind)
-            twins = make_twins(rng, scene, draw_by_weight(_only(kind, pretraining.twins)))
+            twins = make_twins(rng, scene, draw_by_weight(_only(kind, pretraining.twins)), PROCEDURAL)
             if twins is not None:
                 yield kind, twins
 
@@ -63,7 +61,7 @@ def as_shipped(detector: "Detector") -> "Detector":
     return copy.deepcopy(detector).half().float().eval()
 
 
-def measure(detector: "Detector", pairs: Iterator[Pair]) -> dict[str, Any]:
+def measure(detector: "Detector", pairs: Iterator[Pair]) -> PairMetricsByKind:
     """Measure a detector on twins.
 
     Returns:
@@ -95,7 +93,7 @@ def _score(detector: "Detector", pairs: Sequence[Pair]) -> Iterator[dict[str, An
             }
 
 
-def _describe(rows: pd.DataFrame) -> dict[str, Any]:
+def _describe(rows: pd.DataFrame) -> PairMetrics:
     logits, labels = np.stack(rows["logits"].to_list()), rows["label"].to_numpy()
     patch_logits, coverage = np.concatenate(rows["patch_logits"].to_list()), np.concatenate(rows["coverage"].to_list())
     known = is_known(coverage)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cygnet.parameters.pretraining import Pretraining
+from cygnet.reports import PairMetrics, PairMetricsByKind, PretrainingReport
 
 if TYPE_CHECKING:
     from cygnet.model.network.detector import Detector
@@ -106,7 +107,7 @@ class PackagedCheckpoint:
         (folder / CARD).write_text(self.card)
 
 
-def write_card(name: str, pretraining: Pretraining, report: dict[str, Any]) -> str:
+def write_card(name: str, pretraining: Pretraining, report: PretrainingReport) -> str:
     """Write the model card.
 
     Args:
@@ -130,9 +131,10 @@ def write_card(name: str, pretraining: Pretraining, report: dict[str, Any]) -> s
     )
 
 
-def _table(measured: dict[str, Any]) -> str:
+def _table(measured: PairMetricsByKind) -> str:
     lines = ["| kind | pairs | AUROC | NLL | patch AP |", "| --- | --- | --- | --- | --- |"]
-    for kind, row in {**measured["by_kind"], "**seen kinds**": measured}.items():
+    rows: dict[str, PairMetrics] = {**measured["by_kind"], "**seen kinds**": measured}
+    for kind, row in rows.items():
         patch = row["patch_average_precision"]
         figures = [f"{row['auroc']:.3f}", f"{row['nll']:.3f}", "-" if patch is None else f"{patch:.3f}"]
         lines.append(f"| {kind} | {row['pairs']} | {' | '.join(figures)} |")

@@ -5,12 +5,16 @@ code. A file is whole or not there, on disk or on ADLS. It carries the key of th
 settings or other data never go on from it.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
-from cygnet.storage import exists, on_disk, remove, replacing
+import cygnet
+from cygnet.storage import exists, on_disk, replacing
 
 FILE_NAME = "state.pt"
+CODE = ("model/network", "model/training", "vision")
+"""Folders of the package."""
 
 
 class Checkpoints:
@@ -37,6 +41,11 @@ class Checkpoints:
         state: dict[str, Any] | None = saved["state"] if saved["key"] == key else None
         return state
 
-    def clear(self) -> None:
-        """Forget the state: the fit has ended."""
-        remove(self.path)
+
+def code_digest() -> str:
+    """Digest the modules that a fit's result depends on: a state by other code is not reused."""
+    package, made = Path(cygnet.__file__).parent, hashlib.blake2b(digest_size=16)
+    for room in CODE:
+        for path in sorted((package / room).glob("*.py")):
+            made.update(path.read_bytes())
+    return made.hexdigest()

@@ -1,6 +1,7 @@
 """Nodes of augmentation: one Spark plan, one pass over the images."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -9,13 +10,21 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own
 
 from cygnet.errors import UserError
 from cygnet.parameters.augmentation import Augmentation
+from cygnet.scene import Scene, TrainingScene
 from cygnet.spark import flat_map_rows
 from cygnet.tables import ABNORMAL, KIND_NORMAL, KIND_REAL, LABELS, NORMAL, TRAINING_SET
 from cygnet.vision.codec import decode_image, decode_mask, encode_jpeg, encode_png
 from cygnet.vision.transforms import augment
 
 
-def make_training_set(images: DataFrame, anomalies: DataFrame, augmentation: Augmentation) -> DataFrame:
+def record_training_scene(scene: Scene, augmentation: Augmentation) -> TrainingScene:
+    """Add the one encoding that the rows of `training_set` get here to what their images have gone through."""
+    return TrainingScene(**asdict(scene), training_jpeg_quality=augmentation.jpeg_quality)
+
+
+def make_training_set(
+    images: DataFrame, anomalies: DataFrame, training_scene: TrainingScene, augmentation: Augmentation
+) -> DataFrame:
     """Balance `train` to the asked-for counts with varied copies; take the other splits row by row.
 
     Every row is decoded, varied (train only) and encoded as JPEG once: the classes differ by the anomaly alone.
@@ -23,7 +32,8 @@ def make_training_set(images: DataFrame, anomalies: DataFrame, augmentation: Aug
     Args:
         images: The table `images`.
         anomalies: The table `anomalies`.
-        augmentation: Counts, seed, preset, quality.
+        training_scene: `training_jpeg_quality`.
+        augmentation: Counts, seed, preset.
 
     Returns:
         The table `training_set`. No two rows of `train` are the same variant of the same pixels.
@@ -37,7 +47,8 @@ def make_training_set(images: DataFrame, anomalies: DataFrame, augmentation: Aug
     rows = images.withColumns({"kind": kind, **nothing}).select(columns).unionByName(anomalies.select(columns))
     copies = _plan_copies(rows, augmentation)
     planned = rows.join(copies, "image_id", "left")
-    return flat_map_rows(planned, partial(_augment_row, augmentation=augmentation), TRAINING_SET)
+    vary = partial(_augment_row, augmentation=augmentation, jpeg_quality=training_scene.training_jpeg_quality)
+    return flat_map_rows(planned, vary, TRAINING_SET)
 
 
 def _plan_copies(rows: DataFrame, augmentation: Augmentation) -> DataFrame:
@@ -75,7 +86,7 @@ def _by_label(value_of_label: dict[int, int]) -> Column:
     return F.when(F.col("label") == NORMAL, value_of_label[NORMAL]).otherwise(value_of_label[ABNORMAL])
 
 
-def _augment_row(row: dict[str, Any], augmentation: Augmentation) -> Iterator[dict[str, Any]]:
+def _augment_row(row: dict[str, Any], augmentation: Augmentation, jpeg_quality: int) -> Iterator[dict[str, Any]]:
     image = decode_image(row["image"])
     mask = decode_mask(row["mask"]) if row["mask"] else None
     is_train = row["split"] == "train"
@@ -92,6 +103,6 @@ def _augment_row(row: dict[str, Any], augmentation: Augmentation) -> Iterator[di
             "label": row["label"],
             "kind": row["kind"],
             "severity": row["severity"],
-            "image": encode_jpeg(varied, augmentation.jpeg_quality),
+            "image": encode_jpeg(varied, jpeg_quality),
             "mask": None if varied_mask is None else encode_png(varied_mask),
         }

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline, node
 
-from cygnet.pipelines.augmentation.nodes import make_training_set
+from cygnet.pipelines.augmentation.nodes import make_training_set, record_training_scene
 
 
 def create_pipeline() -> Pipeline:
@@ -10,11 +10,17 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             node(
+                record_training_scene,
+                ["scene", "params:augmentation"],
+                "training_scene",
+                name="record_training_scene",
+            ),
+            node(
                 make_training_set,
-                ["images", "anomalies", "params:augmentation"],
+                ["images", "anomalies", "training_scene", "params:augmentation"],
                 "training_set",
                 name="make_training_set",
-            )
+            ),
         ],
         tags="augmentation",
     )

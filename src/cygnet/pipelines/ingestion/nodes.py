@@ -1,11 +1,8 @@
 """Nodes of ingestion. A bad row costs one row: it is set aside with its reason, and listed in `rejects`."""
 
 import logging
-import re
-from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
-from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
@@ -13,72 +10,50 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own documentation uses
 
 from cygnet.errors import UserError
+from cygnet.labels import REJECT_COLUMNS
 from cygnet.parameters.ingestion import Ingestion
 from cygnet.pipelines.ingestion.splits import cut_spans, with_split
-from cygnet.spark import flat_map_rows, get_session, spread_rows
-from cygnet.tables import FRAMES, IMAGES, LABELS, SPLITS
+from cygnet.scene import Scene
+from cygnet.spark import flat_map_rows, get_session, spark_schema, spread_rows
+from cygnet.tables import (
+    FRAME_LABELS,
+    FRAMES,
+    IMAGE_SIZE_PX,
+    IMAGES,
+    LABELS,
+    SOURCES,
+    SPLITS,
+)
 from cygnet.vision.codec import encode_jpeg
 from cygnet.vision.crop import frame_to_image
 from cygnet.vision.video import read_rows
 
 logger = logging.getLogger(__name__)
 
-REJECT_COLUMNS = ["source", "frame_id", "image_name", "reason", "count"]
+
+def record_scene(ingestion: Ingestion) -> Scene:
+    """Record what the frames and images of this run go through; everything after this node reads it from there."""
+    return Scene(
+        interval_s=ingestion.interval_s,
+        crop_horizontal_bias=ingestion.crop_horizontal_bias,
+        frame_jpeg_quality=ingestion.frame_jpeg_quality,
+        image_jpeg_quality=ingestion.image_jpeg_quality,
+        image_size_px=IMAGE_SIZE_PX,
+    )
 
 
-def match_labels(sources: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Find the frame that each label is about.
-
-    A label's `image_name` is the name of an image file with or without its extension, or `<source>_<frame index, 6
-    digits>`. Labels of sources that are not in this run are ignored, and counted once.
-
-    Args:
-        sources: One row per file: `source`, `path`, `media`, `file_index`.
-        labels: `image_name`, `label` (`normal`, `abnormal`), `source` (`human`, `llm`).
-
-    Returns:
-        The sources as they are; `frame_id`, `label` (int), `label_source`, `image_name` of each label of this run; and
-        rows of `rejects` for the labels that are of no use.
-
-    Raises:
-        UserError: One image is labelled twice, by two of its names, and differently.
-    """
-    frames_of_file = _frames_of_files(sources)
-    names = set(sources["source"])
-    series = {_series_of(file) for file in frames_of_file}
-    matched, missing, others = [], [], 0
-    for name, label, label_source in labels[["image_name", "label", "source"]].itertuples(index=False):
-        numbered = re.fullmatch(r"(.+)_(\d{6})", name)
-        if name in frames_of_file:
-            frame_id = _the_one_frame(name, frames_of_file[name])
-        elif numbered and numbered[1] in names:
-            frame_id = f"{numbered[1]}/{numbered[2]}"
-        elif _names_this_run(name, names, series):
-            missing.append(("", "", name, "a label for an image that is not there", 1))
-            continue
-        else:
-            others += 1
-            continue
-        matched.append((frame_id, LABELS[label], label_source, name))
-    if others:
-        logger.warning("%d labels are of sources that are not in this run: ignored.", others)
-        missing.append(("", "", "", "labels of sources that are not in this run", others))
-    frame_labels = pd.DataFrame(matched, columns=["frame_id", "label", "label_source", "image_name"])
-    return sources, _one_per_frame(frame_labels), pd.DataFrame(missing, columns=REJECT_COLUMNS)
-
-
-def read_frames(sources: pd.DataFrame, ingestion: Ingestion) -> DataFrame:
+def read_frames(sources: pd.DataFrame, scene: Scene) -> DataFrame:
     """Sample every video, and read every image: spread over Spark's tasks, each decoded once.
 
     Args:
         sources: One row per file.
-        ingestion: `interval_s`, `frame_jpeg_quality`.
+        scene: `interval_s`, `frame_jpeg_quality`.
 
     Returns:
         The table `frames`; a row that failed has a `reason` and no image.
     """
-    read = partial(read_rows, interval_s=ingestion.interval_s, jpeg_quality=ingestion.frame_jpeg_quality)
-    return flat_map_rows(spread_rows(get_session().createDataFrame(sources)), read, FRAMES)
+    read = partial(read_rows, interval_s=scene.interval_s, jpeg_quality=scene.frame_jpeg_quality)
+    return flat_map_rows(spread_rows(get_session().createDataFrame(sources, spark_schema(SOURCES))), read, FRAMES)
 
 
 def split_sources(frames: DataFrame, ingestion: Ingestion) -> pd.DataFrame:
@@ -130,7 +105,7 @@ def split_sources(frames: DataFrame, ingestion: Ingestion) -> pd.DataFrame:
 
 
 def make_images(
-    frames: DataFrame, source_splits: pd.DataFrame, frame_labels: pd.DataFrame, ingestion: Ingestion
+    frames: DataFrame, source_splits: pd.DataFrame, frame_labels: pd.DataFrame, scene: Scene, default_label: str
 ) -> DataFrame:
     """Crop, resize, label and split the frames that decoded.
 
@@ -138,7 +113,8 @@ def make_images(
         frames: The table `frames`.
         source_splits: The bounds of each source's splits.
         frame_labels: The labels that are given, by `frame_id`.
-        ingestion: `crop_horizontal_bias`, `default_label`, `image_jpeg_quality`.
+        scene: `crop_horizontal_bias`, `image_jpeg_quality`.
+        default_label: `normal` or `abnormal`, of frames that no label names.
 
     Returns:
         The table `images`: 256x256 JPEG. Frames in a gap are left out.
@@ -154,12 +130,12 @@ def make_images(
         .select(
             "frame_id",
             "split",
-            F.coalesce("label", F.lit(LABELS[ingestion.default_label])).alias("label"),
+            F.coalesce("label", F.lit(LABELS[default_label])).alias("label"),
             F.coalesce("label_source", F.lit("default")).alias("label_source"),
             "image",
         )
     )
-    return flat_map_rows(rows, partial(_crop_row, ingestion=ingestion), IMAGES)
+    return flat_map_rows(rows, partial(_crop_row, scene=scene), IMAGES)
 
 
 def list_rejects(
@@ -200,50 +176,9 @@ def list_rejects(
 
 
 def _label_rows(frame_labels: pd.DataFrame) -> DataFrame:
-    return get_session().createDataFrame(
-        frame_labels, "frame_id string, label int, label_source string, image_name string"
-    )
+    return get_session().createDataFrame(frame_labels, spark_schema(FRAME_LABELS))
 
 
-def _frames_of_files(sources: pd.DataFrame) -> dict[str, set[str]]:
-    """Map the names of image files, with and without extension, to the `frame_id`s that bear them."""
-    frames_of_file: dict[str, set[str]] = defaultdict(set)
-    for row in sources[sources["media"] == "image"].itertuples():
-        path = PurePath(str(row.path))
-        for name in (path.stem, path.name):
-            frames_of_file[name].add(f"{row.source}/{row.file_index:06d}")
-    return frames_of_file
-
-
-def _names_this_run(name: str, sources: set[str], series: set[str]) -> bool:
-    """Tell whether a label that found no frame is about this run: by a source's name, or like the images' files."""
-    if any(name == source or name.startswith(f"{source}_") for source in sources):
-        return True
-    is_numbered = re.fullmatch(r".+_\d{6}", name) is not None
-    return _series_of(name) in series or (bool(series) and not is_numbered)
-
-
-def _series_of(file_name: str) -> str:
-    """Give what the files of one series share: `shot_` of `shot_0001.png`."""
-    return re.sub(r"\d+$", "", PurePath(file_name).stem)
-
-
-def _the_one_frame(name: str, frame_ids: set[str]) -> str:
-    if len(frame_ids) > 1:
-        first, second, *_ = sorted(frame_ids)
-        msg = f"labels: {name} names both {first} and {second}; write <source>_<frame index, 6 digits> instead."
-        raise UserError(msg)
-    return next(iter(frame_ids))
-
-
-def _one_per_frame(frame_labels: pd.DataFrame) -> pd.DataFrame:
-    for frame_id, group in frame_labels.groupby("frame_id"):
-        if len(set(group["label"])) > 1:
-            msg = f"labels: {' and '.join(group['image_name'])} both name {frame_id} and disagree; keep one."
-            raise UserError(msg)
-    return frame_labels.drop_duplicates("frame_id").reset_index(drop=True)
-
-
-def _crop_row(row: dict[str, Any], ingestion: Ingestion) -> Iterator[dict[str, Any]]:
-    image = frame_to_image(row["image"], ingestion.crop_horizontal_bias)
-    yield {**row, "image_id": row["frame_id"], "image": encode_jpeg(image, ingestion.image_jpeg_quality)}
+def _crop_row(row: dict[str, Any], scene: Scene) -> Iterator[dict[str, Any]]:
+    image = frame_to_image(row["image"], scene.crop_horizontal_bias)
+    yield {**row, "image_id": row["frame_id"], "image": encode_jpeg(image, scene.image_jpeg_quality)}

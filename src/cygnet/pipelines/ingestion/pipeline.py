@@ -2,11 +2,12 @@
 
 from kedro.pipeline import Pipeline, node
 
+from cygnet.labels import match_labels
 from cygnet.pipelines.ingestion.nodes import (
     list_rejects,
     make_images,
-    match_labels,
     read_frames,
+    record_scene,
     split_sources,
 )
 
@@ -21,11 +22,12 @@ def create_pipeline() -> Pipeline:
                 ["sources", "frame_labels", "label_rejects"],
                 name="match_labels",
             ),
-            node(read_frames, ["sources", "params:ingestion"], "frames", name="read_frames"),
+            node(record_scene, "params:ingestion", "scene", name="record_scene"),
+            node(read_frames, ["sources", "scene"], "frames", name="read_frames"),
             node(split_sources, ["frames", "params:ingestion"], "source_splits", name="split_sources"),
             node(
                 make_images,
-                ["frames", "source_splits", "frame_labels", "params:ingestion"],
+                ["frames", "source_splits", "frame_labels", "scene", "params:ingestion.default_label"],
                 "images",
                 name="make_images",
             ),

@@ -1,7 +1,6 @@
 """Nodes of pretraining. torch and transformers load when a node runs, so that the command line stays quick."""
 
 import logging
-from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -9,8 +8,8 @@ from cygnet.model.network.preprocessing import Preprocessing
 from cygnet.model.training.model_card import PackagedCheckpoint, write_card
 from cygnet.model.training.results import Pretrained
 from cygnet.model.training.resume import Checkpoints
-from cygnet.parameters.ingestion import Ingestion
 from cygnet.parameters.pretraining import Pretraining
+from cygnet.reports import PretrainingReport
 from cygnet.vision.rng import generator
 from cygnet.vision.twins import draw_twins
 
@@ -52,13 +51,15 @@ def pretrain_detector(pretraining: Pretraining, pretraining_state: Checkpoints) 
     return pretrain(detector, pretraining, pretraining_state)
 
 
-def evaluate_pretrained(pretrained: Pretrained, pretraining: Pretraining, ingestion: Ingestion) -> dict[str, Any]:
+def evaluate_pretrained(
+    pretrained: Pretrained, pretraining: Pretraining, crop_horizontal_bias: float
+) -> PretrainingReport:
     """Measure the detector as it will ship, on held-out scenes and on the sample video's swan.
 
     Args:
         pretrained: The detector.
         pretraining: What was trained on, and what is measured on.
-        ingestion: `crop_horizontal_bias` of the swan's frames.
+        crop_horizontal_bias: Of the swan's frames, 0-1.
 
     Returns:
         The content of `pretraining_report.json`: how it was made, and `held_out` and `swan` as
@@ -67,7 +68,7 @@ def evaluate_pretrained(pretrained: Pretrained, pretraining: Pretraining, ingest
     from cygnet.model.training.held_out import as_shipped, held_out_pairs, measure, swan_pairs
 
     detector = as_shipped(pretrained.detector)
-    report = {
+    report: PretrainingReport = {
         "pretraining": {
             "seed": pretraining.seed,
             "images_seen": pretrained.images,
@@ -79,10 +80,9 @@ def evaluate_pretrained(pretrained: Pretrained, pretraining: Pretraining, ingest
             "parameters": sum(parameter.numel() for parameter in detector.parameters()),
         },
         "held_out": measure(detector, held_out_pairs(pretraining)),
-        "swan": measure(detector, swan_pairs(pretraining, ingestion.crop_horizontal_bias)),
+        "swan": measure(detector, swan_pairs(pretraining, crop_horizontal_bias)),
     }
-    for name in ("held_out", "swan"):
-        measured = report[name]
+    for name, measured in (("held_out", report["held_out"]), ("swan", report["swan"])):
         logger.info("AUROC %.4f, NLL %.4f on %d pairs: %s", measured["auroc"], measured["nll"], measured["pairs"], name)
     return report
 
@@ -95,8 +95,15 @@ def draw_curve(pretrained: Pretrained, pretraining: Pretraining) -> Figure:
     return draw_pretraining_curve(pretrained.history, larger_from, pretraining.vit.image_size_px)
 
 
-def package_checkpoint(pretrained: Pretrained, report: dict[str, Any], pretraining: Pretraining) -> PackagedCheckpoint:
+def package_checkpoint(
+    pretrained: Pretrained, report: PretrainingReport, pretraining: Pretraining
+) -> PackagedCheckpoint:
     """Put together the folder that Cygnet carries: the detector, what it saw, and the model card."""
-    recorded = ("kinds_seen", "textures_seen", "images_seen", "seed")
-    facts = {key: report["pretraining"][key] for key in recorded}
+    made = report["pretraining"]
+    facts = {
+        "kinds_seen": made["kinds_seen"],
+        "textures_seen": made["textures_seen"],
+        "images_seen": made["images_seen"],
+        "seed": made["seed"],
+    }
     return PackagedCheckpoint(pretrained.detector, facts, write_card(NAME, pretraining, report))

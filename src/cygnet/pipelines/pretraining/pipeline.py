@@ -21,7 +21,7 @@ def create_pipeline() -> Pipeline:
             ),
             node(
                 evaluate_pretrained,
-                ["pretrained", "params:pretraining", "params:ingestion"],
+                ["pretrained", "params:pretraining", "params:ingestion.crop_horizontal_bias"],
                 "pretraining_report",
                 name="evaluate_pretrained",
             ),

@@ -2,7 +2,7 @@
 
 import logging
 
-from cygnet.datasets.registry import Decision, ModelVersion
+from cygnet.endpoints.versions import Decision, ModelVersion
 
 logger = logging.getLogger(__name__)
 

@@ -2,13 +2,15 @@
 
 from kedro.pipeline import Pipeline, node
 
-from cygnet.pipelines.ingestion.nodes import match_labels
+from cygnet.labels import match_labels
 from cygnet.pipelines.scoring.nodes import (
     annotate_videos,
+    count_frames,
     draw_timelines,
     find_labelled_spans,
     find_scored_events,
     list_scores,
+    measure_labels,
     score_frames,
     write_scoring_report,
 )
@@ -26,14 +28,7 @@ def create_pipeline() -> Pipeline:
             ),
             node(
                 score_frames,
-                [
-                    "scored_sources",
-                    "champion",
-                    "score_parts",
-                    "params:scoring",
-                    "params:ingestion",
-                    "params:augmentation",
-                ],
+                ["scored_sources", "champion", "score_parts", "params:scoring"],
                 ["scores", "scoring_run"],
                 name="score_frames",
             ),
@@ -41,7 +36,13 @@ def create_pipeline() -> Pipeline:
             node(find_scored_events, ["scores_csv", "scoring_run", "params:scoring"], "events", name="find_events"),
             node(
                 find_labelled_spans,
-                ["scores_csv", "scored_labels", "scored_label_rejects", "params:scoring", "params:ingestion"],
+                [
+                    "scores_csv",
+                    "scored_labels",
+                    "scored_label_rejects",
+                    "params:scoring",
+                    "params:ingestion.default_label",
+                ],
                 ["labelled_spans", "unused_labels"],
                 name="find_labelled_spans",
             ),
@@ -51,19 +52,16 @@ def create_pipeline() -> Pipeline:
                 "timelines",
                 name="draw_timelines",
             ),
+            node(count_frames, ["scores", "scores_csv", "events"], "frame_counts", name="count_frames"),
+            node(
+                measure_labels,
+                ["scores_csv", "events", "labelled_spans", "scored_labels", "unused_labels"],
+                "label_metrics",
+                name="measure_labels",
+            ),
             node(
                 write_scoring_report,
-                [
-                    "scores",
-                    "scores_csv",
-                    "events",
-                    "labelled_spans",
-                    "scored_labels",
-                    "unused_labels",
-                    "champion",
-                    "scoring_run",
-                    "params:scoring",
-                ],
+                ["frame_counts", "label_metrics", "champion", "scoring_run", "params:scoring"],
                 "scoring_report",
                 name="write_scoring_report",
             ),

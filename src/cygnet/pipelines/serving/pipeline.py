@@ -11,26 +11,19 @@ def create_pipeline() -> Pipeline:
         [
             node(
                 ask_endpoint,
-                ["endpoint", "challenger", "training_set", "params:serving"],
+                ["endpoint", "challenger", "training_set", "params:serving.batch_size", "params:serving.client"],
                 "endpoint_answers",
                 name="ask_endpoint",
             ),
             node(
                 rescore_incumbent,
-                ["incumbent", "training_set", "params:serving"],
+                ["incumbent", "challenger", "training_set", "params:serving.batch_size", "params:serving.gate"],
                 "incumbent_scores",
                 name="rescore_incumbent",
             ),
             node(
                 write_serving_report,
-                [
-                    "challenger",
-                    "endpoint_answers",
-                    "predictions",
-                    "incumbent",
-                    "incumbent_scores",
-                    "params:serving",
-                ],
+                ["challenger", "endpoint_answers", "predictions", "incumbent_scores", "params:serving.gate"],
                 "serving_report",
                 name="write_serving_report",
             ),

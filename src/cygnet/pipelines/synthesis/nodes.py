@@ -10,7 +10,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own
 from cygnet.parameters.synthesis import SplitSeeds, Synthesis
 from cygnet.spark import flat_map_rows
 from cygnet.tables import ABNORMAL, ANOMALIES, KIND_NULL, NORMAL, SPLITS
-from cygnet.vision.anomalies import draw_anomaly, make_kinds
+from cygnet.vision.anomalies import draw_anomaly, draw_once, make_kinds
 from cygnet.vision.codec import decode_image, encode_png
 from cygnet.vision.rng import generator
 
@@ -54,7 +54,8 @@ def _draw_row(row: dict[str, Any], synthesis: Synthesis) -> Iterator[dict[str, A
     for kind, count in getattr(synthesis.kinds, split).items():
         for number in range(count):
             rng = generator(getattr(synthesis.seeds, split), frame_id, kind, number)
-            anomaly = draw_anomaly(draws[kind], image, donor, rng, synthesis.severity, may_be_empty=kind == KIND_NULL)
+            draw = draw_once if kind == KIND_NULL else draw_anomaly
+            anomaly = draw(draws[kind], image, donor, rng, synthesis.severity)
             if anomaly is None:
                 continue
             yield {

@@ -2,17 +2,24 @@
 
 from kedro.pipeline import Pipeline, node
 
-from cygnet.pipelines.training.nodes import (
+from cygnet.pipelines.training.evaluation_nodes import (
     check_parity,
     draw_anomaly_maps,
     draw_figures,
-    draw_training_images,
+    evaluate_baselines,
     evaluate_detector,
-    fit_detector,
     list_metrics,
-    list_training_rows,
-    package_detector,
+    measure_localisation,
     score_baselines,
+    score_reference_rows,
+    write_evaluation,
+)
+from cygnet.pipelines.training.nodes import (
+    draw_training_images,
+    fit_detector,
+    list_training_rows,
+    make_scorer,
+    package_detector,
     score_held_out_rows,
 )
 
@@ -25,19 +32,31 @@ def create_pipeline() -> Pipeline:
             node(draw_training_images, "training_set", "contact_sheet_figure", name="draw_training_images"),
             node(
                 fit_detector,
-                ["training_set", "params:training", "params:synthesis", "fitting_state"],
+                ["training_set", "params:training", "params:synthesis", "params:augmentation", "fitting_state"],
                 "fitted",
                 name="fit_detector",
             ),
             node(
+                make_scorer,
+                ["fitted", "training_scene", "params:serving.runtime", "params:serving.limits"],
+                "uncalibrated_scorer",
+                name="make_scorer",
+            ),
+            node(
                 score_held_out_rows,
-                ["fitted", "training_set", "params:training", "params:ingestion", "params:serving"],
+                ["uncalibrated_scorer", "training_set", "params:training"],
                 ["scorer", "predictions"],
                 name="score_held_out_rows",
             ),
             node(
+                score_reference_rows,
+                ["fitted", "scorer", "training_set", "params:training"],
+                "reference_scores",
+                name="score_reference_rows",
+            ),
+            node(
                 check_parity,
-                ["fitted", "scorer", "predictions", "training_set", "params:training", "params:serving"],
+                ["reference_scores", "predictions", "scorer", "params:serving.parity"],
                 "parity",
                 name="check_parity",
             ),
@@ -47,20 +66,20 @@ def create_pipeline() -> Pipeline:
                 ["baselines", "baseline_calibrations"],
                 name="score_baselines",
             ),
+            node(measure_localisation, ["predictions", "training_set"], "localisation", name="measure_localisation"),
             node(
                 evaluate_detector,
-                [
-                    "predictions",
-                    "training_set",
-                    "baselines",
-                    "baseline_calibrations",
-                    "scorer",
-                    "fitted",
-                    "params:training",
-                ],
-                "evaluation",
+                ["predictions", "localisation", "scorer", "fitted", "params:training"],
+                "detector_metrics",
                 name="evaluate_detector",
             ),
+            node(
+                evaluate_baselines,
+                ["baselines", "baseline_calibrations", "params:training"],
+                "baseline_metrics",
+                name="evaluate_baselines",
+            ),
+            node(write_evaluation, ["detector_metrics", "baseline_metrics"], "evaluation", name="write_evaluation"),
             node(list_metrics, ["evaluation", "fitted"], "metrics", name="list_metrics"),
             node(
                 draw_figures,
@@ -79,7 +98,7 @@ def create_pipeline() -> Pipeline:
             node(draw_anomaly_maps, ["predictions", "training_set"], "anomaly_maps_figure", name="draw_anomaly_maps"),
             node(
                 package_detector,
-                ["scorer", "evaluation", "parity", "training_set", "params:training"],
+                ["scorer", "evaluation", "parity", "training_set", "params:serving.parity"],
                 "challenger",
                 name="package_detector",
             ),

@@ -9,7 +9,7 @@ import pytest
 
 from cygnet.vision.codec import encode_jpeg
 from cygnet.vision.crop import frame_to_image
-from cygnet.vision.squares import TILE_OVERLAP_FRAC, Square, cut_square, squares_of
+from cygnet.vision.frame_squares import TILE_OVERLAP_FRAC, Square, cut_square, squares_of
 
 SIZES = [(360, 640), (256, 256), (64, 96), (97, 61), (481, 853), (1080, 1920), (1031, 1153), (2160, 2049)]
 

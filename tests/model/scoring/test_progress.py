@@ -1,19 +1,19 @@
-"""What the display of progress promises: it says how far the work is while a call blocks, and stops with it."""
+"""What the display of progress promises: it reports how far the work is while a call blocks, and stops with it."""
 
 import logging
 import threading
 
 import pytest
 
-from cygnet.pipelines.scoring import progress
-from cygnet.pipelines.scoring.progress import shown_progress
+from cygnet.model.scoring import progress
+from cygnet.model.scoring.progress import shown_progress
 
 
 @pytest.mark.parametrize(
     ("expected", "told"),
     [(2000, "Scored 1,500 of about 2,000 frames, "), (0, "Scored 1,500 frames, "), (7, "of about 1,500 frames, ")],
 )
-def test_progress_is_told_while_the_work_goes_on(
+def test_progress_is_logged_while_the_work_runs(
     expected: int, told: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(progress, "EVERY_S", 0.001)
@@ -31,7 +31,7 @@ def test_progress_is_told_while_the_work_goes_on(
     assert threading.active_count() == threads
 
 
-def test_work_that_fails_ends_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_work_ends_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
     threads = threading.active_count()
     with pytest.raises(KeyboardInterrupt), shown_progress("Scored", lambda: 0, 1):
         raise KeyboardInterrupt

@@ -1,27 +1,28 @@
-"""Procedural scenes: images of nothing in particular, on which the carried checkpoint was trained.
+"""Procedural scenes: synthetic images on which the carried checkpoint was trained.
 
-No picture from outside: textures (fractal noise, Voronoi cells, dead leaves, gratings, bricks, waves, gradients) in
-random palettes, laid over one another with hard and soft edges, with strokes, shading, and what is easily taken for an
-anomaly but is none: small things of several parts, as people, signs, or flowers are from afar; large areas of pure
-black or white, highlights and shadows.
+They use no external picture. Textures (fractal noise, Voronoi cells, dead leaves, gratings, bricks, waves, gradients)
+in random palettes overlap with hard and soft edges. Strokes and shading are added, and things that resemble anomalies:
+small objects of several parts, like people, signs or flowers seen from a distance; large areas of pure black or white;
+highlights and shadows.
 
-A scene follows from its generator alone. All sizes are shares of the image's side.
+A scene depends on its generator only. All sizes are shares of the image's side.
 """
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from cygnet.vision.kinds import octaves, stretch
+from cygnet.vision.noise import octaves, stretch
 
 Texture = Callable[[np.random.Generator, int], np.ndarray]
 """`(rng, size_px)` to `(S, S)` float32 in 0-1."""
 
 
 def draw_scene(rng: np.random.Generator, size_px: int, textures: Sequence[str]) -> np.ndarray:
-    """Draw one scene of surfaces with the textures of these names (keys of `TEXTURES`): `(S, S, 3)` uint8 BGR."""
+    """Draw one scene from the named textures, keys of `TEXTURES`: `(S, S, 3)` uint8 BGR."""
     scene = _surface(rng, size_px, textures)
     for _ in range(int(rng.integers(0, 5))):
         cover = _area(rng, size_px)[..., None]
@@ -38,7 +39,7 @@ def draw_scene(rng: np.random.Generator, size_px: int, textures: Sequence[str]) 
 
 
 def _surface(rng: np.random.Generator, size_px: int, textures: Sequence[str]) -> np.ndarray:
-    """A texture in a palette of its own: `(S, S, 3)` float32, 0-255."""
+    """Draw a texture in a random palette: `(S, S, 3)` float32, 0-255."""
     texture = TEXTURES[textures[int(rng.integers(len(textures)))]](rng, size_px)
     contrast = rng.uniform(0.05, 1.0)
     levels = (255 * (0.5 + contrast * (texture - 0.5))).astype(np.uint8)
@@ -46,7 +47,7 @@ def _surface(rng: np.random.Generator, size_px: int, textures: Sequence[str]) ->
 
 
 def _palette(rng: np.random.Generator) -> np.ndarray:
-    """Random colours along a line of 2-5 stops: `(256, 1, 3)` uint8; often muted, as outdoors."""
+    """Make a gradient of 2-5 random colours: `(256, 1, 3)` uint8; often muted, as outdoors."""
     stops = int(rng.integers(2, 6))
     colours = rng.uniform(0, 255, (1, stops, 3)).astype(np.float32)
     grey = colours.mean(axis=2, keepdims=True)
@@ -63,7 +64,7 @@ def _noise(rng: np.random.Generator, size_px: int) -> np.ndarray:
 
 
 def _stretched_noise(rng: np.random.Generator, size_px: int) -> np.ndarray:
-    """Noise drawn out along one axis: grass, ripples, wood."""
+    """Noise stretched along one axis: grass, ripples, wood."""
     factor = int(rng.integers(3, 10))
     field = octaves(rng, (size_px, max(size_px // factor, 2)), cells=int(rng.integers(6, 24)), count=3)
     wide = cv2.resize(field, (size_px, size_px), interpolation=cv2.INTER_LINEAR)
@@ -71,7 +72,7 @@ def _stretched_noise(rng: np.random.Generator, size_px: int) -> np.ndarray:
 
 
 def _cells(rng: np.random.Generator, size_px: int) -> np.ndarray:
-    """Voronoi cells, each of one level, some with dark joints: stones, leaves, paving."""
+    """Voronoi cells, each of a single level, some with dark joints: stones, leaves, paving."""
     points = np.full((size_px, size_px), 255, np.uint8)
     count = round(4 * 100 ** rng.random())
     points[rng.integers(0, size_px, count), rng.integers(0, size_px, count)] = 0
@@ -83,7 +84,7 @@ def _cells(rng: np.random.Generator, size_px: int) -> np.ndarray:
 
 
 def _leaves(rng: np.random.Generator, size_px: int) -> np.ndarray:
-    """Dead leaves: discs and scraps of one level each over one another, small ones far more often than large ones.
+    """Dead leaves: overlapping discs and polygons, each of a single level, small ones far more often than large ones.
 
     With radii of density r^-3 they have the statistics of natural images (Lee, Mumford and Huang, 2001).
     """
@@ -93,13 +94,13 @@ def _leaves(rng: np.random.Generator, size_px: int) -> np.ndarray:
         radius_px = size_px * (share / smallest**2 + (1 - share) / largest**2) ** -0.5
         centre = rng.uniform(0, size_px, 2)
         angles = np.sort(rng.uniform(0, 2 * np.pi, 12 if rng.random() < 0.5 else 4))
-        points = centre + radius_px * np.column_stack([np.cos(angles), np.sin(angles)])
+        points = _around(centre, angles, radius_px)
         cv2.fillPoly(field, [np.rint(points).astype(np.int32)], float(rng.random()))
     return field
 
 
 def _grating(rng: np.random.Generator, size_px: int) -> np.ndarray:
-    """Stripes, straight or bent by noise, smooth or hard; two of them make a grid."""
+    """Stripes, straight or bent by noise, smooth or hard; two sets of them form a grid."""
     down, across = _grid(size_px)
     field = np.ones((size_px, size_px), np.float32)
     for _ in range(int(rng.integers(1, 3))):
@@ -113,7 +114,7 @@ def _grating(rng: np.random.Generator, size_px: int) -> np.ndarray:
 
 
 def _bricks(rng: np.random.Generator, size_px: int) -> np.ndarray:
-    """Rows of bricks with joints, each brick of its own level."""
+    """Rows of bricks with joints, each brick of a single level."""
     rows, columns = int(rng.integers(3, 14)), int(rng.integers(2, 10))
     down, across = _grid(size_px)
     row = down * rows
@@ -124,7 +125,7 @@ def _bricks(rng: np.random.Generator, size_px: int) -> np.ndarray:
 
 
 def _waves(rng: np.random.Generator, size_px: int) -> np.ndarray:
-    """Water in perspective: sums of waves that crowd towards the horizon."""
+    """Water in perspective: a sum of waves that get denser towards the horizon."""
     down, across = _grid(size_px)
     depth = 1 / (down + np.float32(rng.uniform(0.15, 1.0)))
     field = np.zeros((size_px, size_px), np.float32)
@@ -159,6 +160,11 @@ def _grid(size_px: int) -> tuple[np.ndarray, np.ndarray]:
     return line[:, None], line[None]
 
 
+def _around(centre: np.ndarray, angles: np.ndarray, reach: np.ndarray | float) -> np.ndarray:
+    """Place points around a centre: `(N, 2)`; `reach` is a radius, radii `(N, 1)`, or two axes `(2,)`."""
+    return centre + reach * np.column_stack([np.cos(angles), np.sin(angles)])
+
+
 def _area(rng: np.random.Generator, size_px: int) -> np.ndarray:
     """Draw the outline of an object or a region, hard or soft: `(S, S)` float32, 0-1."""
     area: np.ndarray = np.zeros((size_px, size_px), np.uint8)
@@ -173,7 +179,7 @@ def _area(rng: np.random.Generator, size_px: int) -> np.ndarray:
         corners = int(rng.integers(3, 7))
         angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
         lengths = rng.uniform(0.15, 0.6, corners) * size_px
-        points = rng.uniform(0, size_px, 2) + lengths[:, None] * np.column_stack([np.cos(angles), np.sin(angles)])
+        points = _around(rng.uniform(0, size_px, 2), angles, lengths[:, None])
         cv2.fillPoly(area, [np.rint(points).astype(np.int32)], 255, cv2.LINE_AA)
     if rng.random() < 0.4:
         area = cv2.GaussianBlur(area, (0, 0), rng.uniform(0.004, 0.05) * size_px)
@@ -181,7 +187,7 @@ def _area(rng: np.random.Generator, size_px: int) -> np.ndarray:
 
 
 def _draw_strokes(rng: np.random.Generator, scene: np.ndarray) -> None:
-    """Draw branches, reeds, cables: bent lines, long or short, of one colour or two."""
+    """Draw branches, reeds or cables: bent lines, long or short, in two colours."""
     size_px = scene.shape[0]
     colours = rng.uniform(0, 255, (2, 3))
     steps = np.linspace(0, 1, 8)[:, None]
@@ -195,9 +201,9 @@ def _draw_strokes(rng: np.random.Generator, scene: np.ndarray) -> None:
 
 
 def _draw_objects(rng: np.random.Generator, scene: np.ndarray, textures: Sequence[str]) -> None:
-    """Draw small things, as small as an anomaly, alone or in crowds of their like: of parts, textured, never flat.
+    """Draw objects as small as an anomaly, alone or several alike: textured, in several parts, never flat.
 
-    Each is painted on four times its pixels and averaged down, so that its edge is as soft as a lens makes it.
+    Each is painted at twice the resolution and averaged down, which makes its edges as soft as a lens does.
     """
     size_px = scene.shape[0]
     for _ in range(int(rng.integers(1, 4))):
@@ -207,30 +213,31 @@ def _draw_objects(rng: np.random.Generator, scene: np.ndarray, textures: Sequenc
         base = rng.uniform(0, 255, (len(parts), 3)) * (rng.random() < 0.6) + rng.uniform(0, 255, (len(parts), 1))
         colours = np.clip(base - base.mean() * rng.uniform(0, 0.5), 0, 255).astype(np.float32)
         for _ in range(1 if rng.random() < 0.5 else int(rng.integers(2, 9))):
-            _stamp(rng, scene, parts, colours, surface, reach_px * rng.uniform(0.75, 1.3))
+            _stamp(rng, scene, Thing(parts, colours, surface), reach_px * rng.uniform(0.75, 1.3))
 
 
 def _parts(rng: np.random.Generator) -> list[np.ndarray]:
-    """2-5 parts of a thing, outlines `(N, 2)` in -1..1, each part beside or on the one before."""
+    """Make 2-5 parts of an object: outlines `(N, 2)` in -1..1, each part beside or on the previous one."""
     centre, parts = rng.uniform(-0.3, 0.3, 2), []
     for _ in range(int(rng.integers(2, 6))):
         corners = 16 if rng.random() < 0.6 else int(rng.integers(3, 6))
         angles = np.sort(rng.uniform(0, 2 * np.pi, corners)) if corners < 16 else np.linspace(0, 2 * np.pi, corners)
         axes = rng.uniform(0.12, 0.65, 2)
-        parts.append(np.clip(centre + axes * np.column_stack([np.cos(angles), np.sin(angles)]), -1, 1))
+        parts.append(np.clip(_around(centre, angles, axes), -1, 1))
         centre = np.clip(centre + rng.uniform(-0.6, 0.6, 2), -0.8, 0.8)
     return parts
 
 
-def _stamp(
-    rng: np.random.Generator,
-    scene: np.ndarray,
-    parts: list[np.ndarray],
-    colours: np.ndarray,
-    surface: np.ndarray,
-    reach_px: float,
-) -> None:
-    """Paint one thing somewhere: `surface` in the `colours` of its parts."""
+class Thing(NamedTuple):
+    """A small object: outlines of its parts, their colours `(parts, 3)` float32, and a texture over all of them."""
+
+    parts: list[np.ndarray]
+    colours: np.ndarray
+    surface: np.ndarray
+
+
+def _stamp(rng: np.random.Generator, scene: np.ndarray, thing: Thing, reach_px: float) -> None:
+    """Paint an object at a random place, as far as `reach_px` from its centre."""
     size_px, half_px = scene.shape[0], max(math.ceil(reach_px) + 1, 3)
     x_px, y_px = rng.integers(-half_px // 2, size_px - half_px, 2)
     rows, columns = (slice(max(start, 0), start + 2 * half_px) for start in (int(y_px), int(x_px)))
@@ -239,11 +246,11 @@ def _stamp(
     cover = np.zeros((4 * half_px, 4 * half_px), np.uint8)
     angle = rng.normal(0, 0.2)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    for outline, colour in zip(parts, colours, strict=True):
+    for outline, colour in zip(thing.parts, thing.colours, strict=True):
         points = [np.rint(2 * half_px + 2 * reach_px * outline @ turn).astype(np.int32)]
         cv2.fillPoly(paint, points, colour.tolist())
         cv2.fillPoly(cover, points, 255)
-    texture = cv2.resize(surface, (4 * half_px, 4 * half_px), interpolation=cv2.INTER_LINEAR)
+    texture = cv2.resize(thing.surface, (4 * half_px, 4 * half_px), interpolation=cv2.INTER_LINEAR)
     paint = 0.75 * paint + 0.25 * texture
     both = np.concatenate([paint * (cover > 0)[..., None], cover[..., None] / np.float32(255)], axis=2)
     small = cv2.resize(both, (2 * half_px, 2 * half_px), interpolation=cv2.INTER_AREA)[
@@ -254,12 +261,12 @@ def _stamp(
 
 
 def _saturate(rng: np.random.Generator, scene: np.ndarray) -> None:
-    """Make large areas black or white, flat or textured, and sprinkle soft highlights or shadows."""
+    """Make large areas black or white, flat or textured, and add small soft highlights or shadows."""
     size_px = scene.shape[0]
     for _ in range(int(rng.integers(1, 4))):
         level = np.float32(rng.choice([-20.0, 0.0, 10.0, 245.0, 255.0, 290.0]))
         area = _area(rng, size_px)
-        if area.mean() < 0.03:  # as small as an anomaly, it would be one
+        if area.mean() < 0.03:  # an area as small as an anomaly would be one
             continue
         surface = level + (_noise(rng, size_px) - np.float32(0.5)) * np.float32(rng.uniform(0, 60))
         scene += (surface[..., None] - scene) * area[..., None]

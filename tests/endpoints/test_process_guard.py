@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-GUARD = [sys.executable, "-m", "cygnet.endpoints.guard"]
+GUARD = [sys.executable, "-m", "cygnet.endpoints.process_guard"]
 SERVER = """
 import os, pathlib, subprocess, sys, time
 worker = subprocess.Popen(["sleep", "600"])

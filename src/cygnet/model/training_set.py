@@ -1,4 +1,7 @@
-"""Rows of `training_set`, read by Arrow alone: serving and the baselines need no torch to read a table."""
+"""Reads tables batch by batch with Arrow alone: serving and the baselines need no torch to read a table.
+
+Memory is bounded by a few batches of images, however large a table is.
+"""
 
 from collections.abc import Iterator
 
@@ -9,11 +12,12 @@ import pyarrow.dataset as pad
 from cygnet.errors import UserError
 from cygnet.tables import KIND_NULL, LABELS
 
+BATCH_ROWS = 64
 KEYS = ["image_id", "frame_id", "split", "label", "kind", "severity"]
 
 
 def check_classes(keys: pd.DataFrame, split: str) -> None:
-    """Make sure that a split has both classes, `null` not counted.
+    """Check that a split has rows of both classes; the control kind `null` does not count.
 
     Raises:
         UserError: A class has no row.
@@ -27,25 +31,37 @@ def check_classes(keys: pd.DataFrame, split: str) -> None:
 
 
 def read_keys(training_set: pad.Dataset, *splits: str) -> pd.DataFrame:
-    """Read everything but the pixels of some splits (of all, if none is named), in the order of the `image_id`s."""
+    """Read `KEYS` of some splits (of all splits if none is named), sorted by `image_id`."""
     chosen = pad.field("split").isin(splits) if splits else None
     keys = training_set.to_table(columns=KEYS, filter=chosen).to_pandas()
     return keys.sort_values("image_id", ignore_index=True)
 
 
+def read_batches(
+    table: pad.Dataset, columns: list[str], chosen: pad.Expression, batch_rows: int = BATCH_ROWS
+) -> Iterator[pa.RecordBatch]:
+    """Read some columns of the chosen rows, in the order in which they are stored.
+
+    Arrow would read ahead 16 batches of 4 files each; here it is 2 batches of 1 file, because rows hold images.
+
+    Args:
+        table: Any table.
+        columns: The columns to read.
+        chosen: Which rows to read, as an Arrow filter.
+        batch_rows: The largest number of rows in a batch.
+    """
+    yield from table.to_batches(
+        columns=columns, filter=chosen, batch_size=batch_rows, batch_readahead=2, fragment_readahead=1
+    )
+
+
 def iterate_rows(
-    training_set: pad.Dataset, splits: list[str], batch_rows: int = 64, *, with_masks: bool = False
+    training_set: pad.Dataset, splits: list[str], batch_rows: int = BATCH_ROWS, *, with_masks: bool = False
 ) -> Iterator[pd.DataFrame]:
-    """Read rows of some splits in full batches (but the last): never more images in memory than a few batches."""
+    """Read `KEYS` and `image` (and `mask`) of some splits; every batch but the last has exactly `batch_rows` rows."""
     columns = [*KEYS, "image", "mask"] if with_masks else [*KEYS, "image"]
     pending = pa.Table.from_batches([], schema=pa.schema([training_set.schema.field(name) for name in columns]))
-    for batch in training_set.to_batches(
-        columns=columns,
-        filter=pad.field("split").isin(splits),
-        batch_size=batch_rows,
-        batch_readahead=2,
-        fragment_readahead=1,
-    ):
+    for batch in read_batches(training_set, columns, pad.field("split").isin(splits), batch_rows):
         pending = pa.concat_tables([pending, pa.Table.from_batches([batch])])
         while pending.num_rows >= batch_rows:
             yield pending.slice(0, batch_rows).to_pandas()

@@ -21,7 +21,8 @@ from mlflow.pyfunc.scoring_server import infer_and_parse_data
 from PIL import Image
 
 import cygnet
-from cygnet.model.serving.packaging import MODULES, RUNTIME_MODULES, PackagedDetector, log_detector
+from cygnet.model.serving.packaging import MODULES, PackagedDetector, log_detector
+from cygnet.model.serving.runtimes import RUNTIMES
 from cygnet.model.serving.scorer import Scorer
 from cygnet.parameters.base import Parameters
 from cygnet.vision.codec import decode_image, encode_jpeg, encode_png
@@ -106,7 +107,7 @@ def assert_scores(answer: pd.DataFrame, expected: pd.DataFrame) -> None:
 
 def test_registered_model_scores_frames_as_the_scorer(served: PyFuncModel, scorer: Scorer, frame: bytes) -> None:
     answer = asked(served, frame, frame)
-    assert_scores(answer, scorer.score([scorer.decode(frame, cropped=False)] * 2))
+    assert_scores(answer, scorer.score([scorer.decode(frame, cropped=False)] * 2)[0])
     assert answer["threshold"].tolist() == [scorer.calibration.threshold] * 2
     assert answer["model_version"].tolist() == ["1"] * 2
     assert answer["error"].tolist() == [None] * 2
@@ -114,7 +115,7 @@ def test_registered_model_scores_frames_as_the_scorer(served: PyFuncModel, score
 
 def test_cropped_images_are_taken_as_they_are(served: PyFuncModel, scorer: Scorer, frame: bytes, image: bytes) -> None:
     answer = asked(served, frame, image, cropped=True)
-    assert_scores(answer, scorer.score([scorer.decode(encoded, cropped=True) for encoded in (frame, image)]))
+    assert_scores(answer, scorer.score([scorer.decode(encoded, cropped=True) for encoded in (frame, image)])[0])
     assert asked(served, frame)["logit_abnormal"][0] != pytest.approx(answer["logit_abnormal"][0], abs=1e-4)
 
 
@@ -131,13 +132,13 @@ def test_every_format_is_answered_as_mlflows_own_reader_passes_it_on(
         "cells": {"inputs": texts},
     }[form]
     answer = served.predict(infer_and_parse_data(body, served.metadata.get_input_schema()))
-    assert_scores(answer, scorer.score([scorer.decode(encoded, cropped=False) for encoded in (frame, image)]))
+    assert_scores(answer, scorer.score([scorer.decode(encoded, cropped=False) for encoded in (frame, image)])[0])
 
 
 def test_stored_example_is_answered(served: PyFuncModel, folder: Path, scorer: Scorer, scene: Callable) -> None:
     request = json.loads((folder / "serving_input_example.json").read_text())
     answer = served.predict(infer_and_parse_data(request, served.metadata.get_input_schema()))
-    assert_scores(answer, scorer.score([scorer.decode(encode_jpeg(scene(0), 95), cropped=False)]))
+    assert_scores(answer, scorer.score([scorer.decode(encode_jpeg(scene(0), 95), cropped=False)])[0])
 
 
 def test_mlflow_predicts_the_stored_example(served: PyFuncModel, library: str, tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_undecodable_images_fill_their_own_errors(
     served: PyFuncModel, scorer: Scorer, image: bytes, cropped: bool
 ) -> None:
     answer = asked(served, *NO_IMAGES.values(), image, "no base64!", cropped=cropped)
-    expected = scorer.score([scorer.decode(image, cropped=cropped)]).iloc[0]
+    expected = scorer.score([scorer.decode(image, cropped=cropped)])[0].iloc[0]
     good = len(NO_IMAGES)
     assert answer.loc[good, SCORES].astype(float).tolist() == pytest.approx(expected.astype(float).tolist(), abs=1e-6)
     assert answer.loc[good, "error"] is None
@@ -189,7 +190,7 @@ def test_threshold_that_is_no_score_is_refused(served: PyFuncModel, image: bytes
 
 def test_too_many_rows_are_refused(served: PyFuncModel) -> None:
     assert len(asked(served, *[b""] * LIMITS.request_rows)) == LIMITS.request_rows
-    with pytest.raises(MlflowException, match="51 images, at most 50 are taken") as refused:
+    with pytest.raises(MlflowException, match="51 images, at most 50 are allowed") as refused:
         asked(served, *[b""] * (LIMITS.request_rows + 1))
     assert refused.value.get_http_status_code() == 400
 
@@ -209,7 +210,7 @@ def test_heatmap_is_a_png_of_the_map_where_the_image_was(served: PyFuncModel, sc
         assert answer["heatmap"][1] is None
         heatmap = cv2.imdecode(np.frombuffer(answer["heatmap"][0], np.uint8), cv2.IMREAD_UNCHANGED)
         assert heatmap.shape == (300, 400)
-        shown = scorer.infer([pixels])[1][0, -1, -1] * 255  # its last patch is at the last corner
+        shown = scorer.score([pixels])[1][0, -1, -1] * 255  # its last patch is at the last corner
         assert heatmap[-1, -1 if cropped else 339] == pytest.approx(shown, abs=1)
         assert cropped or not heatmap[:, 340:].any()
     assert "heatmap" not in asked(served, frame)
@@ -237,7 +238,7 @@ def test_any_format_and_mode_is_scored_as_its_pixels(scorer: Scorer, served: PyF
     options = {"lossless": True} if form == "WEBP" else {}
     answer = asked(served, encoded_as(form, mode, **options))
     plain = encoded_as("PNG", "L" if mode in {"L", "LA", "I;16"} else "RGB")
-    expected = scorer.score([scorer.decode(plain, cropped=False)])["anomaly_score"][0]
+    expected = scorer.score([scorer.decode(plain, cropped=False)])[0]["anomaly_score"][0]
     is_lossy = form == "JPEG" or mode in {"P", "1"}
     assert answer["error"][0] is None
     assert answer["anomaly_score"][0] == pytest.approx(expected, abs=0.05 if is_lossy else 1e-6)
@@ -299,7 +300,7 @@ def test_stored_model_has_no_pickle(folder: Path, library: str) -> None:
 
 def test_stored_model_carries_only_the_modules_that_it_needs(folder: Path, library: str) -> None:
     carried = {str(path.relative_to(folder / "code/cygnet")) for path in (folder / "code").rglob("*.py")}
-    assert carried == {*MODULES, *RUNTIME_MODULES[library]}
+    assert carried == {*MODULES, *RUNTIMES[library].library.modules}
 
 
 def test_stored_model_asks_for_what_it_needs_and_nothing_else(folder: Path, library: str) -> None:
@@ -333,7 +334,7 @@ def test_stored_model_runs_where_nothing_else_is(
     )
     assert done.returncode == 0, done.stderr[-3000:]
     answer = json.loads(done.stdout.splitlines()[-1])
-    expected = scorer.score([scorer.decode(frame, cropped=False)]).iloc[0].astype(float).to_dict()
+    expected = scorer.score([scorer.decode(frame, cropped=False)])[0].iloc[0].astype(float).to_dict()
     assert answer["row"] == pytest.approx(expected, abs=1e-5)
     assert answer["loaded"]
     assert all(Path(path).is_relative_to(folder) for path in answer["loaded"])

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from cygnet.parameters.pretraining import Pretraining
+from cygnet.vision.procedural_scenes import TEXTURES, _draw_objects, draw_scene
 from cygnet.vision.rng import generator
-from cygnet.vision.scenes import TEXTURES, _draw_objects, draw_scene
 
 
 @pytest.mark.parametrize("size_px", [32, 112, 160])

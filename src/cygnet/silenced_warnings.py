@@ -1,4 +1,4 @@
-"""Imported first by the settings: what libraries say about each other while they load is no news to a user of Cygnet.
+"""Imported first by the settings: silences what libraries report about themselves while they load.
 
 From here on, warnings go to the logger `py.warnings`, which conf/logging.yml silences, and MLflow logs warnings only.
 """

@@ -1,9 +1,9 @@
-"""Which squares of a frame are looked at, each as ingestion would have stored and read it.
+"""The squares of a frame that are scored, with the pixels that ingestion would have stored.
 
-The detector was fitted on images that went through JPEG as part of a whole frame, at a fraction of its size where that
-is large, and it tells one lossy generation from none (see `cygnet.vision.codec`). So a square of a frame that comes
-straight from a video takes the same way: its pixels are, to the last bit, those of encoding the whole frame, decoding
-and cropping it. Only the part of the frame around the square is encoded, which JPEG's independent blocks allow.
+The detector was fitted on crops of frames that had been stored as JPEG, large ones decoded at a reduced size, and it
+can tell one lossy generation from none (see `cygnet.vision.codec`). A square of a frame that comes straight from a
+video is therefore processed alike: its pixels are bit for bit those of encoding the whole frame, decoding and cropping
+it. Only the part around the square is encoded, which the independent blocks of JPEG allow.
 """
 
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from cygnet.vision.codec import decode_image, encode_jpeg
 from cygnet.vision.crop import decoding_reduction, place_square, resize_square
 
 TILE_OVERLAP_FRAC = 0.2
-"""Two neighbouring tiles share at least this much of their side; a frame of 16:9 or 4:3 takes two."""
+"""Smallest overlap of neighbouring tiles, as a share of their side; a frame of 16:9 or 4:3 needs two tiles."""
 
 BLOCK_PX = 16
-"""Side of what JPEG encodes independently, chroma at half size; one more on each side, since chroma is smoothed."""
+"""Side of the blocks that JPEG encodes independently, with chroma at half size."""
 
 
 @dataclass(frozen=True)
 class Square:
-    """A square over a frame, in the frame's pixels; that of a letterbox reaches beyond the frame."""
+    """A square in the frame's pixels; that of a letterbox extends beyond the frame."""
 
     left_px: int
     top_px: int
@@ -36,14 +36,14 @@ def squares_of(crop: Crop, height: int, width: int, horizontal_bias: float) -> l
     """Place the squares of one frame.
 
     Args:
-        crop: `square`: the model's own; `letterbox`: one around the whole frame; `tiles`: as many as cover the frame
-            with an overlap, each as large as the frame allows.
+        crop: `square`: the one that the model was trained on; `letterbox`: one around the whole frame; `tiles`: as many
+            as cover the frame with an overlap, each as large as the frame allows.
         height: Of the frame, in pixels.
         width: Of the frame, in pixels.
         horizontal_bias: Of `square`, see `cygnet.vision.crop.crop_square`.
     """
     reduction = decoding_reduction((width, height))
-    # placed in the frame as it is decoded, as ingestion does
+    # positions in the reduced frame, as in ingestion
     reduced_height, reduced_width = -(-height // reduction), -(-width // reduction)
     if crop == "letterbox":
         side = max(reduced_height, reduced_width)
@@ -59,15 +59,15 @@ def squares_of(crop: Crop, height: int, width: int, horizontal_bias: float) -> l
 
 
 def cut_square(frame: np.ndarray, square: Square, frame_jpeg_quality: int) -> np.ndarray:
-    """Give a square of a frame as ingestion makes it of the stored frame.
+    """Cut a square of a frame with the pixels that ingestion would have stored.
 
-    What a letterbox has beyond the frame is the frame reflected at its border, as in the training images: they were
-    never padded with black or grey.
+    Beyond the frame a letterbox shows the frame reflected at its border, as training images do: they are never padded
+    with black or grey.
 
     Args:
         frame: `(H, W, 3)` uint8 BGR.
         square: One of `squares_of` for this frame.
-        frame_jpeg_quality: 0-100, of the stored frames.
+        frame_jpeg_quality: JPEG quality of stored frames, 0-100.
 
     Returns:
         `(256, 256, 3)` uint8 BGR.
@@ -84,7 +84,7 @@ def cut_square(frame: np.ndarray, square: Square, frame_jpeg_quality: int) -> np
 
 
 def _around(start: int, side: int, length: int) -> tuple[int, int]:
-    """Bound the blocks that hold a stretch of the frame, and one block on either side."""
+    """Bound the blocks that contain a stretch, and one more on each side, because chroma is smoothed."""
     first = start // BLOCK_PX - 1
     last = -(-(start + side) // BLOCK_PX) + 1
     return max(first * BLOCK_PX, 0), min(last * BLOCK_PX, length)

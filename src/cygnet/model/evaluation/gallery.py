@@ -1,0 +1,76 @@
+"""Chooses the images that the contact sheet and the anomaly maps show, and decodes them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.dataset as pad
+
+from cygnet.model.evaluation.plots import MapCell, SheetCell
+from cygnet.model.training_set import read_keys
+from cygnet.tables import ABNORMAL, KIND_NORMAL, KIND_NULL, NORMAL
+from cygnet.vision.codec import decode_image, decode_map, decode_mask
+
+EXAMPLES_PER_CLASS = 12
+HARDEST_PER_CLASS = 5
+
+
+def training_examples(training_set: pad.Dataset) -> list[SheetCell]:
+    """Choose normal and then abnormal `train` images, evenly spread over their keys, each titled by frame and kind."""
+    keys = read_keys(training_set, "train")
+    chosen: list[str] = []
+    for label in (NORMAL, ABNORMAL):
+        image_ids = keys.loc[keys["label"] == label, "image_id"].to_numpy()
+        positions = np.linspace(0, len(image_ids) - 1, min(EXAMPLES_PER_CLASS, len(image_ids))).round().astype(int)
+        chosen += list(image_ids[positions])
+    rows = _rows_by_id(training_set, chosen, ["frame_id", "kind", "image", "mask"])
+    return [(_sheet_title(rows[image_id]), *_decoded(rows[image_id])) for image_id in chosen]
+
+
+def hardest_images(predictions: pad.Dataset, training_set: pad.Dataset) -> tuple[list[MapCell], list[MapCell]]:
+    """Choose the normal `test` images with the highest scores and the abnormal ones with the lowest.
+
+    Args:
+        predictions: The table; rows of the control kind `null` are not considered.
+        training_set: The table, for the images and masks.
+
+    Returns:
+        The normal images, the highest score first; the abnormal ones, the lowest score first.
+    """
+    rows = predictions.to_table(
+        columns=["image_id", "label", "kind", "anomaly_score", "is_anomalous", "severity", "anomaly_map"],
+        filter=(pad.field("split") == "test") & (pad.field("kind") != KIND_NULL),
+    ).to_pandas()
+    rows = rows.sort_values(["anomaly_score", "image_id"])
+    normal = rows[rows["label"] == NORMAL].tail(HARDEST_PER_CLASS)[::-1].to_dict("records")
+    abnormal = rows[rows["label"] == ABNORMAL].head(HARDEST_PER_CLASS).to_dict("records")
+    images = _rows_by_id(training_set, [row["image_id"] for row in (*normal, *abnormal)], ["image", "mask"])
+
+    def cell(row: dict[Any, Any]) -> MapCell:
+        image, mask = _decoded(images[row["image_id"]])
+        return _map_title(row), image, decode_map(row["anomaly_map"]), mask
+
+    return [cell(row) for row in normal], [cell(row) for row in abnormal]
+
+
+def _rows_by_id(training_set: pad.Dataset, image_ids: Iterable[str], columns: list[str]) -> dict[str, dict[str, Any]]:
+    rows = training_set.to_table(columns=["image_id", *columns], filter=pad.field("image_id").isin(list(image_ids)))
+    return {row["image_id"]: row for row in rows.to_pylist()}
+
+
+def _decoded(row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
+    return decode_image(row["image"]), decode_mask(row["mask"]) if row["mask"] else None
+
+
+def _sheet_title(row: dict[str, Any]) -> str:
+    return str(row["frame_id"]) if row["kind"] == KIND_NORMAL else f"{row['frame_id']} {row['kind']}"
+
+
+def _map_title(row: dict[Any, Any]) -> str:
+    """Name kind, severity and score of an image, and the mistake if the decision is wrong."""
+    is_normal = row["label"] == NORMAL
+    name = "normal" if is_normal else row["kind"]
+    severity = "" if pd.isna(row["severity"]) else f", severity {row['severity']:.2f}"
+    mistake = ", false alarm" if is_normal else ", missed"
+    return f"{name}{severity}: {row['anomaly_score']:.3f}{mistake if row['is_anomalous'] == is_normal else ''}"

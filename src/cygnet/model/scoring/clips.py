@@ -1,0 +1,52 @@
+"""Annotated videos of scored sources: each frame is decoded again when it is written, and drawn with its score."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cygnet.model.scoring.progress import shown_progress
+from cygnet.vision.annotate import FrameScore, annotated_frames
+from cygnet.vision.clip import Clip
+from cygnet.vision.codec import decode_map
+from cygnet.vision.frame_squares import Square
+from cygnet.vision.video import read_samples
+
+FRAMES_PER_S = (1.0, 120.0)
+"""An annotated video plays in real time, within these bounds."""
+
+
+def annotated_clip(
+    files: pd.DataFrame, scores: Iterable[dict[str, Any]], spacing_s: float, threshold: float, interval_s: float | None
+) -> Clip:
+    """Annotate the scored frames of one source.
+
+    Args:
+        files: Its rows of the table of sources.
+        scores: Its rows of `scores` that have a score, by frame index.
+        spacing_s: Seconds between two scored frames.
+        threshold: Score from which a frame is anomalous, 0-1.
+        interval_s: The interval that it was scored with: seconds, or None for every frame.
+    """
+    frames = annotated_frames(_scored_frames(files, scores, interval_s), threshold)
+    return Clip(frames, float(np.clip(1 / spacing_s, *FRAMES_PER_S)))
+
+
+def _scored_frames(
+    files: pd.DataFrame, scores: Iterable[dict[str, Any]], interval_s: float | None
+) -> Iterator[tuple[np.ndarray, FrameScore]]:
+    rows = ({str(name): value for name, value in row.items()} for row in files.to_dict("records"))
+    samples = (sample for row in rows for sample in read_samples(row, interval_s))
+    images = (sample.image for sample in samples if sample.image is not None)
+    done = 0
+    with shown_progress(f"Annotating {files['source'].iloc[0]}:", lambda: done, 0):
+        for image, score in zip(images, scores, strict=True):
+            yield image, _frame_score(score)
+            done += 1
+
+
+def _frame_score(row: dict[str, Any]) -> FrameScore:
+    square = Square(row["square_left_px"], row["square_top_px"], row["square_side_px"])
+    anomaly_map = decode_map(bytes(row["anomaly_map"]))
+    return FrameScore(row["timestamp_s"], row["anomaly_score"], row["is_anomalous"], square, anomaly_map)

@@ -1,0 +1,137 @@
+"""The gate: what an endpoint answered, held against `predictions`, fixed limits and the champion of before."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow.dataset as pad
+
+from cygnet.parameters.serving import Gate
+from cygnet.reports import ChampionAuroc, LatencyMs, ParityReport, RequestBytes, RequestMetrics, ServedMetrics
+from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What an endpoint answered: a row per image, and figures of each request; or why it failed."""
+
+    scores: pd.DataFrame  # image_id, frame_id, label, kind, what the model answers, anomaly_score by our own softmax
+    request_bytes: list[int]
+    latency_ms: list[float]
+    retries: list[int]
+    failure: str | None
+
+
+@dataclass(frozen=True)
+class IncumbentScores:
+    """The champion of before, re-scored on the challenger's own test images."""
+
+    version: str
+    scores: pd.DataFrame  # image_id, label, kind, anomaly_score
+
+
+NOT_COMPARED = IncumbentScores("", pd.DataFrame())
+"""There is no champion yet, or the gate is off; Kedro passes no None from node to node."""
+
+
+def measure_answers(
+    answers: Answers, predictions: pad.Dataset, incumbent: IncumbentScores, parity: ParityReport | None
+) -> ServedMetrics:
+    """Compute the figures that the gate goes by.
+
+    Args:
+        answers: What the endpoint answered, a score for every test image.
+        predictions: The table.
+        incumbent: The champion of before, or `NOT_COMPARED`.
+        parity: What the challenger records of its own check of parity.
+    """
+    from cygnet.model.evaluation.evaluate import auroc, describe_normal, describe_scores
+
+    drawn = answers.scores[answers.scores["kind"] != KIND_NULL]
+    normal = drawn[drawn["label"] == NORMAL]
+    champion: ChampionAuroc | None = None
+    if incumbent.version:
+        rescored = incumbent.scores[incumbent.scores["kind"] != KIND_NULL]
+        champion = {"version": incumbent.version, "auroc": auroc(rescored)}
+    return {
+        "normal": describe_normal(normal["anomaly_score"]),
+        "abnormal": describe_scores(drawn.loc[drawn["label"] == ABNORMAL, "anomaly_score"]),
+        "false_alarm_frac": float(normal["is_anomalous"].mean()),
+        "auroc": auroc(drawn),
+        "max_abs_score_difference": _largest_difference(answers.scores, predictions),
+        "parity": parity,
+        "champion": champion,
+    }
+
+
+def refusal_reasons(metrics: ServedMetrics, gate: Gate) -> list[str]:
+    """Name every limit that the challenger misses, its own check of parity included."""
+    reasons = []
+    difference = metrics["max_abs_score_difference"]
+    if difference is None:
+        reasons.append("the endpoint's answers and the test rows of predictions are not of the same images")
+    elif difference > gate.max_abs_score_difference:
+        reasons.append(
+            f"the endpoint's scores differ from predictions by up to {difference:.2g}, "
+            f"allowed are {gate.max_abs_score_difference:g} (serving.gate.max_abs_score_difference)"
+        )
+    if not metrics["auroc"] >= gate.min_auroc:
+        reasons.append(f"AUROC {metrics['auroc']:.4f} is below {gate.min_auroc:g} (serving.gate.min_auroc)")
+    if not metrics["normal"]["p99"] <= gate.max_normal_p99:
+        reasons.append(
+            f"the 99th percentile of normal images' scores, {metrics['normal']['p99']:.4f}, is above "
+            f"{gate.max_normal_p99:g} (serving.gate.max_normal_p99)"
+        )
+    if not metrics["false_alarm_frac"] <= gate.max_false_alarm_frac:
+        reasons.append(
+            f"{metrics['false_alarm_frac']:.1%} of the normal images are called anomalous, allowed are "
+            f"{gate.max_false_alarm_frac:.1%} (serving.gate.max_false_alarm_frac)"
+        )
+    champion = metrics["champion"]
+    if champion and not metrics["auroc"] >= champion["auroc"] - gate.max_auroc_loss:
+        reasons.append(
+            f"AUROC {metrics['auroc']:.4f} is more than {gate.max_auroc_loss:g} (serving.gate.max_auroc_loss) below "
+            f"the champion's {champion['auroc']:.4f} (version {champion['version']}) on the same images"
+        )
+    parity = metrics["parity"]
+    if parity and not parity["passed"]:
+        reasons.append(f"the model failed its own check of parity: {', '.join(parity['reasons'])}")
+    return reasons
+
+
+def describe_requests(answers: Answers) -> RequestMetrics:
+    """Sum up the requests: how many, attempts beyond the first, bytes and milliseconds."""
+    return {
+        "requests": len(answers.request_bytes),
+        "retries": sum(answers.retries),
+        "request_bytes": _mean_and_max(answers.request_bytes),
+        "latency_ms": _p50_and_p95(answers.latency_ms),
+    }
+
+
+def unscored(scores: pd.DataFrame) -> str | None:
+    """Say how many images were answered without a score, and what the model says about the first; None: none."""
+    unscored = scores[scores["anomaly_score"].isna()]
+    if unscored.empty:
+        return None
+    error = unscored.iloc[0].get("error")
+    said = f", about {unscored.iloc[0]['image_id']}: {error}" if error else ""
+    return f"the endpoint answered {len(unscored)} of {len(scores)} images without a score{said}"
+
+
+def _largest_difference(scores: pd.DataFrame, predictions: pad.Dataset) -> float | None:
+    """Largest absolute difference of the scores over all test rows; None if a row is missing on either side."""
+    offline = predictions.to_table(
+        columns=["image_id", "anomaly_score"], filter=pad.field("split") == "test"
+    ).to_pandas()
+    both = scores.merge(offline, on="image_id", how="outer", suffixes=("_served", "_offline"))
+    difference = (both["anomaly_score_served"] - both["anomaly_score_offline"]).abs()
+    return None if difference.isna().any() else float(difference.max())
+
+
+def _mean_and_max(values: list[int]) -> RequestBytes | None:
+    return {"mean": float(np.mean(values)), "max": int(np.max(values))} if values else None
+
+
+def _p50_and_p95(values: list[float]) -> LatencyMs | None:
+    return {"p50": float(np.percentile(values, 50)), "p95": float(np.percentile(values, 95))} if values else None

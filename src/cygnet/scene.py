@@ -1,0 +1,54 @@
+"""The scene: the settings that turned videos into pixels, recorded once and carried along.
+
+Ingestion writes them beside its tables, augmentation adds its own, training stores them in the model, and scoring and
+serving read them from the model. Every image that a detector sees is therefore sampled, cropped and encoded like the
+images it was trained on, whatever the parameters say today. A run whose parameters disagree with what it reads stops
+(see `cygnet.hooks`).
+
+The served model carries this module, so it imports nothing but the standard library.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+PARAMETERS = {
+    "interval_s": "ingestion.interval_s",
+    "crop_horizontal_bias": "ingestion.crop_horizontal_bias",
+    "frame_jpeg_quality": "ingestion.frame_jpeg_quality",
+    "image_jpeg_quality": "ingestion.image_jpeg_quality",
+    "training_jpeg_quality": "augmentation.jpeg_quality",
+}
+"""Field of a scene to the parameter that sets it."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What every image of `images` has gone through."""
+
+    interval_s: float  # seconds between sampled frames, > 0
+    crop_horizontal_bias: float  # 0-1: where the square sits across the frame; 0 left, 0.5 centre, 1 right
+    frame_jpeg_quality: int  # 50-100, of the whole frames
+    image_jpeg_quality: int  # 50-100, of the cropped images
+    image_size_px: int  # side of the cropped images
+
+    def by_parameter(self) -> dict[str, Any]:
+        """Give the recorded values by the dotted names of the parameters that set them."""
+        return {PARAMETERS[field]: value for field, value in asdict(self).items() if field in PARAMETERS}
+
+
+@dataclass(frozen=True)
+class TrainingScene(Scene):
+    """What every image of `training_set`, and so every image that a detector sees, has gone through."""
+
+    training_jpeg_quality: int  # 50-100, of the rows of training_set
+
+    @property
+    def image_jpeg_qualities(self) -> tuple[int, int]:
+        """The encodings of a cropped image before the detector sees it, in their order."""
+        return self.image_jpeg_quality, self.training_jpeg_quality
+
+
+def read_scene(values: Mapping[str, Any]) -> Scene:
+    """Make a scene from its recorded fields. Raises TypeError if some are missing or unknown."""
+    return (TrainingScene if "training_jpeg_quality" in values else Scene)(**values)
