@@ -1,7 +1,9 @@
 # Cygnet's commands. `make run` and `make test` set everything up by themselves; nothing is done twice.
-VENV ?= .venv
+# MLflow fails in an environment whose path has a `%`: in such a clone a new one is made elsewhere.
+VENV ?= $(if $(findstring %,$(CURDIR)),$(or $(wildcard .venv),$(HOME)/.cache/cygnet/$(shell pwd | cksum | cut -c 1-8)),.venv)
 PYTHON ?= python3
 ARGS ?=
+PORT ?= 5001
 # PyTorch's own index holds builds without CUDA, gigabytes smaller. Where it can't be reached, pip goes on without it.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
@@ -9,7 +11,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export KEDRO_DISABLE_TELEMETRY = 1
 
-.PHONY: help install run test test-all lint bench bench-training bench-serving viz mlflow checkpoint package clean
+# Kedro takes these characters for patterns where it looks for its configuration and in the paths of the catalog.
+PATTERNS := $(strip $(foreach character,[ ] * ?,$(findstring $(character),$(CURDIR))) \
+  $(foreach character,{ },$(findstring $(character),$(CURDIR)$(CYGNET_DATA))))
+ifneq (,$(PATTERNS))
+$(error Kedro can't use a path with $(PATTERNS): rename the folder; a clone has none of [ ] * ? { }, and CYGNET_DATA no { })
+endif
+
+.PHONY: help install run serve test test-all lint bench bench-training bench-serving viz mlflow checkpoint package clean
 help:  ## list the commands
 	@grep -E '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
 
@@ -26,6 +35,9 @@ install: $(INSTALLED)  ## create .venv with everything pinned
 
 run: install  ## run all pipelines on the sample video; make run ARGS="--params=video=PATH"
 	$(BIN)/kedro run $(ARGS)
+
+serve: install  ## serve the champion over REST; make serve PORT=5002
+	$(BIN)/kedro serve --port $(PORT) $(ARGS)
 
 test: install  ## run the tests, some minutes; make test ARGS="-k synthesis"
 	$(BIN)/pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadgroup $(ARGS)
@@ -52,7 +64,7 @@ viz: install  ## browse the pipelines in kedro-viz
 	$(BIN)/kedro viz run --include-hooks $(ARGS)
 
 mlflow: install  ## browse runs, figures and models in MLflow
-	$(BIN)/kedro mlflow ui $(ARGS)
+	PATH="$$(cd $(BIN) && pwd):$$PATH" kedro mlflow ui $(ARGS)
 
 checkpoint: install  ## make cygnet-vit-tiny anew (an hour or two on 2 cores) and put it into the package
 	$(BIN)/kedro run --pipeline=pretraining $(ARGS)

@@ -582,7 +582,7 @@ def lake_run(tmp_path: Path, *arguments: str, data: str, to: str) -> subprocess.
     if not conf.exists():
         shutil.copytree(PROJECT / "conf", conf)
         settings = (conf / "test/globals.yml").read_text()
-        (conf / "test/globals.yml").write_text(settings.replace("${absolute:${data}}", str(tmp_path)))
+        (conf / "test/globals.yml").write_text(settings.replace("url:${data}", f"url:{tmp_path}"))
     return kedro_run(data, f"--conf-source={conf}", *arguments, AZURE_STORAGE_CONNECTION_STRING=to)
 
 

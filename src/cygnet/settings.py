@@ -6,22 +6,37 @@ from pathlib import Path
 from kedro.config import OmegaConfigLoader
 from kedro.utils import find_kedro_project
 from omegaconf.resolvers import oc
+from sqlalchemy import URL
 
 from cygnet.hooks import ReportHooks, SparkHooks, TrackingHooks, UserErrorHooks
 from cygnet.secrets import resolve_secret
 
 
-def _absolute(path: str) -> str:
-    """Resolve a path against the project's root, or against the working directory outside of a project."""
-    return (find_kedro_project(Path.cwd()) or Path.cwd()).joinpath(path).resolve().as_posix()
+def _absolute(path: str) -> Path:
+    return (find_kedro_project(Path.cwd()) or Path.cwd()).joinpath(path).resolve()
 
 
-def _package_path() -> str:
-    """Give the folder of the package, for the files that it carries."""
-    return Path(__file__).parent.as_posix()
+def _file_url(path: str) -> str:
+    """Give the URL of a file; a relative path starts at the project's root.
+
+    Only a URL survives readers that take `#`, `%` or `?` for syntax, or split their options at a space.
+    """
+    return _absolute(path).as_uri()
 
 
-_CARRIED_CONF = Path(__file__).parent / "conf"  # in a wheel: a copy without conf/local
+def _sqlite_url(path: str) -> str:
+    """Give the URL of an SQLite database, and make its folder; a relative path starts at the project's root.
+
+    SQLAlchemy itself writes the URL: whether it reads `%25` as `%` depends on its version. The URL names the driver
+    because for a plain `sqlite:///` MLflow makes the folder, under the name that stands in the URL: with its escapes.
+    """
+    database = _absolute(path)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    return URL.create("sqlite+pysqlite", database=str(database)).render_as_string()
+
+
+_PACKAGE = Path(__file__).parent
+_CARRIED_CONF = _PACKAGE / "conf"  # in a wheel: a copy without conf/local
 _IS_WHEEL = _CARRIED_CONF.is_dir()
 
 CONF_SOURCE = str(_CARRIED_CONF) if _IS_WHEEL else "conf"
@@ -33,9 +48,10 @@ CONFIG_LOADER_ARGS = {
     "config_patterns": {"spark": ["spark*", "spark*/**"]},
     "custom_resolvers": {
         "oc.env": oc.env,
-        "absolute": _absolute,
-        "package_path": _package_path,
+        "file_url": _file_url,
+        "package_path": _PACKAGE.as_posix,
         "secret": resolve_secret,
+        "sqlite_url": _sqlite_url,
     },
 }
 

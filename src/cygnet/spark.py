@@ -61,6 +61,15 @@ def get_session() -> SparkSession:
     return SparkSession.builder.getOrCreate()
 
 
+def read_parquet(schema: pa.Schema, *folders: str) -> DataFrame:
+    """Open folders of Parquet files as one table, lazily.
+
+    Spark takes what it reads for a glob, but not what it writes: here a folder's name is a name.
+    """
+    names = [re.sub(r"[][{}*?\\]", r"\\\g<0>", folder) for folder in folders]
+    return get_session().read.schema(spark_schema(schema)).parquet(*names)
+
+
 def spark_schema(schema: pa.Schema) -> StructType:
     """Translate an Arrow schema, with the metadata by which Databricks shows a column as images."""
     fields = from_arrow_schema(schema).fields

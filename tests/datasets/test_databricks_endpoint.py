@@ -370,7 +370,7 @@ def test_the_catalog_of_databricks_describes_both_entries_by_the_globals(monkeyp
         base_env="base",
         default_run_env="local",
         merge_strategy={"parameters": "soft", "globals": "soft"},
-        custom_resolvers={"oc.env": oc.env, "absolute": str, "package_path": str},
+        custom_resolvers={"oc.env": oc.env, "file_url": str, "package_path": str, "sqlite_url": str},
     )
     catalog = loader["catalog"]
     assert catalog["endpoint"] == catalog["live_endpoint"]

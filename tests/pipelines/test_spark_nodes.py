@@ -10,6 +10,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from cygnet.anomaly_kinds import SEEN_KINDS
+from cygnet.datasets.table import TableDataset
 from cygnet.errors import UserError
 from cygnet.labels import match_labels
 from cygnet.parameters.base import Parameters
@@ -26,6 +27,7 @@ from cygnet.scene import Scene
 from cygnet.spark import flat_map_rows, spark_schema
 from cygnet.tables import IMAGES, TRAINING_SET
 from cygnet.vision.codec import decode_image, decode_mask, encode_jpeg
+from support.project import ODD_VIDEO
 
 SCENE = Scene(interval_s=0.1, crop_horizontal_bias=0.4, frame_jpeg_quality=95, image_jpeg_quality=95, image_size_px=256)
 
@@ -208,3 +210,10 @@ def test_workers_run_the_interpreter_that_runs_the_driver(spark: SparkSession) -
 
     rows = flat_map_rows(spark.createDataFrame([(1,)], ["n"]), name_interpreter, IMAGES).collect()
     assert rows[0]["image_id"] == sys.executable
+
+
+def test_spark_reads_a_table_where_it_wrote_it_under_any_name(images: DataFrame, tmp_path: Path) -> None:
+    table = TableDataset(filepath=str(tmp_path / ODD_VIDEO / "images"), table="images")
+    table.save(images)
+    pd.testing.assert_frame_equal(collect(table.load()), collect(images))
+    assert [path.name for path in tmp_path.iterdir()] == [ODD_VIDEO]

@@ -119,9 +119,9 @@ class TableDataset(AbstractDataset[Any, Any]):
         if self.load_as == "arrow":
             return self._open()
         self._committed_files()
-        from cygnet.spark import get_session, spark_schema
+        from cygnet.spark import read_parquet
 
-        return get_session().read.schema(spark_schema(self._schema)).parquet(self._path)
+        return read_parquet(self._schema, self._path)
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """Give kedro-viz the first rows, with the size in place of each image; only those rows are read."""

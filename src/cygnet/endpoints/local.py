@@ -43,7 +43,7 @@ class LocalEndpoint:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         server_command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local"]
-        command = [*server_command, "--host", "127.0.0.1", "--port", str(port), "--model-uri", model.uri]
+        command = [*server_command, "--host", "127.0.0.1", "--port", str(port), "--model-uri", model.loadable_uri]
         command += ["--timeout", str(math.ceil(settings.timeout_s))]
         environment = {
             **os.environ,

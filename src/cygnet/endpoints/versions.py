@@ -5,11 +5,15 @@ the versions, and neither Kedro nor any endpoint.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
+from urllib.parse import unquote
 
 import mlflow
 import pandas as pd
+from mlflow.exceptions import MlflowException
 
 from cygnet.errors import UserError
 
@@ -25,6 +29,11 @@ def quote(error_text: str) -> str:
     return " ".join(error_text.split())[:MAX_QUOTED_CHARS].rstrip(".")
 
 
+@cache
+def _folder_of_links() -> TemporaryDirectory[str]:
+    return TemporaryDirectory(prefix="cygnet-")  # until this process ends
+
+
 @dataclass(frozen=True)
 class ModelVersion:
     """A registered version: its name, its number, and the URI by which MLflow loads and serves it."""
@@ -36,6 +45,23 @@ class ModelVersion:
     def uri(self) -> str:
         """Address by number: an alias can move while the model is being served."""
         return f"models:/{self.name}/{self.version}"
+
+    @cached_property
+    def loadable_uri(self) -> str:
+        """Fetch the model if it is remote, and give the folder by a path that MLflow can load it from.
+
+        MLflow decodes the path of a folder as if it were a URL, and looks for `a b` where the folder is `a%20b`. Such
+        a folder is given by a link to it. For a version that can't be fetched this is `uri`: loading it says why.
+        """
+        try:
+            folder = mlflow.artifacts.download_artifacts(artifact_uri=self.uri)
+        except MlflowException:
+            return self.uri
+        if unquote(folder) == folder:
+            return folder
+        link = Path(mkdtemp(dir=_folder_of_links().name), "model")
+        link.symlink_to(folder)
+        return str(link)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -66,7 +92,7 @@ class ModelVersion:
 
     @cached_property
     def _model(self) -> Any:
-        return mlflow.pyfunc.load_model(self.uri)
+        return mlflow.pyfunc.load_model(self.loadable_uri)
 
 
 class UnusableVersionError(UserError):

@@ -88,7 +88,7 @@ def log_detector(detector: PackagedDetector, registered_model_name: str) -> str:
         info = mlflow.pyfunc.log_model(
             name="detector",
             python_model=str(package / "model" / "serving" / "served_model.py"),
-            artifacts={"detector": str(Path(folder, "detector"))},
+            artifacts={"detector": Path(folder, "detector").as_uri()},
             code_paths=[str(code)],
             signature=SIGNATURE,
             input_example=pd.DataFrame({"image": [detector.input_example]}),

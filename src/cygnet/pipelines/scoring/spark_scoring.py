@@ -17,7 +17,7 @@ from cygnet.model.scoring.frame_scores import ITEMS, SCORED_ITEMS, FrameScoring,
 from cygnet.model.scoring.progress import shown_progress
 from cygnet.model.scoring.score_parts import PART, ScoreParts
 from cygnet.model.serving.scorer import Settings
-from cygnet.spark import flat_map_rows, get_session, spark_schema
+from cygnet.spark import flat_map_rows, get_session, read_parquet, spark_schema
 from cygnet.storage import folder_on_disk
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def score_sources(
     with shown_progress("Scored", count_rows, int(items["expected_frames"].sum())):
         score_items(items[[not each.is_whole() for each in parts]], settings)
     seconds, now = time.monotonic() - begun_s, count_rows() - before
-    rows = get_session().read.schema(spark_schema(PART)).parquet(*(each.folder for each in parts))
+    rows = read_parquet(PART, *(each.folder for each in parts))
     return rows, (before, now, seconds)
 
 

@@ -1,0 +1,83 @@
+"""Commands of `kedro` in this project: a `run` that takes paths in `--params` literally, and `serve`.
+
+Kedro reads every value of `--params` as YAML. There ` #` starts a comment, `: ` a mapping, `*` an alias and `[` a list,
+and each of them may stand in the name of a file, as may the comma at which Kedro splits. A path is therefore quoted
+before Kedro sees it.
+"""
+
+import copy
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.cli.utils import ENV_HELP
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import ProjectMetadata
+
+PATHS = ("video", "labels", "training.checkpoint")
+"""Parameters of `--params` that are paths, and are strings whatever they look like."""
+
+
+def _quote_paths(params: str) -> str:
+    items: list[str] = []
+    for part in params.split(","):
+        if items and _is_path(items[-1]) and part.strip() and "=" not in part:
+            items[-1] += f",{part}"
+        else:
+            items.append(part)
+    return ",".join(_quote(item) if _is_path(item) else item for item in items)
+
+
+def _is_path(item: str) -> bool:
+    name, _, value = item.partition("=")
+    return name.strip() in PATHS and value.strip() not in {"", "null"}
+
+
+def _quote(item: str) -> str:
+    name, _, value = (part.strip() for part in item.partition("="))
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return item
+    return f"{name}={json.dumps(value, ensure_ascii=False)}".replace(",", r"\x2c")
+
+
+def _quoting(read: Callable[..., Any]) -> Callable[..., Any]:
+    def read_params(context: click.Context, option: click.Parameter, value: Any) -> Any:
+        return read(context, option, _quote_paths(value) if isinstance(value, str) else value)
+
+    return read_params
+
+
+run = copy.copy(kedro_run)
+run.params = [copy.copy(option) for option in kedro_run.params]
+for _option in run.params:
+    if _option.name == "params":
+        _option.callback = _quoting(_option.callback)  # type: ignore[arg-type] # it has one
+
+
+@click.command()
+@click.option("--env", "-e", default=None, help=ENV_HELP)
+@click.option("--port", "-p", type=int, default=5001, show_default=True, help="Port on this machine.")
+@click.pass_obj
+def serve(project: ProjectMetadata, env: str | None, port: int) -> None:
+    """Serve the champion over REST on this machine until Ctrl-C."""
+    import mlflow
+
+    with KedroSession.create(project.project_path, env=env) as session:
+        champion = session.load_context().catalog.get("champion").check()  # type: ignore[attr-defined]
+    programs = str(Path(sys.executable).parent)  # MLflow starts uvicorn by its name
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
+        "MLFLOW_REGISTRY_URI": mlflow.get_registry_uri(),
+        "PATH": os.pathsep.join([programs, os.environ.get("PATH", os.defpath)]),
+    }
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local"]
+    os.execve(sys.executable, [*command, "--model-uri", champion.loadable_uri, "--port", str(port)], environment)  # noqa: S606
+
+
+cli = click.Group("cygnet", commands={"run": run, "serve": serve})

@@ -1,0 +1,51 @@
+"""What `--params` promises: a path arrives as it was typed, and every other value as Kedro reads it."""
+
+from typing import Any
+
+import pytest
+
+from cygnet.cli import cli
+
+
+def parse(params: str) -> Any:
+    """Read the arguments of `kedro run --params=...` without running anything."""
+    run = cli.commands["run"]
+    return run.make_context("run", [f"--params={params}"]).params["params"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/my videos/clip #1.mp4",
+        "/clips/%20'é\".mp4",
+        "#1.mp4",
+        "*.mp4",
+        "[a] {b}.mp4",
+        "a: b.mp4",
+        "back\\slash.mp4",
+        "0001",
+        "a=b.mp4",
+        "a, b,c.mp4",
+    ],
+)
+@pytest.mark.parametrize("name", ["video", "labels"])
+def test_a_path_arrives_as_it_was_typed(name: str, path: str) -> None:
+    assert parse(f"spark_partitions=3,{name}={path},serving.runtime=torch") == {
+        "spark_partitions": 3,
+        name: path,
+        "serving": {"runtime": "torch"},
+    }
+
+
+def test_a_path_that_is_quoted_already_is_not_quoted_twice() -> None:
+    assert parse("video='/clips/a #1.mp4'") == {"video": "/clips/a #1.mp4"}
+
+
+def test_values_of_other_parameters_are_yaml() -> None:
+    params = "training.checkpoint=null,training.epochs=2,training.fitted_fracs=0.5,training.twins=false"
+    expected = {"training": {"checkpoint": None, "epochs": 2, "fitted_fracs": 0.5, "twins": False}}
+    assert parse(params) == expected
+
+
+def test_a_checkpoint_may_be_a_folder_of_any_name() -> None:
+    assert parse("training.checkpoint=/models/vit #2") == {"training": {"checkpoint": "/models/vit #2"}}
