@@ -19,13 +19,24 @@ from kedro.config import OmegaConfigLoader
 import cygnet
 from cygnet.datasets.table import TableDataset
 from cygnet.datasets.video_file import VideoFileDataset
+from cygnet.endpoints.versions import ModelVersion
 from cygnet.settings import CONFIG_LOADER_ARGS
 from cygnet.tables import TABLES
-from cygnet.vision.annotate import Clip
+from cygnet.vision.clip import Clip
 from cygnet.vision.video import sample_video
 from support.project import ODD_CLONE, ODD_DATA, ODD_VIDEO, copy_project, fresh_shell, link_environment
 
 PROJECT = Path(__file__).parents[1]
+MODEL = """
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+class Echo(PythonModel):
+    def predict(self, context, model_input, params=None):
+        return model_input
+
+set_model(Echo())
+"""
 PACKAGE = Path(cygnet.__file__).parent
 
 
@@ -53,6 +64,20 @@ def test_mlflow_keeps_runs_and_artifacts_in_the_folder_and_nowhere_else(
     assert (folder / "mlruns" / run.info.run_id / "artifacts/reports/a.txt").read_text() == "text"
     assert [item.path for item in client.list_artifacts(run.info.run_id, "reports")] == ["reports/a.txt"]
     assert [path.name for path in tmp_path.iterdir()] == [ODD_DATA]
+
+
+def test_a_registered_model_is_loaded_from_the_folder(globals_of_test: dict[str, str], tmp_path: Path) -> None:
+    code = tmp_path / "model.py"
+    code.write_text(MODEL)
+    mlflow.set_tracking_uri(globals_of_test["tracking_uri"])
+    try:
+        mlflow.create_experiment("odd", globals_of_test["artifacts"])
+        mlflow.set_experiment("odd")
+        mlflow.pyfunc.log_model(name="model", python_model=str(code), registered_model_name="odd")
+        mlflow.end_run()
+        assert mlflow.pyfunc.load_model(ModelVersion("odd", "1").loadable_uri).predict(["answer"]) == ["answer"]
+    finally:
+        mlflow.set_tracking_uri(None)
 
 
 def test_spark_is_given_its_log_settings_by_a_url_that_no_option_parser_splits() -> None:

@@ -51,7 +51,7 @@ class ModelVersion:
         """Fetch the model if it is remote, and give the folder by a path that MLflow can load it from.
 
         MLflow decodes the path of a folder as if it were a URL, and looks for `a b` where the folder is `a%20b`. Such
-        a folder is given by a link to it. For a version that can't be fetched this is `uri`: loading it says why.
+        a folder is given below a link to its parent. A version that can't be fetched keeps `uri`: loading it says why.
         """
         try:
             folder = mlflow.artifacts.download_artifacts(artifact_uri=self.uri)
@@ -59,9 +59,9 @@ class ModelVersion:
             return self.uri
         if unquote(folder) == folder:
             return folder
-        link = Path(mkdtemp(dir=_folder_of_links().name), "model")
-        link.symlink_to(folder)
-        return str(link)
+        link = Path(mkdtemp(dir=_folder_of_links().name), "parent")
+        link.symlink_to(Path(folder).parent)  # MLflow refuses a folder that is a link itself
+        return str(link / Path(folder).name)
 
     @property
     def metadata(self) -> dict[str, Any]:
