@@ -1,8 +1,8 @@
-"""Twins: one scene twice, normal and with anomalies, and everything else the same.
+"""Twins: the same scene twice, once normal and once with anomalies.
 
-Both go through the same affine map, exposure, blur, noise, resampling and JPEG encoding, with the same draws. So
-neither background, border nor encoding tells them apart: the anomaly alone does. It is either in the scene, and goes
-the same way, or on the picture, drawn when all but the encoding is done: there a white patch stays white.
+Both vary by the same augmentation policy with the same random draws, and are encoded as JPEG of one quality. Neither
+background, border nor encoding tells them apart, only the anomaly. It is either part of the scene, and varies with it,
+or drawn on the picture, after everything but the encoding: there a white patch stays white.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,12 +32,12 @@ Draw = Callable[[np.random.Generator, np.ndarray], np.ndarray]
 def draw_twins(
     rng: np.random.Generator, size_px: int, ease: float, settings: Twins, textures: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw a scene twice, the second time with anomalies: in the scene or, as often, on the picture.
+    """Draw a scene twice, once with anomalies: in the scene or, equally often, on the picture.
 
     Args:
         rng: The pair's generator.
         size_px: S.
-        ease: 0-1: 1 draws the largest and plainest anomalies only, 0 all that the settings allow.
+        ease: 0-1; 1 draws only the largest and plainest anomalies, 0 all that the settings allow.
         settings: Kinds with their weights, number and size of the anomalies.
         textures: What the scene is made of, keys of `cygnet.vision.procedural_scenes.TEXTURES`.
 
@@ -53,12 +53,12 @@ def draw_twins(
 
 
 def draw_by_weight(settings: Twins, ease: float = 0.0) -> Draw:
-    """Give what draws one kind, chosen by its weight; see `draw_twins`."""
+    """Return a function that draws one kind, chosen by its weight; see `draw_twins`."""
     return partial(_draw_by_weight, ease=ease, settings=settings)
 
 
 def draw_as_synthesis(synthesis: Synthesis, donor: np.ndarray) -> Draw:
-    """Give what draws one kind of anomaly by the rules of `synthesis`, each as often as `kinds.train` has it.
+    """Return a function that draws one kind of anomaly by the rules of `synthesis`, chosen by its count in `train`.
 
     Args:
         synthesis: Kinds, severity and the settings of each kind.
@@ -112,7 +112,7 @@ def vary_alone(rng: np.random.Generator, image: np.ndarray, policy: Policy | Non
 def _draw_until_it_shows(
     rng: np.random.Generator, image: np.ndarray, draw: Draw
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Draw on a copy; give it and the mask of what changed, or None where nothing shows again and again."""
+    """Draw on a copy; return it and the mask of what changed, or None if nothing shows in `MOST_DRAWS` attempts."""
     fewest_px = FEWEST_CHANGED_PX * (image.shape[0] / 256) ** 2
     for _ in range(MOST_DRAWS):
         abnormal = draw(rng, image)
@@ -123,7 +123,7 @@ def _draw_until_it_shows(
 
 
 def _draw_by_weight(rng: np.random.Generator, scene: np.ndarray, ease: float, settings: Twins) -> np.ndarray:
-    """Draw one kind on a copy; a scene has no other frames, so it is its own donor."""
+    """Draw one kind on a copy; a scene has no other frames and is its own donor."""
     names = list(settings.kinds)
     weights = np.array(list(settings.kinds.values()), float)
     kind = names[int(rng.choice(len(names), p=weights / weights.sum()))]
@@ -141,6 +141,6 @@ def _vary(
 
 
 def _encode(rng: np.random.Generator, *images: np.ndarray) -> list[np.ndarray]:
-    """Send all through JPEG of one quality."""
+    """Encode all as JPEG of one quality, and decode them."""
     quality = int(rng.integers(60, 99))
     return [decode_image(encode_jpeg(image, quality)) for image in images]

@@ -1,4 +1,4 @@
-"""Where a fit starts: the carried checkpoint, another one by hub id or folder, or a ViT from its configuration."""
+"""The detector that a fit starts from: the carried checkpoint, another one by hub id or folder, or an untrained ViT."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from transformers import ViTModel
 
 CARRIED = Path(cygnet.__file__).parent / "checkpoints"
-"""A folder for each checkpoint that the package carries, named as in `training.checkpoint`."""
+"""Checkpoints that the package carries, in folders named as in `training.checkpoint`."""
 
 
 def load_detector(training: Training) -> Detector:
-    """Load the checkpoint, or initialise a small ViT; what is new in it follows from the seed.
+    """Load the checkpoint, or initialise a small ViT; new weights follow from the seed.
 
     Args:
         training: `checkpoint`, `image_size_px`, `small_vit`, `seed`.
 
     Raises:
-        UserError: The checkpoint can't be had, is of another architecture or shape, or is not safetensors.
+        UserError: The checkpoint can't be loaded, has another architecture or shape, or is not in safetensors format.
     """
     torch.manual_seed(training.seed)
     if training.checkpoint is None:
@@ -36,8 +36,8 @@ def load_detector(training: Training) -> Detector:
         if training.checkpoint.startswith(("/", "./", "../", "~")) and not folder.is_dir():
             msg = "there is no such folder"
             raise NotADirectoryError(msg)
-        place = next((place for place in (carried, folder) if place.is_dir()), training.checkpoint)
-        return Detector.load(place, training.image_size_px)
+        source = next((path for path in (carried, folder) if path.is_dir()), training.checkpoint)
+        return Detector.load(source, training.image_size_px)
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".:")
         msg = (
@@ -50,7 +50,7 @@ def load_detector(training: Training) -> Detector:
 
 
 def initial_vit(small_vit: SmallViT) -> "ViTModel":
-    """Make a ViT from its configuration, with weights from torch's random state."""
+    """Make a ViT from its configuration, with weights drawn from torch's global random state."""
     from transformers import ViTConfig, ViTModel
 
     config = ViTConfig(

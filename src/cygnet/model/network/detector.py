@@ -1,6 +1,6 @@
 """The detector: a ViT backbone with a 2-class head on its CLS token and a linear head on every patch.
 
-The image's head says whether there is an anomaly, the patches' head where: it is trained from the masks. Labels are
+The image head tells whether there is an anomaly. The patch head, trained on the masks, tells where. Labels are
 0 = abnormal and 1 = normal, in the config as everywhere.
 """
 
@@ -49,7 +49,7 @@ class Detector(nn.Module):
 
     @property
     def blocks(self) -> nn.ModuleList:
-        """The transformer's blocks, first to last, whatever the family calls them."""
+        """The transformer blocks, first to last; each family has its own name for them."""
         return next(module for module in self.backbone.modules() if isinstance(module, nn.ModuleList))
 
     @property
@@ -58,14 +58,14 @@ class Detector(nn.Module):
         return int(self.preprocessing.size_px // self.backbone.config.patch_size)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take `(B, S, S, 3)` uint8 RGB; give logits `(B, 2)` and patch logits `(B, G, G)`."""
+        """Take `(B, S, S, 3)` uint8 RGB; return logits `(B, 2)` and patch logits `(B, G, G)`."""
         return self.finish(self.run_blocks(images, len(self.blocks)), len(self.blocks))
 
     def run_blocks(self, images: torch.Tensor, count: int) -> torch.Tensor:
-        """Embed `(B, S, S, 3)` uint8 RGB, its positions interpolated, and run the first blocks.
+        """Embed `(B, S, S, 3)` uint8 RGB with interpolated positions, and run the first `count` blocks.
 
         Returns:
-            Tokens `(B, T, D)` of the weights' type, or under autocast of its type.
+            Tokens `(B, T, D)` in the dtype of the weights, or under autocast in its dtype.
         """
         pixels = self.preprocessing.normalise(images)  # (B, 3, S, S) float32
         embeddings = self.backbone.embeddings
@@ -79,7 +79,7 @@ class Detector(nn.Module):
         return tokens
 
     def finish(self, tokens: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Go on after the first `count` blocks: tokens `(B, T, D)` to logits `(B, 2)` and patch logits `(B, G, G)`."""
+        """Run the rest after the first `count` blocks: tokens `(B, T, D)` to logits `(B, 2)` and `(B, G, G)`."""
         tokens = _as_autocast(tokens)
         for block in self.blocks[count:]:
             tokens = block(tokens)
@@ -100,53 +100,21 @@ class Detector(nn.Module):
 
     @classmethod
     def load(cls, checkpoint: str | Path, size_px: int | None = None) -> Self:
-        """Load a checkpoint of the ViT family; its heads too, if it carries both with our labels.
+        """Load a checkpoint of the ViT family, with its heads if it carries both and our labels.
 
         Args:
             checkpoint: A folder, or an id on the Hugging Face hub.
-            size_px: Side of the input; None for what the checkpoint's preprocessing says.
+            size_px: Side of the input; None for the size in the checkpoint's preprocessing.
 
         Raises:
-            OSError: The checkpoint can't be had.
-            SafetensorError: The weights are no safetensors.
-            ValueError: It is of another architecture, takes no square RGB images, or its weights do not fit its config
-                or are no finite numbers.
+            OSError: The checkpoint can't be read or downloaded.
+            SafetensorError: The weights are not in safetensors format.
+            ValueError: It has another architecture, does not take square RGB images, or its weights do not fit its
+                config or are not finite.
         """
-        from huggingface_hub.errors import StrictDataclassError
-        from transformers import AutoConfig, AutoModel
-
-        try:
-            config = AutoConfig.from_pretrained(checkpoint)
-        except StrictDataclassError as error:  # a value of a wrong type
-            raise ValueError(" ".join(str(error).split())) from error
-        if config.model_type not in VIT_FAMILY:
-            msg = f"it is a '{config.model_type}', allowed are {', '.join(VIT_FAMILY)}"
-            raise ValueError(msg)
-        for name, is_right, right in (
-            ("image_size", isinstance(config.image_size, int), "one number of pixels"),
-            ("patch_size", isinstance(config.patch_size, int), "one number of pixels"),
-            ("num_channels", config.num_channels == 3, "3"),
-        ):
-            if not is_right:
-                msg = f"its {name} is {getattr(config, name)}, allowed is {right}"
-                raise ValueError(msg)
         _quieten()
-        without_pooler = {"add_pooling_layer": False} if config.model_type in {"vit", "deit"} else {}
-        try:
-            backbone, info = AutoModel.from_pretrained(
-                checkpoint,
-                config=config,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # told below, in one line
-                **without_pooler,
-            )
-        except RuntimeError as error:  # weights that transformers can't convert
-            raise ValueError(str(error)) from error
-        if info["missing_keys"]:
-            msg = f"its weights lack {min(info['missing_keys'])}"
-            raise ValueError(msg)
+        config = _read_config(checkpoint)
+        backbone, info = _load_backbone(checkpoint, config)
         detector = cls(backbone, _preprocessing(checkpoint, config, size_px))
         heads = _read_heads(checkpoint, config)
         shapes = {name: value.shape for name, value in detector.state_dict().items()}
@@ -161,19 +129,74 @@ class Detector(nn.Module):
         detector.load_state_dict(heads, strict=False)
         for name, value in detector.state_dict().items():
             if not value.isfinite().all():
-                msg = f"its {name} has values that are no finite numbers"
+                msg = f"its {name} has values that are not finite"
                 raise ValueError(msg)
         return detector
 
 
+def _read_config(checkpoint: str | Path) -> "PretrainedConfig":
+    """Read the config of a ViT on square RGB images.
+
+    Raises:
+        OSError: It can't be read or downloaded.
+        ValueError: It is of another architecture, or of other images.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(checkpoint)
+    except StrictDataclassError as error:  # a value of a wrong type
+        raise ValueError(" ".join(str(error).split())) from error
+    if config.model_type not in VIT_FAMILY:
+        msg = f"it is a '{config.model_type}', allowed are {', '.join(VIT_FAMILY)}"
+        raise ValueError(msg)
+    for name, is_right, right in (
+        ("image_size", isinstance(config.image_size, int), "one number of pixels"),
+        ("patch_size", isinstance(config.patch_size, int), "one number of pixels"),
+        ("num_channels", config.num_channels == 3, "3"),
+    ):
+        if not is_right:
+            msg = f"its {name} is {getattr(config, name)}, allowed is {right}"
+            raise ValueError(msg)
+    return config
+
+
+def _load_backbone(checkpoint: str | Path, config: "PretrainedConfig") -> tuple["PreTrainedModel", dict[str, Any]]:
+    """Load the backbone in float32; return it with what transformers tells of keys that do not fit.
+
+    Raises:
+        ValueError: Weights are missing, or can't be converted.
+    """
+    from transformers import AutoModel
+
+    without_pooler = {"add_pooling_layer": False} if config.model_type in {"vit", "deit"} else {}
+    try:
+        backbone, info = AutoModel.from_pretrained(
+            checkpoint,
+            config=config,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # `load` tells it in one line
+            **without_pooler,
+        )
+    except RuntimeError as error:  # weights that transformers can't convert
+        raise ValueError(str(error)) from error
+    if info["missing_keys"]:
+        msg = f"its weights lack {min(info['missing_keys'])}"
+        raise ValueError(msg)
+    return backbone, info
+
+
 def _as_autocast(tokens: torch.Tensor) -> torch.Tensor:
-    """Convert to what autocast computes in, where it is on: blocks that add and normalise in it move half the bytes."""
+    """Convert to the dtype of autocast where it is on: adding and normalising in it moves half the bytes."""
     device = tokens.device.type
     return tokens.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else tokens
 
 
 def _quieten() -> None:
-    """Some megabytes are no long work, and weights of other heads are left out on purpose."""
+    """Silence progress bars, and warnings about weights of other heads, which are left out on purpose."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()
@@ -181,7 +204,7 @@ def _quieten() -> None:
 
 
 def _preprocessing(checkpoint: str | Path, config: "PretrainedConfig", size_px: int | None) -> Preprocessing:
-    """Read the checkpoint's own numbers; without them pixels are scaled to -1..1."""
+    """Read the checkpoint's own preprocessing; without one, pixels are scaled to -1..1."""
     from transformers.utils.hub import cached_file
 
     path = cached_file(str(checkpoint), FILE_NAME, _raise_exceptions_for_missing_entries=False)
@@ -196,7 +219,7 @@ def _preprocessing(checkpoint: str | Path, config: "PretrainedConfig", size_px: 
 
 
 def _read_heads(checkpoint: str | Path, config: "PretrainedConfig") -> dict[str, torch.Tensor]:
-    """Read both heads, if the checkpoint has both and our labels; else nothing."""
+    """Read both heads, if the checkpoint has both and our labels; otherwise nothing."""
     from transformers.utils.hub import cached_file
 
     path = cached_file(str(checkpoint), WEIGHTS, _raise_exceptions_for_missing_entries=False)

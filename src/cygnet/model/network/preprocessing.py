@@ -1,10 +1,10 @@
-"""From a 256x256 image to what the backbone takes: resize and normalisation, written once.
+"""From a 256x256 image to the backbone's input: resizing and normalisation, written once.
 
-Training, `predictions` and the served model all go through here. The numbers are those of the checkpoint's own
-`preprocessor_config.json`, and travel with the model in the same file.
+Training, `predictions` and the served model all use it. The numbers come from the checkpoint's own
+`preprocessor_config.json`, and travel with the model in a file of that name.
 
 torch is imported where it is used: nodes name this module's classes in their annotations, and the command line must
-stay quick.
+start fast.
 """
 
 import json
@@ -23,7 +23,7 @@ FILE_NAME = "preprocessor_config.json"
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Input size of the backbone, and mean and standard deviation per RGB channel of pixels scaled to 0-1."""
+    """Input size of the backbone, and mean and standard deviation of each RGB channel for pixels scaled to 0-1."""
 
     size_px: int
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
@@ -44,7 +44,7 @@ class Preprocessing:
         return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
 
     def config(self) -> dict[str, Any]:
-        """Name the numbers as Hugging Face's image processors do."""
+        """Return the content of `preprocessor_config.json`, with the names of Hugging Face's image processors."""
         return {
             "image_mean": list(self.mean),
             "image_std": list(self.std),
@@ -52,7 +52,7 @@ class Preprocessing:
         }
 
     def save(self, folder: Path) -> None:
-        """Write the numbers as Hugging Face's image processors do."""
+        """Write `preprocessor_config.json`."""
         (folder / FILE_NAME).write_text(json.dumps(self.config(), indent=1))
 
     @classmethod

@@ -1,6 +1,7 @@
-"""Rows of `training_set` as arrays: decoded once, kept as uint8 in a memory-mapped file.
+"""Rows of `training_set` as tensors: decoded once, and kept as uint8 in a memory-mapped file.
 
-So the memory that a fit needs does not grow with the number of images: the system keeps of the file what fits.
+The memory that a fit needs therefore does not grow with the number of images: the system caches as much of the file as
+fits.
 """
 
 import hashlib
@@ -26,29 +27,29 @@ Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class Examples:
-    """One split's images, labels and masks, in the order of their `image_id`s.
+    """Images, labels and masks of one split, in the order of their `image_id`s.
 
-    Images are kept as large as they are stored: anomalies are drawn on them as on those of the test split, and only
-    then they are made as small as the model takes them.
+    Images keep their stored size: anomalies are drawn at that size, as for the test split, and only then is the image
+    resized to the input of the model.
     """
 
     images: torch.Tensor  # (N, H, H, 3) uint8 BGR, memory-mapped; or tokens (N, T, D) float16 of frozen blocks
     labels: torch.Tensor  # (N,) int64
     coverage: torch.Tensor  # (N, G, G) float32, memory-mapped: the mask's share of each patch, 0-1; NaN where unknown
-    frames: np.ndarray  # (N,) int64: rows of one number come from one frame
+    frames: np.ndarray  # (N,) int64: rows with the same number come from one frame
     fingerprint: str  # of all rows
     preprocessing: Preprocessing | None  # the model's; None: they are tokens
 
-    def take(self, places: torch.Tensor) -> Batch:
-        """Fetch some rows, as the model takes them."""
-        images = self.images[places]
+    def take(self, indices: torch.Tensor) -> Batch:
+        """Fetch rows by index, resized for the model."""
+        images = self.images[indices]
         if self.preprocessing:
             images = torch.from_numpy(np.stack([self.preprocessing.resize(image) for image in images.numpy()]))
-        return images, self.labels[places], self.coverage[places]
+        return images, self.labels[indices], self.coverage[indices]
 
 
 def mapped_tensor(path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    """Make a tensor in a memory-mapped file, which must outlive it; all zeros."""
+    """Make a tensor of zeros in a memory-mapped file; the file must outlive it."""
     return torch.from_file(str(path), shared=True, size=math.prod(shape), dtype=dtype).reshape(shape)
 
 
@@ -57,7 +58,7 @@ def load_examples(
 ) -> Examples:
     """Decode one split, without the control kind `null`.
 
-    The order follows from the keys, so that it does not depend on how Spark happened to partition the table.
+    The order follows from the keys and not from how Spark partitioned the table.
 
     Args:
         training_set: The table.
@@ -67,26 +68,26 @@ def load_examples(
         folder: For the memory-mapped files.
 
     Raises:
-        UserError: The split has no row of a class.
+        UserError: The split has no row of one class.
     """
     keys = read_keys(training_set, split)
     check_classes(keys, split)
     keys = keys[keys["kind"] != KIND_NULL].reset_index(drop=True)
-    place_of = {image_id: place for place, image_id in enumerate(keys["image_id"])}
+    index_of = {image_id: index for index, image_id in enumerate(keys["image_id"])}
     images = torch.empty(0)
     grid = (len(keys), patches_per_side, patches_per_side)
     coverage = mapped_tensor(folder / f"{split}.coverage", grid, torch.float32)
     digests = [b""] * len(keys)
     for rows in iterate_rows(training_set, [split], with_masks=True):
         for image_id, label, image, mask in rows[["image_id", "label", "image", "mask"]].to_numpy():
-            place = place_of.get(image_id)
-            if place is not None:
+            index = index_of.get(image_id)
+            if index is not None:
                 decoded = decode_image(image)
                 if not len(images):
                     images = mapped_tensor(folder / f"{split}.images", (len(keys), *decoded.shape), torch.uint8)
-                images[place] = torch.from_numpy(decoded)
-                coverage[place] = torch.from_numpy(_coverage(mask, label, patches_per_side))
-                digests[place] = hashlib.blake2b(image + (mask or b""), digest_size=16).digest()
+                images[index] = torch.from_numpy(decoded)
+                coverage[index] = torch.from_numpy(_coverage(mask, label, patches_per_side))
+                digests[index] = hashlib.blake2b(image + (mask or b""), digest_size=16).digest()
     labels = torch.from_numpy(keys["label"].to_numpy(np.int64))
     fingerprint = hashlib.blake2b(labels.numpy().tobytes() + b"".join(digests), digest_size=16).hexdigest()
     frames, _ = pd.factorize(keys["frame_id"])
@@ -94,7 +95,7 @@ def load_examples(
 
 
 def mask_coverage(mask: np.ndarray, patches_per_side: int) -> np.ndarray:
-    """Share of each patch that a mask `(H, H)` uint8 covers: `(G, G)` float32, 0-1."""
+    """Return the share of each patch that a mask `(H, H)` uint8 covers: `(G, G)` float32, 0-1."""
     shrunk = cv2.resize(mask, (patches_per_side, patches_per_side), interpolation=cv2.INTER_AREA)
     return shrunk.astype(np.float32) / 255
 
@@ -102,7 +103,7 @@ def mask_coverage(mask: np.ndarray, patches_per_side: int) -> np.ndarray:
 def batch_of_twins(
     twins: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], preprocessing: Preprocessing, patches_per_side: int
 ) -> Batch:
-    """Put twins, as `cygnet.vision.twins` makes them, into one batch: a normal image, its twin, the next, ..."""
+    """Put twins, as `cygnet.vision.twins` makes them, into one batch: each normal image before its twin."""
     images, labels, coverage = [], [], []
     for normal, abnormal, mask in twins:
         share = mask_coverage(mask, patches_per_side)
@@ -113,7 +114,7 @@ def batch_of_twins(
 
 
 def _coverage(mask: bytes | None, label: int, patches_per_side: int) -> np.ndarray:
-    """Share of each patch that is abnormal, `(G, G)`: none of a normal image, unknown for a labelled abnormal one."""
+    """Return the abnormal share of each patch, `(G, G)`: 0 in a normal image, NaN in an abnormal one without mask."""
     if mask:
         return mask_coverage(decode_mask(mask), patches_per_side)
     return np.full((patches_per_side, patches_per_side), 0 if label == NORMAL else np.nan, np.float32)

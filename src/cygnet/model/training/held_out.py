@@ -1,8 +1,8 @@
-"""How good a pretrained detector is on twins that it never saw: other scenes, and the sample video's swan.
+"""Evaluation of a pretrained detector on twins that it never saw: other scenes, and the sample video's swan.
 
-The scenes are made of textures that pretraining left out. Both sets hold every kind of anomaly that is drawn in spots,
-those too that pretraining never draws; what is said of all together is of the kinds it has seen. These figures are what
-one checkpoint is preferred to another by, so no filmed image is among them.
+The scenes are made of textures that pretraining leaves out. Both sets have every kind of anomaly that is drawn in
+spots, including those that pretraining never draws; the overall metrics are over the kinds that it has seen.
+Checkpoints are compared by these metrics, and therefore no filmed image is among them.
 """
 
 import copy
@@ -37,7 +37,7 @@ Pair = tuple[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 def held_out_pairs(pretraining: Pretraining) -> Iterator[Pair]:
-    """Draw twins of scenes with the held-out textures, each kind in turn; no generator is one of training."""
+    """Draw twins of scenes with the held-out textures, each kind in turn, with other generators than training."""
     for number in range(pretraining.held_out_images // 2):
         kind = MEASURED_KINDS[number % len(MEASURED_KINDS)]
         rng, settings = generator(pretraining.seed, "held out", number), _only(kind, pretraining.twins)
@@ -45,7 +45,7 @@ def held_out_pairs(pretraining: Pretraining) -> Iterator[Pair]:
 
 
 def swan_pairs(pretraining: Pretraining, crop_horizontal_bias: float) -> Iterator[Pair]:
-    """Make twins of frames spread over the sample video, with every kind once; one that does not show is left out."""
+    """Make twins of frames spread over the sample video, each kind once per frame if the anomaly shows."""
     sample = SampleVideo()
     for time_s in np.linspace(0, sample.duration_s, pretraining.swan_frames, endpoint=False).tolist():
         scene = resize_square(crop_square(sample.frame(time_s), crop_horizontal_bias))
@@ -57,7 +57,7 @@ def swan_pairs(pretraining: Pretraining, crop_horizontal_bias: float) -> Iterato
 
 
 def as_shipped(detector: "Detector") -> "Detector":
-    """Copy a detector with its weights rounded to fp16, as its file holds them."""
+    """Copy a detector with its weights rounded to fp16, as in its file."""
     return copy.deepcopy(detector).half().float().eval()
 
 
@@ -65,9 +65,9 @@ def measure(detector: "Detector", pairs: Iterator[Pair]) -> PairMetricsByKind:
     """Measure a detector on twins.
 
     Returns:
-        `pairs`, `auroc`, `nll` (nats, uncalibrated) of the images and `patch_average_precision` of the patches (those
-        that the mask touches but covers less than a tenth of are left out): of all pairs with seen kinds, and
-        `by_kind`. A value is None where no patch is abnormal.
+        `pairs`; `auroc` and `nll` (nats, uncalibrated) of the images; `patch_average_precision` of the patches,
+        without those of which the mask covers less than a tenth but not nothing, and None if no patch is abnormal. All
+        are over the pairs with seen kinds, and in `by_kind` by kind.
     """
     rows = pd.DataFrame(_score(detector, list(pairs)))
     seen = rows[rows["kind"].isin(SEEN_KINDS)]
@@ -77,19 +77,19 @@ def measure(detector: "Detector", pairs: Iterator[Pair]) -> PairMetricsByKind:
 
 @torch.inference_mode()
 def _score(detector: "Detector", pairs: Sequence[Pair]) -> Iterator[dict[str, Any]]:
-    """Score every image: its kind (a normal one's is its twin's), label, logits, and patches with their coverage."""
+    """Score every image; yield its kind (that of the twin for a normal one), label, logits, patches and coverage."""
     device = next(detector.parameters()).device
     for start in range(0, len(pairs), PAIRS_PER_BATCH):
         kinds, twins = zip(*pairs[start : start + PAIRS_PER_BATCH], strict=True)
         images, labels, coverage = batch_of_twins(twins, detector.preprocessing, detector.patches_per_side)
         logits, patch_logits = (part.float().cpu().numpy() for part in detector(images.to(device)))
-        for place, label in enumerate(labels.tolist()):
+        for index, label in enumerate(labels.tolist()):
             yield {
-                "kind": kinds[place // 2],
+                "kind": kinds[index // 2],
                 "label": label,
-                "logits": logits[place],
-                "patch_logits": patch_logits[place].ravel(),
-                "coverage": coverage[place].numpy().ravel(),
+                "logits": logits[index],
+                "patch_logits": patch_logits[index].ravel(),
+                "coverage": coverage[index].numpy().ravel(),
             }
 
 
@@ -109,5 +109,5 @@ def _describe(rows: pd.DataFrame) -> PairMetrics:
 
 
 def _only(kind: str, twins: Twins) -> Twins:
-    """Draw this kind alone, also one that training must not see."""
+    """Draw this kind only, even one that training must not see."""
     return twins.model_copy(update={"kinds": {kind: 1.0}})

@@ -1,4 +1,4 @@
-"""The results of fitting and pretraining, apart from both: the nodes' annotations resolve without importing torch."""
+"""Results of fitting and pretraining, in a module without torch: annotations of nodes resolve fast."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A detector, a row of history every so many steps, the images it has seen, and how long it took."""
+    """A pretrained detector, a row of history every so many steps, the images it has seen, and how long it took."""
 
     detector: "Detector"
     history: pd.DataFrame  # step, images, loss, learning_rate, seconds
