@@ -2,6 +2,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 ARGS ?=
+# Each file of tests in one process, in their order: files share what is dear to make.
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # PyTorch's own index holds builds without CUDA, gigabytes smaller. Where it can't be reached, pip goes on without it.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
@@ -28,7 +30,7 @@ run: install  ## run all pipelines on the sample video; make run ARGS="--params=
 	$(BIN)/kedro run $(ARGS)
 
 test: install  ## run the tests, some minutes; make test ARGS="-k synthesis"
-	$(BIN)/pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadgroup $(ARGS)
+	$(BIN)/pytest -m "not slow" $(SIDE_BY_SIDE) $(ARGS)
 
 test-all: install  ## run the slow tests too, half an hour; make test-all ARGS="-m slow"
 	$(BIN)/pytest $(ARGS)
