@@ -4,6 +4,8 @@ VENV ?= $(if $(findstring %,$(CURDIR)),$(or $(wildcard .venv),$(HOME)/.cache/cyg
 PYTHON ?= python3
 ARGS ?=
 PORT ?= 5001
+# Each file of tests in one process, in their order: files share what is dear to make.
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # PyTorch's own index holds builds without CUDA, gigabytes smaller. Where it can't be reached, pip goes on without it.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
@@ -40,7 +42,7 @@ serve: install  ## serve the champion over REST; make serve PORT=5002
 	$(BIN)/kedro serve --port $(PORT) $(ARGS)
 
 test: install  ## run the tests, some minutes; make test ARGS="-k synthesis"
-	$(BIN)/pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadgroup $(ARGS)
+	$(BIN)/pytest -m "not slow" $(SIDE_BY_SIDE) $(ARGS)
 
 test-all: install  ## run the slow tests too, half an hour; make test-all ARGS="-m slow"
 	$(BIN)/pytest $(ARGS)

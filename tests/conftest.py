@@ -28,12 +28,10 @@ BUILD = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-bui
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what needs such a fixture, and keep each file, and all that use Spark, together in one process."""
+    """Mark as slow what needs a wheel, a fresh environment, another Python, Azurite or a whole run as a process."""
     for item in items:
-        fixtures = set(getattr(item, "fixturenames", ()))
-        if fixtures & SLOW_FIXTURES:
+        if SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
-        item.add_marker(pytest.mark.xdist_group("spark" if "spark" in fixtures else item.path.stem))
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -13,7 +13,7 @@ from cygnet.endpoints.versions import Decision
 class DatabricksEndpointDataset(AbstractDataset[Decision, DatabricksEndpoint]):
     """Loads the endpoint, on which versions are tried; saving a decision routes its traffic."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - these are the keys of the catalog's entry
         self,
         *,
         name: str,
