@@ -24,7 +24,7 @@ logging.getLogger("kedro_mlflow").setLevel(logging.WARNING)  # importing it sets
 
 
 class UserErrorHooks:
-    """Turns a user's mistake into one sentence, before any work if it can be known then."""
+    """Turns a user's mistake into one sentence, before any work where possible."""
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
@@ -53,13 +53,13 @@ class UserErrorHooks:
 
 
 def _sentence_of_worker(error: BaseException) -> str | None:
-    """Find the UserError of one of Spark's workers, of which the driver has only the text of a traceback."""
+    """Find the UserError of one of Spark's workers, of which the driver only gets the text of a traceback."""
     told = re.search(rf"^{UserError.__module__}\.{UserError.__name__}: (.+)$", str(error), re.MULTILINE)
     return told[1] if told else None
 
 
 class SparkHooks:
-    """Makes the one Spark session, before a pipeline that has a Spark table and never for another."""
+    """Starts the Spark session before a pipeline that has a Spark table, and only then."""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -76,7 +76,7 @@ class SparkHooks:
 
 
 class ReportHooks:
-    """Says at the end of a run where its reports are."""
+    """Logs where the reports are at the end of a run."""
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -96,24 +96,24 @@ def _report_files(dataset: AbstractDataset[Any, Any] | None) -> str | None:
 
 
 class TrackingHooks(MlflowHook):
-    """kedro-mlflow's hook, with two things of ours.
+    """kedro-mlflow's hook with two additions.
 
-    Typed parameters are flattened: it logs a pydantic model as one long string. And with `--params=job_run_id=...` the
-    run becomes a child of that job's run.
+    Typed parameters are flattened, because kedro-mlflow logs a pydantic model as one long string. With
+    `--params=job_run_id=...` the run becomes a child of that job's run.
     """
 
     _job_run: str | None = None
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Start the run, and let it join the job's."""
+        """Start the run, as a child of the job's if there is one."""
         super().before_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
         job_run_id = (run_params.get("runtime_params") or {}).get("job_run_id")
         self._job_run = join_job_run(str(job_run_id)) if job_run_id else None
 
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Close the run, and say in the job's that the task went well."""
+        """Close the run, and mark its task in the job's run as finished."""
         super().after_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
         if self._job_run:
             close_job_run(self._job_run, failed=False)

@@ -1,4 +1,4 @@
-"""Nodes of pretraining. torch and transformers load when a node runs, so that the command line stays quick."""
+"""Nodes of pretraining. torch and transformers are imported when a node runs, which keeps the command line fast."""
 
 import logging
 
@@ -34,7 +34,7 @@ def draw_twins_sheet(pretraining: Pretraining) -> Figure:
 
 
 def pretrain_detector(pretraining: Pretraining, pretraining_state: StateStore) -> Pretrained:
-    """Train a ViT from its configuration on procedural twins, or go on where a run with these settings stopped.
+    """Train a ViT from its configuration on procedural twins, or resume a run with the same settings that stopped.
 
     Args:
         pretraining: All settings.

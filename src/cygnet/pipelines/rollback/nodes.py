@@ -8,9 +8,9 @@ logger = logging.getLogger(__name__)
 
 
 def roll_back(previous_champion: ModelVersion) -> tuple[Decision, ModelVersion]:
-    """Let the champion before the present one take its place: for the endpoint, and for the registry.
+    """Restore the previous champion: its traffic at the endpoint, and its alias in the registry.
 
-    It keeps its own tags, so that a second rollback goes on to the champion before it.
+    It keeps its own tags, so a second rollback reaches the champion before it.
     """
     logger.info(
         "%s version %s takes its place as the champion again.", previous_champion.name, previous_champion.version

@@ -17,7 +17,7 @@ from cygnet.pipelines.scoring.nodes import (
 
 
 def create_pipeline() -> Pipeline:
-    """Score every frame, find the events, hold them against the labels, and show it all."""
+    """Score every frame, find the events, compare them with the labels, and draw the results."""
     return Pipeline(
         [
             node(

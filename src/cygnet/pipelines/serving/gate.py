@@ -1,4 +1,4 @@
-"""The gate: what an endpoint answered, held against `predictions`, fixed limits and the champion of before."""
+"""The gate: the endpoint's answers compared with `predictions`, with fixed limits and with the previous champion."""
 
 from dataclasses import dataclass
 
@@ -24,25 +24,25 @@ class Answers:
 
 @dataclass(frozen=True)
 class IncumbentScores:
-    """The champion of before, re-scored on the challenger's own test images."""
+    """The previous champion, re-scored on the challenger's own test images."""
 
     version: str
     scores: pd.DataFrame  # image_id, label, kind, anomaly_score
 
 
 NOT_COMPARED = IncumbentScores("", pd.DataFrame())
-"""There is no champion yet, or the gate is off; Kedro passes no None from node to node."""
+"""There is no champion yet, or the gate is off. Kedro can't pass None from node to node."""
 
 
 def measure_answers(
     answers: Answers, predictions: pad.Dataset, incumbent: IncumbentScores, parity: ParityReport | None
 ) -> ServedMetrics:
-    """Compute the figures that the gate goes by.
+    """Compute the metrics that the gate checks.
 
     Args:
         answers: What the endpoint answered, a score for every test image.
         predictions: The table.
-        incumbent: The champion of before, or `NOT_COMPARED`.
+        incumbent: The previous champion, or `NOT_COMPARED`.
         parity: What the challenger records of its own check of parity.
     """
     from cygnet.model.evaluation.evaluate import auroc, describe_normal, describe_scores

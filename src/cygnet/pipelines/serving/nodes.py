@@ -1,4 +1,4 @@
-"""Nodes of serving. The report is written whatever happens; what follows from it is decided after."""
+"""Nodes of serving. The report is always written; the decision follows from it."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 ROUNDS_AT_ONCE = 8
-"""So many times the images that are in flight are read into memory at once."""
+"""Images read into memory at once, as a multiple of the images in flight."""
 
 
 def ask_endpoint(
@@ -34,8 +34,7 @@ def ask_endpoint(
 ) -> Answers:
     """Serve the challenger and ask it about every test image, in small batches, over REST.
 
-    The score is computed on this side, by softmax of the logits that were answered. A failure is an answer too: it goes
-    into the report.
+    The score is computed here, by softmax of the returned logits. A failure is a result too: it goes into the report.
     """
     from cygnet.model.serving.scorer import softmax_abnormal
     from cygnet.model.training_set import iterate_rows
@@ -63,7 +62,7 @@ def ask_endpoint(
 def rescore_incumbent(
     incumbent: ModelVersion | None, challenger: ModelVersion, training_set: pad.Dataset, batch_size: int, gate: Gate
 ) -> IncumbentScores:
-    """Score the challenger's own test images with the champion of before.
+    """Score the challenger's own test images with the previous champion.
 
     Returns:
         Its scores, or `NOT_COMPARED`.

@@ -1,4 +1,4 @@
-"""Nodes of training. torch and transformers load when a node runs, so that the command line stays quick."""
+"""Nodes of training. torch and transformers are imported when a node runs, which keeps the command line fast."""
 
 import logging
 from dataclasses import asdict
