@@ -13,7 +13,6 @@ from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from kedro.io.core import parse_dataset_definition
 from kedro.pipeline import Pipeline, node
-from omegaconf.resolvers import oc
 
 from cygnet.datasets.databricks_endpoint import DatabricksEndpointDataset
 from cygnet.datasets.registry import RegisteredModelDataset
@@ -25,6 +24,7 @@ from cygnet.errors import UserError
 from cygnet.hooks import UserErrorHooks
 from cygnet.model.serving.packaging import PackagedDetector
 from cygnet.parameters.serving import Client
+from cygnet.settings import CONFIG_LOADER_ARGS
 from cygnet.tables import NORMAL
 from cygnet.vision.codec import encode_png
 from support.stub_server import CUT, Reply, Request, Workspace
@@ -337,7 +337,7 @@ def test_a_run_that_ends_at_an_endpoint_with_such_settings_does_not_start() -> N
     rollback = Pipeline([node(lambda version: version, "version", "live_endpoint", name="roll_back")])
     datasets = {"version": MemoryDataset(OLD), "live_endpoint": dataset(workload_type="GPU")}
     hooks = UserErrorHooks()
-    hooks._data = "data"
+    hooks._data, hooks._parameters, hooks._given = "data", {}, {}
     with pytest.raises(UserError, match="workload_type of endpoint pond is 'GPU'"):
         hooks.before_pipeline_run(rollback, DataCatalog(datasets))
 
@@ -364,14 +364,7 @@ def test_the_client_goes_by_the_proxy_and_the_certificates_of_the_environment(mo
 
 def test_the_catalog_of_databricks_describes_both_entries_by_the_globals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CYGNET_ENDPOINT", "pond")
-    loader = OmegaConfigLoader(
-        str(PROJECT / "conf"),
-        env="databricks",
-        base_env="base",
-        default_run_env="local",
-        merge_strategy={"parameters": "soft", "globals": "soft"},
-        custom_resolvers={"oc.env": oc.env, "file_url": str, "package_path": str, "sqlite_url": str},
-    )
+    loader = OmegaConfigLoader(str(PROJECT / "conf"), env="databricks", **CONFIG_LOADER_ARGS)
     catalog = loader["catalog"]
     assert catalog["endpoint"] == catalog["live_endpoint"]
     made: Callable[..., DatabricksEndpointDataset]
