@@ -37,6 +37,7 @@ from cygnet.datasets.labels import LabelsDataset
 from cygnet.datasets.lineage import LineageDataset
 from cygnet.datasets.model_folder import ModelFolderDataset
 from cygnet.datasets.report import ReportDataset
+from cygnet.datasets.scene import SceneDataset
 from cygnet.datasets.score_parts import ScorePartsDataset
 from cygnet.datasets.table import TableDataset
 from cygnet.datasets.videos import VideosDataset, list_sources
@@ -54,7 +55,7 @@ from cygnet.vision.codec import encode_png
 from cygnet.vision.video import read_rows, read_samples
 from support.lake import ACCOUNT, AZURITE, KEY, Proxy, azurite, connection_string
 from support.runs import PROJECT, kedro_run
-from support.toys import toy_predictions, toy_rows, toy_scorer
+from support.toys import SCENE, toy_predictions, toy_rows, toy_scorer
 
 HERE = "abfs://lake"
 BY_ACCOUNT = f"abfss://lake@{ACCOUNT}.dfs.core.windows.net"
@@ -420,7 +421,7 @@ def test_a_checkpoint_is_written_whole_and_in_place_of_the_one_before(lake: fssp
     dataset.save(Model("new"))
     assert dataset.exists()
     assert [Path(name).name for name in lake.find("lake/06_models/vit")] == ["_SUCCESS", "new"]
-    assert "is read from a local folder" in sentence(dataset.load)
+    assert "must be a local folder" in sentence(dataset.load)
 
 
 def test_scoring_keeps_scorer_and_parts_and_goes_on_from_them(
@@ -432,7 +433,7 @@ def test_scoring_keeps_scorer_and_parts_and_goes_on_from_them(
     for root, videos in ((BY_ACCOUNT, f"{HERE}/media"), (str(tmp_path), str(media))):
         parts = ScorePartsDataset(filepath=f"{root}/parts").load()
         put_folder(tmp_path / "scorer", f"{parts.folder}/model")
-        settings = FrameScoring(parts.folder, f"{parts.folder}/model", "square", None, 0.1, 95, (95, 95))
+        settings = FrameScoring(parts.folder, f"{parts.folder}/model", "square", None, SCENE)
         items = list_items(list_sources(f"{videos}/swan.mp4"), settings).to_dict("records")
         item = parts.item(items[0]["key"])
         assert (item.is_whole(), item.next_index(), item.count_rows()) == (False, 0, 0)
@@ -639,6 +640,7 @@ def test_training_reads_and_writes_on_adls_as_on_a_disk(
         ("images", "03_primary", pa.Table.from_pylist(images, schema=IMAGES)),
     ):
         TableDataset(filepath=f"{root}/{place}/{name}", table=name, load_as="arrow").save(table)
+    SceneDataset(filepath=f"{root}/05_model_input/scene.json", made_by="augmentation").save(SCENE)
     done = lake_run(tmp_path, "--pipelines=training", data=root, to=connection_string(port))
     assert done.returncode == 0, done.stderr
     predictions = TableDataset(filepath=f"{root}/07_model_output/predictions", table="predictions", load_as="arrow")
