@@ -15,15 +15,7 @@ from cygnet.parameters.ingestion import Ingestion
 from cygnet.pipelines.ingestion.splits import cut_spans, with_split
 from cygnet.scene import Scene
 from cygnet.spark import flat_map_rows, get_session, spark_schema, spread_rows
-from cygnet.tables import (
-    FRAME_LABELS,
-    FRAMES,
-    IMAGE_SIZE_PX,
-    IMAGES,
-    LABELS,
-    SOURCES,
-    SPLITS,
-)
+from cygnet.tables import FRAME_LABELS, FRAMES, IMAGE_SIZE_PX, IMAGES, LABELS, SOURCES, SPLITS
 from cygnet.vision.codec import encode_jpeg
 from cygnet.vision.crop import frame_to_image
 from cygnet.vision.video import read_rows

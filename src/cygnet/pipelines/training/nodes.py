@@ -19,10 +19,7 @@ from cygnet.parameters.serving import Parity, RequestLimits, RuntimeName
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.parameters.training import Training
 from cygnet.preflight import checked_before_run
-from cygnet.reports import (
-    EvaluationReport,
-    ParityReport,
-)
+from cygnet.reports import EvaluationReport, ParityReport
 from cygnet.scene import TrainingScene
 from cygnet.tables import ABNORMAL, NORMAL, PREDICTIONS
 
