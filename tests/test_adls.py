@@ -32,7 +32,6 @@ from matplotlib.figure import Figure
 
 import cygnet.spark
 import cygnet.storage
-from cygnet.datasets.checkpoints import CheckpointsDataset
 from cygnet.datasets.labels import LabelsDataset
 from cygnet.datasets.lineage import LineageDataset
 from cygnet.datasets.model_folder import ModelFolderDataset
@@ -40,6 +39,7 @@ from cygnet.datasets.report import ReportDataset
 from cygnet.datasets.scene import SceneDataset
 from cygnet.datasets.score_parts import ScorePartsDataset
 from cygnet.datasets.table import TableDataset
+from cygnet.datasets.training_state import TrainingStateDataset
 from cygnet.datasets.videos import VideosDataset, list_sources
 from cygnet.errors import UserError
 from cygnet.hooks import UserErrorHooks
@@ -397,7 +397,7 @@ def test_timelines_and_annotated_videos_by_the_catalog_of_base(lake: fsspec.Abst
 
 
 def test_a_fit_goes_on_from_a_state_on_adls_and_not_from_half_of_one(proxy: Proxy) -> None:
-    checkpoints = CheckpointsDataset(filepath=f"{BY_ACCOUNT}/06_models/fitting_state").load()
+    checkpoints = TrainingStateDataset(filepath=f"{BY_ACCOUNT}/06_models/fitting_state").load()
     assert checkpoints.load("key") is None
     checkpoints.save("key", {"step": 1})
     proxy.most_up = 5_000

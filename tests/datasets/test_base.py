@@ -7,7 +7,6 @@ import pytest
 from kedro.io import AbstractDataset, DatasetError
 
 from cygnet.datasets.base import Checked, SettingsChecked
-from cygnet.datasets.checkpoints import CheckpointsDataset
 from cygnet.datasets.endpoint import LocalEndpointDataset
 from cygnet.datasets.labels import LabelsDataset
 from cygnet.datasets.lineage import LineageDataset
@@ -16,11 +15,12 @@ from cygnet.datasets.registry import PreviousVersionDataset, RegisteredModelData
 from cygnet.datasets.report import ReportDataset
 from cygnet.datasets.score_parts import ScorePartsDataset
 from cygnet.datasets.table import TableDataset
+from cygnet.datasets.training_state import TrainingStateDataset
 from cygnet.datasets.video_file import VideoFileDataset
 from cygnet.datasets.videos import VideosDataset
 
 READ_ONLY = [
-    CheckpointsDataset(filepath="state"),
+    TrainingStateDataset(filepath="state"),
     LabelsDataset(filepath="labels.csv", default={"filepath": "labels.csv"}),
     PreviousVersionDataset(name="swan", alias="champion"),
     ScorePartsDataset(filepath="parts"),

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cygnet.datasets.checkpoints import CheckpointsDataset
 from cygnet.datasets.model_folder import ModelFolderDataset
+from cygnet.datasets.training_state import TrainingStateDataset
 
 
 class Model:
@@ -53,7 +53,7 @@ def test_a_write_that_breaks_off_leaves_what_was_there(dataset: ModelFolderDatas
 
 
 def test_the_place_of_a_state_is_loaded_and_never_saved(tmp_path: Path) -> None:
-    dataset = CheckpointsDataset(filepath=str(tmp_path / "state"))
+    dataset = TrainingStateDataset(filepath=str(tmp_path / "state"))
     dataset.load().save("key", {"step": 1})
     assert dataset.load().load("key") == {"step": 1}
     assert (tmp_path / "state").is_dir()

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from transformers import AutoModel
 
-from cygnet.datasets.checkpoints import CheckpointsDataset
 from cygnet.datasets.model_folder import ModelFolderDataset
+from cygnet.datasets.training_state import TrainingStateDataset
 from cygnet.parameters.base import Parameters
 from cygnet.parameters.pretraining import Pretraining
 from cygnet.pipeline_registry import register_pipelines
@@ -32,7 +32,7 @@ def run(data: Path, pretraining: Pretraining, ingestion: Parameters) -> dict[str
         {
             "params:pretraining": MemoryDataset(pretraining),
             "params:ingestion.crop_horizontal_bias": MemoryDataset(ingestion.crop_horizontal_bias),
-            "pretraining_state": CheckpointsDataset(filepath=str(data / "state")),
+            "pretraining_state": TrainingStateDataset(filepath=str(data / "state")),
             "pretrained": MemoryDataset(copy_mode="assign"),
             "pretraining_report": JSONDataset(filepath=str(data / "report.json")),
             "pretrained_checkpoint": ModelFolderDataset(filepath=str(data / "checkpoint")),

@@ -10,7 +10,7 @@ from cygnet.parameters.synthesis import KindName, Spots
 from cygnet.parameters.training import SmallViT
 
 
-class Twins(Parameters):
+class PairSynthesis(Parameters):
     """The anomalies on procedural scenes: weights of the kinds, number and size."""
 
     kinds: dict[KindName, Share] = Field(min_length=1)
@@ -55,7 +55,7 @@ class Pretraining(Parameters):
     held_out_images: int = Field(ge=16, le=100_000)
     swan_frames: int = Field(ge=1, le=1000)
     save_every_steps: int = Field(ge=1)
-    twins: Twins
+    twins: PairSynthesis
 
     @model_validator(mode="after")
     def _patches_fill_images(self) -> Self:

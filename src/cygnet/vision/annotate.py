@@ -103,8 +103,8 @@ def score_bar(size_px: tuple[int, int], score: FrameScore, threshold: float) -> 
     width, height = size_px[0], max(_even(size_px[1] * 0.06), 16)
     bar = np.full((height, width, 3), BACKGROUND_BGR, np.uint8)
     bar[:, : round(score.anomaly_score * width)] = ABNORMAL_BGR if score.is_anomalous else NORMAL_BGR
-    place = min(round(threshold * width), width - 1)
-    bar[:, max(place - 1, 0) : place + 1] = TEXT_BGR
+    left = min(round(threshold * width), width - 1)
+    bar[:, max(left - 1, 0) : left + 1] = TEXT_BGR
     text = f"{score.timestamp_s:.2f} s   {score.anomaly_score:.3f}"
     origin = (height // 3, round(height * 0.7))
     return cv2.putText(bar, text, origin, cv2.FONT_HERSHEY_SIMPLEX, height / 45, TEXT_BGR, 1, cv2.LINE_AA)

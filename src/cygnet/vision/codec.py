@@ -103,11 +103,11 @@ def jpeg_size_px(encoded: bytes) -> tuple[int, int] | None:
     """
     if encoded[:2] != b"\xff\xd8":
         return None
-    place = 2
-    while place + 9 <= len(encoded) and encoded[place] == 0xFF:
-        marker, length = encoded[place + 1], int.from_bytes(encoded[place + 2 : place + 4], "big")
+    position = 2
+    while position + 9 <= len(encoded) and encoded[position] == 0xFF:
+        marker, length = encoded[position + 1], int.from_bytes(encoded[position + 2 : position + 4], "big")
         if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
-            height, width = (int.from_bytes(encoded[place + i : place + i + 2], "big") for i in (5, 7))
+            height, width = (int.from_bytes(encoded[position + i : position + i + 2], "big") for i in (5, 7))
             return width, height
-        place += 2 + length
+        position += 2 + length
     return None

@@ -19,7 +19,7 @@ from cygnet.errors import UserError
 from cygnet.model.evaluation.calibrate import TEMPERATURE_BOUNDS, fit_temperature, negative_log_likelihood
 from cygnet.model.network.backbone import load_detector
 from cygnet.model.network.detector import Detector
-from cygnet.model.training.examples import Examples, batch_of_twins
+from cygnet.model.training.examples import Examples, batch_of_pairs
 from cygnet.model.training.fit import Splits, fit, interpolate
 from cygnet.model.training.results import Fitted
 from cygnet.model.training.resume import StateStore
@@ -27,8 +27,8 @@ from cygnet.model.training.settings import FitSettings
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.parameters.training import SmallViT, Training
 from cygnet.tables import NORMAL
+from cygnet.vision.paired_synthesis import PROCEDURAL, draw_as_synthesis, make_pair, vary_alone
 from cygnet.vision.rng import generator
-from cygnet.vision.twins import PROCEDURAL, draw_as_synthesis, make_twins, vary_alone
 from support.fits import NOT_READ, PREPROCESSING, bright_and_dark, change, drawing, with_preset
 from support.toys import toy_image
 
@@ -45,13 +45,13 @@ def precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 def spotted(per_class: int, synthesis: Synthesis) -> Examples:
-    """Dark images, and their twins with anomalies."""
+    """Dark images, and the same with anomalies."""
     images = [toy_image(NORMAL, 500 + place, 32) for place in range(per_class)]
     drawn = [
-        make_twins(generator(place), image, draw_as_synthesis(synthesis, image), PROCEDURAL)
+        make_pair(generator(place), image, draw_as_synthesis(synthesis, image), PROCEDURAL)
         for place, image in enumerate(images)
     ]
-    images, labels, coverage = batch_of_twins([pair for pair in drawn if pair], PREPROCESSING, 2)
+    images, labels, coverage = batch_of_pairs([pair for pair in drawn if pair], PREPROCESSING, 2)
     return Examples(images.flip(3), labels, coverage, np.arange(len(labels)), "spotted", PREPROCESSING)
 
 
@@ -238,7 +238,7 @@ def test_a_fit_varies_by_the_preset(
         assert {type(policy) for policy in seen} == {type(None), type(getattr(settings.augmentation, preset))}
 
 
-def test_twins_are_counted_among_the_images(run: Callable[..., Fitted]) -> None:
+def test_pairs_are_counted_among_the_images(run: Callable[..., Fitted]) -> None:
     fitted = run(bright_and_dark(12), bright_and_dark(4, 100), twins=True)
     assert fitted.images == 2 * (12 + 2 * 12)
 
@@ -253,12 +253,12 @@ def test_without_a_kind_for_train_rows_come_alone(
     assert fitted.images == 2 * 24
 
 
-def test_what_rows_do_not_show_is_learned_from_twins(settings: FitSettings, run: Callable[..., Fitted]) -> None:
+def test_what_rows_do_not_show_is_learned_from_pairs(settings: FitSettings, run: Callable[..., Fitted]) -> None:
     spots = drawing(settings.synthesis, "perlin", radius_frac=(0.2, 0.3), perlin_opacity=(1.0, 1.0))
     train, validation = bright_and_dark(24), spotted(24, spots)
     drawn = dataclasses.replace(settings, synthesis=spots)
-    with_twins, without = (run(train, validation, drawn, epochs=8, patience=8, twins=twins) for twins in (True, False))
-    assert with_twins.history["validation_nll"].min() < 0.5
+    with_pairs, without = (run(train, validation, drawn, epochs=8, patience=8, twins=twins) for twins in (True, False))
+    assert with_pairs.history["validation_nll"].min() < 0.5
     assert without.history["validation_nll"].min() > 0.6
 
 

@@ -41,19 +41,19 @@ def test_every_kind_is_measured_the_unseen_ones_too(settings: Pretraining) -> No
 def test_scenes_are_made_of_the_held_out_textures_alone(settings: Pretraining, monkeypatch: pytest.MonkeyPatch) -> None:
     textures = []
 
-    def draw(rng: object, size_px: int, ease: float, _twins: object, names: list[str]) -> tuple[np.ndarray, ...]:
+    def draw(rng: object, size_px: int, ease: float, _synthesis: object, names: list[str]) -> tuple[np.ndarray, ...]:
         assert (size_px, ease) == (IMAGE_SIZE_PX, 0)
         textures.extend(names)
         return ()
 
-    monkeypatch.setattr(held_out, "draw_twins", draw)
+    monkeypatch.setattr(held_out, "draw_pair", draw)
     list(held_out_pairs(settings))
     assert set(textures) == {"bricks"}
 
 
 def test_pairs_are_the_same_every_time(settings: Pretraining) -> None:
     for pairs in (held_out_pairs, lambda settings: swan_pairs(settings, 0.4)):
-        once, again = ([(kind, [part.tobytes() for part in twins]) for kind, twins in pairs(settings)] for _ in "ab")
+        once, again = ([(kind, [part.tobytes() for part in pair]) for kind, pair in pairs(settings)] for _ in "ab")
         assert once == again
         assert len({parts[0] for _, parts in once}) == len(once)
 
@@ -61,14 +61,14 @@ def test_pairs_are_the_same_every_time(settings: Pretraining) -> None:
 def test_figures_are_those_of_the_logits(detector: Detector, settings: Pretraining) -> None:
     pairs = list(held_out_pairs(settings))
     measured = measure(detector, iter(pairs))
-    seen = [twins for kind, twins in pairs if kind in SEEN_KINDS]
+    seen = [pair for kind, pair in pairs if kind in SEEN_KINDS]
     resize = detector.preprocessing.resize
     images = np.stack([resize(image) for normal, abnormal, _ in seen for image in (normal, abnormal)])
     with torch.inference_mode():
         logits, patch_logits = (part.double().numpy() for part in detector(torch.from_numpy(images)))
     is_abnormal = np.tile([0, 1], len(seen))
     scores = np.exp(logits[:, 0]) / np.exp(logits).sum(axis=1)
-    masks = np.stack([mask if twin else 0 * mask for _, _, mask in seen for twin in (0, 1)]) / 255
+    masks = np.stack([mask if abnormal else 0 * mask for _, _, mask in seen for abnormal in (0, 1)]) / 255
     coverage = masks.reshape(-1, 4, 64, 4, 64).mean(axis=(2, 4))
     known = (coverage == 0) | (coverage >= 0.1)
     assert measured["pairs"] == len(seen)

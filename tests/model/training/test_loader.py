@@ -17,8 +17,8 @@ from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.tables import ABNORMAL, NORMAL
 from cygnet.vision.codec import decode_image, encode_jpeg
+from cygnet.vision.paired_synthesis import draw_as_synthesis
 from cygnet.vision.transforms import select_policy
-from cygnet.vision.twins import draw_as_synthesis
 from support.fits import bright_and_dark, drawing, with_preset
 from support.toys import ramps, slopes_of
 
@@ -35,7 +35,7 @@ def rows_of(synthesis: Synthesis, augmentation: Augmentation) -> Callable[..., T
     return make
 
 
-def test_normal_rows_come_as_twins_drawn_afresh_in_every_epoch(rows_of: Callable[..., TrainingRows]) -> None:
+def test_normal_rows_come_as_pairs_drawn_afresh_in_every_epoch(rows_of: Callable[..., TrainingRows]) -> None:
     rows = rows_of(bright_and_dark(2))
     batches = []
     for epoch in (1, 2, 1):
@@ -89,17 +89,17 @@ def test_a_mask_is_forgotten_where_the_anomaly_was_moved(rows_of: Callable[..., 
     assert seen == {False, True}
 
 
-def test_rows_that_come_alone_are_varied_and_encoded_as_twins_are(
+def test_rows_that_come_alone_are_varied_and_encoded_as_pairs_are(
     synthesis: Synthesis, rows_of: Callable[..., TrainingRows], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the encoding would tell them from the twins' normal images, and so the classes apart."""
+    """Else the encoding would tell them from the pairs' normal images, and so the classes apart."""
     encoded: list[bytes] = []
 
     def encode(image: np.ndarray, quality: int) -> bytes:
         encoded.append(encode_jpeg(image, quality))
         return encoded[-1]
 
-    monkeypatch.setattr("cygnet.vision.twins.encode_jpeg", encode)
+    monkeypatch.setattr("cygnet.vision.paired_synthesis.encode_jpeg", encode)
     examples = bright_and_dark(2)
     examples.images[1] = 128  # nothing shows when it is blurred
     rows = rows_of(examples, drawing(synthesis, "blur"))

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 from cygnet.model.network.backbone import initial_vit
 from cygnet.model.network.detector import Detector
 from cygnet.model.network.preprocessing import Preprocessing
-from cygnet.model.training.examples import batch_of_twins
-from cygnet.model.training.pretrain import TwinBatches, pretrain
+from cygnet.model.training.examples import batch_of_pairs
+from cygnet.model.training.pretrain import PairBatches, pretrain
 from cygnet.model.training.results import Pretrained
 from cygnet.model.training.resume import StateStore
 from cygnet.parameters.pretraining import Pretraining
@@ -110,28 +110,28 @@ def test_other_settings_begin_anew(settings: Pretraining, tmp_path: Path) -> Non
 
 
 def test_a_batch_follows_from_the_seed_and_its_number_whoever_draws_it(settings: Pretraining) -> None:
-    batches = TwinBatches(settings)
+    batches = PairBatches(settings)
     alone = batches[5]
     assert len(batches[0]) == len(batches[7]) == 3  # others are drawn in between
     worker = DataLoader(batches, batch_size=None, sampler=[6, 5], num_workers=1, multiprocessing_context="spawn")
     for drawn in (batches[5], list(worker)[1]):
         assert all(torch.equal(one, other) for one, other in zip(alone, drawn, strict=True))
-    for other in (batches[6], TwinBatches(settings.model_copy(update={"seed": 1}))[5]):
+    for other in (batches[6], PairBatches(settings.model_copy(update={"seed": 1}))[5]):
         assert not torch.equal(alone[0][:, :48, :48], other[0][:, :48, :48])
 
 
 def test_images_do_not_depend_on_the_size_of_the_batch(settings: Pretraining) -> None:
-    small, large = TwinBatches(settings), TwinBatches(settings.model_copy(update={"batch_size": 16}))
+    small, large = PairBatches(settings), PairBatches(settings.model_copy(update={"batch_size": 16}))
     assert torch.equal(torch.cat([small[2][0], small[3][0]]), large[1][0])
 
 
 def test_small_images_come_first(settings: Pretraining) -> None:
-    batches = TwinBatches(settings)
+    batches = PairBatches(settings)
     assert [batches[step][0].shape[1] for step in range(len(batches))] == [48] * 6 + [64] * 2
 
 
-def test_half_of_a_batch_are_twins_of_the_other_half(settings: Pretraining) -> None:
-    images, labels, coverage = TwinBatches(settings)[7]
+def test_half_of_a_batch_is_paired_with_the_other_half(settings: Pretraining) -> None:
+    images, labels, coverage = PairBatches(settings)[7]
     assert (images.shape, images.dtype) == ((8, 64, 64, 3), torch.uint8)
     assert labels.tolist() == [NORMAL, ABNORMAL] * 4
     assert (coverage.shape, coverage.dtype) == ((8, 4, 4), torch.float32)
@@ -145,7 +145,7 @@ def test_a_batch_has_rgb_and_the_share_of_each_patch_that_is_masked() -> None:
     normal = np.full((32, 32, 3), (1, 2, 3), np.uint8)  # BGR
     mask = np.zeros((32, 32), np.uint8)
     mask[:8, 16:] = 255
-    images, _, coverage = batch_of_twins([(normal, normal, mask)], Preprocessing(32), 2)
+    images, _, coverage = batch_of_pairs([(normal, normal, mask)], Preprocessing(32), 2)
     assert images[0, 0, 0].tolist() == [3, 2, 1]
     assert coverage.flatten().tolist() == pytest.approx([0, 0, 0, 0, 0, 0.5, 0, 0], abs=1 / 255)
 

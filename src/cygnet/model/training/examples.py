@@ -100,12 +100,12 @@ def mask_coverage(mask: np.ndarray, patches_per_side: int) -> np.ndarray:
     return shrunk.astype(np.float32) / 255
 
 
-def batch_of_twins(
-    twins: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], preprocessing: Preprocessing, patches_per_side: int
+def batch_of_pairs(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], preprocessing: Preprocessing, patches_per_side: int
 ) -> Batch:
-    """Put twins, as `cygnet.vision.twins` makes them, into one batch: each normal image before its twin."""
+    """Put pairs of `cygnet.vision.paired_synthesis` into one batch: each normal image before its abnormal one."""
     images, labels, coverage = [], [], []
-    for normal, abnormal, mask in twins:
+    for normal, abnormal, mask in pairs:
         share = mask_coverage(mask, patches_per_side)
         images += [preprocessing.resize(normal), preprocessing.resize(abnormal)]
         labels += [NORMAL, ABNORMAL]

@@ -1,4 +1,4 @@
-"""Evaluation of a pretrained detector on twins that it never saw: other scenes, and the sample video's swan.
+"""Evaluation of a pretrained detector on pairs that it never saw: other scenes, and the sample video's swan.
 
 The scenes are made of textures that pretraining leaves out. Both sets have every kind of anomaly that is drawn in
 spots, including those that pretraining never draws; the overall metrics are over the kinds that it has seen.
@@ -16,15 +16,15 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from cygnet.anomaly_kinds import KINDS, SEEN_KINDS
 from cygnet.model.evaluation.calibrate import negative_log_likelihood
-from cygnet.model.training.examples import batch_of_twins
+from cygnet.model.training.examples import batch_of_pairs
 from cygnet.model.training.optimisation import is_known
-from cygnet.parameters.pretraining import Pretraining, Twins
+from cygnet.parameters.pretraining import PairSynthesis, Pretraining
 from cygnet.reports import PairMetrics, PairMetricsByKind
 from cygnet.sample.video import SampleVideo
 from cygnet.tables import ABNORMAL, IMAGE_SIZE_PX, KIND_NULL, NORMAL
 from cygnet.vision.crop import crop_square, resize_square
+from cygnet.vision.paired_synthesis import PROCEDURAL, draw_by_weight, draw_pair, make_pair
 from cygnet.vision.rng import generator
-from cygnet.vision.twins import PROCEDURAL, draw_by_weight, draw_twins, make_twins
 
 if TYPE_CHECKING:
     from cygnet.model.network.detector import Detector
@@ -33,27 +33,27 @@ MEASURED_KINDS = tuple(kind for kind in KINDS if kind != KIND_NULL)
 PAIRS_PER_BATCH = 32
 
 Pair = tuple[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
-"""A kind, and twins: the normal and the abnormal image `(S, S, 3)` uint8 BGR, and the mask `(S, S)` uint8."""
+"""A kind, and a pair: the normal and the abnormal image `(S, S, 3)` uint8 BGR, and the mask `(S, S)` uint8."""
 
 
 def held_out_pairs(pretraining: Pretraining) -> Iterator[Pair]:
-    """Draw twins of scenes with the held-out textures, each kind in turn, with other generators than training."""
+    """Draw pairs of scenes with the held-out textures, each kind in turn, with other generators than training."""
     for number in range(pretraining.held_out_images // 2):
         kind = MEASURED_KINDS[number % len(MEASURED_KINDS)]
         rng, settings = generator(pretraining.seed, "held out", number), _only(kind, pretraining.twins)
-        yield kind, draw_twins(rng, IMAGE_SIZE_PX, 0.0, settings, pretraining.held_out_textures)
+        yield kind, draw_pair(rng, IMAGE_SIZE_PX, 0.0, settings, pretraining.held_out_textures)
 
 
 def swan_pairs(pretraining: Pretraining, crop_horizontal_bias: float) -> Iterator[Pair]:
-    """Make twins of frames spread over the sample video, each kind once per frame if the anomaly shows."""
+    """Make pairs of frames spread over the sample video, each kind once per frame if the anomaly shows."""
     sample = SampleVideo()
     for time_s in np.linspace(0, sample.duration_s, pretraining.swan_frames, endpoint=False).tolist():
         scene = resize_square(crop_square(sample.frame(time_s), crop_horizontal_bias))
         for kind in MEASURED_KINDS:
             rng = generator(pretraining.seed, "swan", round(1000 * time_s), kind)
-            twins = make_twins(rng, scene, draw_by_weight(_only(kind, pretraining.twins)), PROCEDURAL)
-            if twins is not None:
-                yield kind, twins
+            pair = make_pair(rng, scene, draw_by_weight(_only(kind, pretraining.twins)), PROCEDURAL)
+            if pair is not None:
+                yield kind, pair
 
 
 def as_shipped(detector: "Detector") -> "Detector":
@@ -62,7 +62,7 @@ def as_shipped(detector: "Detector") -> "Detector":
 
 
 def measure(detector: "Detector", pairs: Iterator[Pair]) -> PairMetricsByKind:
-    """Measure a detector on twins.
+    """Measure a detector on pairs.
 
     Returns:
         `pairs`; `auroc` and `nll` (nats, uncalibrated) of the images; `patch_average_precision` of the patches,
@@ -77,11 +77,11 @@ def measure(detector: "Detector", pairs: Iterator[Pair]) -> PairMetricsByKind:
 
 @torch.inference_mode()
 def _score(detector: "Detector", pairs: Sequence[Pair]) -> Iterator[dict[str, Any]]:
-    """Score every image; yield its kind (that of the twin for a normal one), label, logits, patches and coverage."""
+    """Score every image; yield its kind (that of its pair for a normal one), label, logits, patches and coverage."""
     device = next(detector.parameters()).device
     for start in range(0, len(pairs), PAIRS_PER_BATCH):
-        kinds, twins = zip(*pairs[start : start + PAIRS_PER_BATCH], strict=True)
-        images, labels, coverage = batch_of_twins(twins, detector.preprocessing, detector.patches_per_side)
+        kinds, images_and_masks = zip(*pairs[start : start + PAIRS_PER_BATCH], strict=True)
+        images, labels, coverage = batch_of_pairs(images_and_masks, detector.preprocessing, detector.patches_per_side)
         logits, patch_logits = (part.float().cpu().numpy() for part in detector(images.to(device)))
         for index, label in enumerate(labels.tolist()):
             yield {
@@ -108,6 +108,6 @@ def _describe(rows: pd.DataFrame) -> PairMetrics:
     }
 
 
-def _only(kind: str, twins: Twins) -> Twins:
+def _only(kind: str, synthesis: PairSynthesis) -> PairSynthesis:
     """Draw this kind only, even one that training must not see."""
-    return twins.model_copy(update={"kinds": {kind: 1.0}})
+    return synthesis.model_copy(update={"kinds": {kind: 1.0}})

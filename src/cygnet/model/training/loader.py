@@ -1,9 +1,9 @@
 """The rows of a fit: fetched in batches, and with paired online synthesis drawn afresh in every epoch.
 
 A network memorises few rows soon. With `training.twins`, every normal row therefore comes as a pair in each epoch: the
-image, and its twin with a new anomaly drawn by the rules of `synthesis`. Half of all rows also vary by the augmentation
-policy, the same one as in the table. Rows that come as single images (abnormal ones, and normal ones on which no
-anomaly shows) are varied and encoded as pairs are: the classes differ by the anomaly alone.
+image, and the same image with a new anomaly drawn by the rules of `synthesis`. Half of all rows also vary by the
+augmentation policy, the same one as in the table. Rows that come as single images (abnormal ones, and normal ones on
+which no anomaly shows) are varied and encoded as pairs are: the classes differ by the anomaly alone.
 
 The mask of a single abnormal row does not move along when the row varies. It is then unknown, and the row teaches the
 image's head only.
@@ -21,12 +21,12 @@ from torch.utils.data import DataLoader, Dataset
 from cygnet.model.network import hardware
 from cygnet.model.network.preprocessing import Preprocessing
 from cygnet.model.network.threads import core_count
-from cygnet.model.training.examples import Batch, Examples, batch_of_twins
+from cygnet.model.training.examples import Batch, Examples, batch_of_pairs
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.tables import ABNORMAL, NORMAL
+from cygnet.vision.paired_synthesis import draw_as_synthesis, make_pair, vary_alone
 from cygnet.vision.rng import generator
 from cygnet.vision.transforms import Policy
-from cygnet.vision.twins import draw_as_synthesis, make_twins, vary_alone
 
 VARIED_FRAC = 0.5
 """Share of the rows that vary; the others are only encoded once more."""
@@ -63,15 +63,15 @@ class TrainingRows(Dataset[Batch]):
 
     def labels(self) -> torch.Tensor:
         """Return the labels of all images of an epoch, `(N,)` int64, as if every normal row came as a pair."""
-        twins = torch.full((len(self.normal) if self.pairs else 0,), ABNORMAL)
-        return torch.cat([self.examples.labels, twins])
+        abnormal = torch.full((len(self.normal) if self.pairs else 0,), ABNORMAL)
+        return torch.cat([self.examples.labels, abnormal])
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        """Fetch rows: first all pairs, each normal image before its twin, then all single images."""
+        """Fetch rows: first all pairs, each normal image before its abnormal one, then all single images."""
         preprocessing = self.examples.preprocessing
         if self.pairs is None or preprocessing is None:
             return self.examples.take(torch.tensor(indices))
-        twins, singles = [], []
+        pairs, singles = [], []
         for index in indices:
             rng = generator(self.pairs.seed, "twins", int(self._epoch), index)
             policy = self.pairs.policy if rng.random() < VARIED_FRAC else None
@@ -79,8 +79,8 @@ class TrainingRows(Dataset[Batch]):
             if pair is None:
                 singles.append(self._vary_single(rng, index, preprocessing, policy))
             else:
-                twins.append(pair)
-        parts = [batch_of_twins(twins, preprocessing, self.examples.coverage.shape[-1])] if twins else []
+                pairs.append(pair)
+        parts = [batch_of_pairs(pairs, preprocessing, self.examples.coverage.shape[-1])] if pairs else []
         if singles:
             parts.append(_stack(singles))
         images, labels, coverage = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -97,7 +97,7 @@ class TrainingRows(Dataset[Batch]):
             return None
         others = self.normal[self.examples.frames[self.normal] != self.examples.frames[index]]
         donor = self.examples.images[int(rng.choice(others if len(others) else self.normal))].numpy()
-        return make_twins(rng, self.examples.images[index].numpy(), draw_as_synthesis(synthesis, donor), policy)
+        return make_pair(rng, self.examples.images[index].numpy(), draw_as_synthesis(synthesis, donor), policy)
 
     def _vary_single(
         self, rng: np.random.Generator, index: int, preprocessing: Preprocessing, policy: Policy | None

@@ -25,14 +25,14 @@ tags: [anomaly-detection, vit]
 ---
 # {name}
 
-A small Vision Transformer that tells whether an image has a small visual anomaly, and where. It is where Cygnet's
-fine-tuning starts. It was trained on procedural images alone: it has never seen a photograph.
+A small Vision Transformer that detects small visual anomalies in an image and localises them. Cygnet fine-tunes it on
+your scene. It was trained on procedural images only, and has never seen a photograph.
 
 ## What it is
 
 ViT, {settings.vit.layers} layers, width {settings.vit.hidden_size}, {settings.vit.heads} heads, patches of
-{settings.vit.patch_size_px} px, {settings.input_size_px} px input (by interpolated positions, as others);
-{made[parameters]} parameters in fp16. Two linear heads are in the same file: `classifier.*` on the CLS token
+{settings.vit.patch_size_px} px, {settings.input_size_px} px input (position embeddings are interpolated to any size);
+{made[parameters]} parameters in fp16. The same file holds two linear heads: `classifier.*` on the CLS token
 (0 = abnormal, 1 = normal), and `patch_head.*` on every patch (logit of being abnormal). Pixels are RGB, scaled to
 -1..1. `transformers.AutoModel.from_pretrained` loads the backbone; Cygnet's `training.checkpoint` takes the folder.
 
@@ -42,50 +42,51 @@ ViT, {settings.vit.layers} layers, width {settings.vit.hidden_size}, {settings.v
 kedro run --pipeline=pretraining
 ```
 
-with these `params:pretraining` among others:
+The main settings of `params:pretraining`:
 
 | | |
 | --- | --- |
-| seed | {settings.seed}: image i follows from the seed and i |
-| images seen | {made[images_seen]}, each once; half are normal, the other half their twins with anomalies |
-| trained at | {settings.small_size_px} px, in the last {larger_frac:.0%} of the steps {settings.vit.image_size_px} px |
-| drawn | {settings.oversampling} times as large, then averaged down, as images of 256 px are before they get here |
+| seed | {settings.seed}; the seed and i determine image i |
+| images seen | {made[images_seen]}, each once; half are normal, the other half the same images with anomalies |
+| image size | {settings.small_size_px} px; {settings.vit.image_size_px} px in the last {larger_frac:.0%} of the steps |
+| rendering | {settings.oversampling} times as large, then averaged down, as Cygnet does with images of 256 px |
 | kinds seen | {kinds_seen} |
 | kinds never seen | {kinds_unseen} |
 | textures seen | {textures_seen} |
 | steps, batch | {made[steps]}, {settings.batch_size} |
 | time | {minutes:.0f} minutes |
-| weights | their moving average, {settings.average} per step |
+| weights | exponential moving average, decay {settings.average} per step |
 
-Images are drawn while it trains: textures in random palettes, laid over one another, with strokes, shading, small
-things of several parts, and natural black and white areas as hard normals. Both twins go through the same affine map,
-exposure, blur, noise and JPEG encoding, so that the anomaly alone tells them apart; half of the anomalies are in the
-scene and go the same way, the others are drawn just before the encoding. The loss is cross-entropy on CLS, and
-{settings.patch_loss_weight:g} times the binary cross-entropy of the patches from the masks.
+Images are rendered during training: layered textures in random palettes, with strokes, shading, small objects of
+several parts, and black and white areas as hard normals. Each normal image is paired with the same image with an
+anomaly. Both get the same affine map, exposure, blur, noise and JPEG encoding, so that only the anomaly tells them
+apart. Half of the anomalies are part of the scene and vary with it; the others are drawn just before encoding. The
+loss is cross-entropy on CLS, plus {settings.patch_loss_weight:g} times the binary cross-entropy of the patches from
+the masks.
 
-## How good it is
+## Evaluation
 
-On twins that it never saw, with these fp16 weights, before any fine-tuning or calibration. NLL is in nats; patch AP is
-the average precision of the patches. The last rows are of the kinds seen.
+On unseen pairs, with these fp16 weights, before any fine-tuning or calibration. NLL is in nats; patch AP is the average
+precision of the patches. The last row of each table covers the kinds seen in training.
 
-Scenes of textures left out of training ({textures_unseen}):
+Scenes with textures held out of training ({textures_unseen}):
 
 {held_out_table}
 
-The sample video's swan, {settings.swan_frames} frames:
+Cygnet's sample video, {settings.swan_frames} frames:
 
 {swan_table}
 
 ## Limits
 
-It finds small changes that break a texture: patches, scratches, blots, up to about {widest:.0%} of the image across. It
-knows no objects and no scene: what is odd only by where or what it is, or is missing, it does not find without
-fine-tuning. Its scores are not calibrated for any scene. The figures above are of drawn images and promise nothing for
-filmed ones.
+It finds small changes that break a texture, such as patches, scratches and blots, up to about {widest:.0%} of the
+image across. It does not recognise objects or scenes: without fine-tuning it misses objects that are out of place or
+missing. Its scores are not calibrated for any scene. The metrics above are of synthetic images and do not carry over
+to filmed ones.
 
 ## Licence
 
-Apache-2.0, as Cygnet. No data of others went into it.
+Apache-2.0, like Cygnet. No third-party data was used.
 """
 
 

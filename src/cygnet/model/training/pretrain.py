@@ -1,8 +1,8 @@
 """Procedural pretraining: a small ViT learns to find small anomalies on scenes that are drawn while it learns.
 
 Image i follows from (seed, i), and every schedule from the step: a run that was killed and continued gives the same
-weights as an undisturbed one. Half of each batch are normal images, the other half their twins, which differ from them
-by the anomaly alone. The moving average of the weights (EMA) is kept. No image from outside is used.
+weights as an undisturbed one. Each batch holds pairs: a normal image, and the same image with anomalies, which differs
+by nothing else. The moving average of the weights (EMA) is kept. No image from outside is used.
 
 The checkpoint is used on larger images, `input_size_px`, than it was trained on: small anomalies show better there, and
 training at that size would take more than twice as long (Touvron et al., "Fixing the train-test resolution
@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 from cygnet.model.network import hardware
 from cygnet.model.network.detector import Detector
 from cygnet.model.network.preprocessing import Preprocessing
-from cygnet.model.training.examples import Batch, batch_of_twins
+from cygnet.model.training.examples import Batch, batch_of_pairs
 from cygnet.model.training.optimisation import (
     LARGEST_GRADIENT_NORM,
     make_optimizers,
@@ -40,8 +40,8 @@ from cygnet.model.training.optimisation import (
 from cygnet.model.training.results import Pretrained
 from cygnet.model.training.resume import StateStore, TrainingState
 from cygnet.parameters.pretraining import Pretraining
+from cygnet.vision.paired_synthesis import draw_pair
 from cygnet.vision.rng import generator
-from cygnet.vision.twins import draw_twins
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ IRRELEVANT = {"workers", "save_every_steps", "input_size_px", "held_out_images",
 """Settings that no weight depends on: a run may continue with other values of these."""
 
 
-class TwinBatches(Dataset[Batch]):
+class PairBatches(Dataset[Batch]):
     """The batches of a run by step: every image follows from the seed and its own number."""
 
     def __init__(self, pretraining: Pretraining) -> None:
@@ -71,8 +71,8 @@ class TwinBatches(Dataset[Batch]):
             rng = generator(settings.seed, "scene", pair)
             curriculum = 1 - 2 * pair / settings.curriculum_images if settings.curriculum_images else 0.0
             ease = max(curriculum, EASY if rng.random() < settings.easy_frac else 0.0, 0.0)
-            drawn.append(draw_twins(rng, settings.oversampling * size_px, ease, settings.twins, settings.textures))
-        return batch_of_twins(drawn, Preprocessing(size_px), size_px // settings.vit.patch_size_px)
+            drawn.append(draw_pair(rng, settings.oversampling * size_px, ease, settings.twins, settings.textures))
+        return batch_of_pairs(drawn, Preprocessing(size_px), size_px // settings.vit.patch_size_px)
 
 
 def steps_of(pretraining: Pretraining) -> int:
@@ -136,7 +136,7 @@ def _resume(state: TrainingState, saved: dict[str, Any] | None) -> list[dict[str
 def _make_loader(pretraining: Pretraining, steps: range) -> DataLoader[Batch]:
     """Draw the batches of some steps, ahead of time in processes of their own if there are workers."""
     return DataLoader(
-        TwinBatches(pretraining),
+        PairBatches(pretraining),
         batch_size=None,
         sampler=steps,
         num_workers=pretraining.workers,

@@ -10,8 +10,8 @@ from cygnet.model.training.results import Pretrained
 from cygnet.model.training.resume import StateStore
 from cygnet.parameters.pretraining import Pretraining
 from cygnet.reports import PretrainingReport
+from cygnet.vision.paired_synthesis import draw_pair
 from cygnet.vision.rng import generator
-from cygnet.vision.twins import draw_twins
 
 logger = logging.getLogger(__name__)
 
@@ -19,26 +19,26 @@ NAME = "cygnet-vit-tiny"
 SHEET_PAIRS = 12
 
 
-def draw_twins_sheet(pretraining: Pretraining) -> Figure:
-    """Draw some twins side by side as training sees them at the end, anomalies outlined."""
+def draw_pairs_sheet(pretraining: Pretraining) -> Figure:
+    """Draw some pairs side by side as training sees them at the end, anomalies outlined."""
     from cygnet.model.evaluation.plots import draw_contact_sheet
 
     cells = []
     for pair in range(SHEET_PAIRS):
         rng = generator(pretraining.seed, "sheet", pair)
-        normal, abnormal, mask = draw_twins(
+        normal, abnormal, mask = draw_pair(
             rng, pretraining.vit.image_size_px, 0.0, pretraining.twins, pretraining.textures
         )
-        cells += [(f"scene {pair + 1}", normal, None), ("its twin", abnormal, mask)]
+        cells += [(f"scene {pair + 1}", normal, None), ("with an anomaly", abnormal, mask)]
     return draw_contact_sheet(cells)
 
 
 def pretrain_detector(pretraining: Pretraining, pretraining_state: StateStore) -> Pretrained:
-    """Train a ViT from its configuration on procedural twins, or resume a run with the same settings that stopped.
+    """Train a ViT from its configuration on procedural pairs, or resume a run with the same settings that stopped.
 
     Args:
         pretraining: All settings.
-        pretraining_state: The place of the state.
+        pretraining_state: Where the state is kept.
     """
     import torch
 

@@ -4,7 +4,7 @@ from kedro.pipeline import Pipeline, node
 
 from cygnet.pipelines.pretraining.nodes import (
     draw_curve,
-    draw_twins_sheet,
+    draw_pairs_sheet,
     evaluate_pretrained,
     package_checkpoint,
     pretrain_detector,
@@ -15,7 +15,7 @@ def create_pipeline() -> Pipeline:
     """Show what is drawn, train on it, evaluate, draw the curve, package."""
     return Pipeline(
         [
-            node(draw_twins_sheet, "params:pretraining", "pretraining_images_figure", name="draw_twins_sheet"),
+            node(draw_pairs_sheet, "params:pretraining", "pretraining_images_figure", name="draw_pairs_sheet"),
             node(
                 pretrain_detector, ["params:pretraining", "pretraining_state"], "pretrained", name="pretrain_detector"
             ),

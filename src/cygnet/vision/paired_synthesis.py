@@ -1,4 +1,4 @@
-"""Twins: the same scene twice, once normal and once with anomalies.
+"""Pairs: the same scene twice, once normal and once with anomalies.
 
 Both vary by the same augmentation policy with the same random draws, and are encoded as JPEG of one quality. Neither
 background, border nor encoding tells them apart, only the anomaly. It is either part of the scene, and varies with it,
@@ -12,7 +12,7 @@ import numpy as np
 
 from cygnet.anomaly_kinds import KINDS
 from cygnet.parameters.augmentation import ReferenceAugmentation
-from cygnet.parameters.pretraining import Twins
+from cygnet.parameters.pretraining import PairSynthesis
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.vision.anomalies import FEWEST_CHANGED_PX, changed_mask, make_kinds
 from cygnet.vision.codec import decode_image, encode_jpeg
@@ -29,8 +29,8 @@ Draw = Callable[[np.random.Generator, np.ndarray], np.ndarray]
 """`(rng, image)` to the image with anomalies, a copy: both `(S, S, 3)` uint8 BGR."""
 
 
-def draw_twins(
-    rng: np.random.Generator, size_px: int, ease: float, settings: Twins, textures: Sequence[str]
+def draw_pair(
+    rng: np.random.Generator, size_px: int, ease: float, settings: PairSynthesis, textures: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw a scene twice, once with anomalies: in the scene or, equally often, on the picture.
 
@@ -47,13 +47,13 @@ def draw_twins(
     draw = draw_by_weight(settings, ease)
     while True:
         scene = draw_scene(rng, size_px, textures)
-        twins = make_twins(rng, scene, draw, PROCEDURAL, on_picture=rng.random() < 0.5)
-        if twins is not None:
-            return twins
+        pair = make_pair(rng, scene, draw, PROCEDURAL, on_picture=rng.random() < 0.5)
+        if pair is not None:
+            return pair
 
 
-def draw_by_weight(settings: Twins, ease: float = 0.0) -> Draw:
-    """Return a function that draws one kind, chosen by its weight; see `draw_twins`."""
+def draw_by_weight(settings: PairSynthesis, ease: float = 0.0) -> Draw:
+    """Return a function that draws one kind, chosen by its weight; see `draw_pair`."""
     return partial(_draw_by_weight, ease=ease, settings=settings)
 
 
@@ -74,10 +74,10 @@ def draw_as_synthesis(synthesis: Synthesis, donor: np.ndarray) -> Draw:
     return draw
 
 
-def make_twins(
+def make_pair(
     rng: np.random.Generator, scene: np.ndarray, draw: Draw, policy: Policy | None, *, on_picture: bool = True
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Make twins of a scene `(S, S, 3)` uint8 BGR as `draw_twins` does, or None where no anomaly shows on it.
+    """Make a pair of a scene `(S, S, 3)` uint8 BGR as `draw_pair` does, or None where no anomaly shows on it.
 
     Args:
         rng: The pair's generator.
@@ -104,7 +104,7 @@ def make_twins(
 
 
 def vary_alone(rng: np.random.Generator, image: np.ndarray, policy: Policy | None) -> np.ndarray:
-    """Vary and encode one image `(S, S, 3)` uint8 BGR as twins are, with nothing drawn on it."""
+    """Vary and encode one image `(S, S, 3)` uint8 BGR as pairs are, with nothing drawn on it."""
     images, _ = _vary(rng, [image], np.zeros(image.shape[:2], np.uint8), policy)
     return _encode(rng, *images)[0]
 
@@ -122,7 +122,7 @@ def _draw_until_it_shows(
     return None
 
 
-def _draw_by_weight(rng: np.random.Generator, scene: np.ndarray, ease: float, settings: Twins) -> np.ndarray:
+def _draw_by_weight(rng: np.random.Generator, scene: np.ndarray, ease: float, settings: PairSynthesis) -> np.ndarray:
     """Draw one kind on a copy; a scene has no other frames and is its own donor."""
     names = list(settings.kinds)
     weights = np.array(list(settings.kinds.values()), float)

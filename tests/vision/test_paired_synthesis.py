@@ -1,4 +1,4 @@
-"""What twins promise: they differ by the anomaly alone, and follow from their generator."""
+"""What pairs promise: they differ by the anomaly alone, and follow from their generator."""
 
 from collections.abc import Callable
 
@@ -7,12 +7,19 @@ import numpy as np
 import pytest
 
 from cygnet.anomaly_kinds import KINDS, SEEN_KINDS, Kind, KindFunction
-from cygnet.parameters.pretraining import Pretraining, Twins
+from cygnet.parameters.pretraining import PairSynthesis, Pretraining
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.vision.codec import decode_image, encode_jpeg
+from cygnet.vision.paired_synthesis import (
+    PROCEDURAL,
+    draw_as_synthesis,
+    draw_by_weight,
+    draw_pair,
+    make_pair,
+    vary_alone,
+)
 from cygnet.vision.procedural_scenes import draw_scene
 from cygnet.vision.rng import generator
-from cygnet.vision.twins import PROCEDURAL, draw_as_synthesis, draw_by_weight, draw_twins, make_twins, vary_alone
 
 NEIGHBOURHOOD = np.ones((37, 37), np.uint8)  # two JPEG blocks with halved chroma, and blur
 
@@ -23,15 +30,15 @@ def pretraining(parameters: dict[str, Pretraining]) -> Pretraining:
     return parameters["pretraining"]
 
 
-def only(kind: str, twins: Twins) -> Twins:
-    return twins.model_copy(update={"kinds": {kind: 1.0}})
+def only(kind: str, synthesis: PairSynthesis) -> PairSynthesis:
+    return synthesis.model_copy(update={"kinds": {kind: 1.0}})
 
 
 @pytest.mark.parametrize("kind", SEEN_KINDS)
-def test_twins_differ_near_the_mask_alone(kind: str, pretraining: Pretraining) -> None:
+def test_pairs_differ_near_the_mask_alone(kind: str, pretraining: Pretraining) -> None:
     settings, visible, elsewhere = only(kind, pretraining.twins), 0, []
     for seed in range(50):
-        normal, abnormal, mask = draw_twins(generator(seed), 112, 0.0, settings, pretraining.textures)
+        normal, abnormal, mask = draw_pair(generator(seed), 112, 0.0, settings, pretraining.textures)
         assert (normal.shape, normal.dtype) == (abnormal.shape, abnormal.dtype) == ((112, 112, 3), np.uint8)
         assert (mask.shape, mask.dtype, set(np.unique(mask)) <= {0, 255}) == ((112, 112), np.uint8, True)
         difference = cv2.absdiff(normal, abnormal).max(axis=2)
@@ -45,33 +52,33 @@ def test_twins_differ_near_the_mask_alone(kind: str, pretraining: Pretraining) -
 
 def test_same_generator_gives_the_same_bytes(pretraining: Pretraining) -> None:
     drawn = [
-        b"".join(part.tobytes() for part in draw_twins(generator(seed), 64, 0.0, pretraining.twins, ["noise"]))
+        b"".join(part.tobytes() for part in draw_pair(generator(seed), 64, 0.0, pretraining.twins, ["noise"]))
         for seed in (1, 1, 2)
     ]
     assert drawn[0] == drawn[1] != drawn[2]
 
 
 @pytest.mark.parametrize("on_picture", [True, False])
-def test_a_scene_on_which_nothing_shows_has_no_twin(on_picture: bool) -> None:
+def test_a_scene_on_which_nothing_shows_has_no_pair(on_picture: bool) -> None:
     scene = np.full((64, 64, 3), 128, np.uint8)
-    assert make_twins(generator(1), scene, lambda _, image: image.copy(), PROCEDURAL, on_picture=on_picture) is None
+    assert make_pair(generator(1), scene, lambda _, image: image.copy(), PROCEDURAL, on_picture=on_picture) is None
 
 
-def test_the_scene_that_twins_are_made_of_is_not_touched(pretraining: Pretraining) -> None:
+def test_the_scene_that_a_pair_is_made_of_is_not_touched(pretraining: Pretraining) -> None:
     scene = draw_scene(generator(1), 64, ["cells"])
     before = scene.copy()
     for on_picture in (True, False):
-        make_twins(generator(2), scene, draw_by_weight(pretraining.twins), PROCEDURAL, on_picture=on_picture)
+        make_pair(generator(2), scene, draw_by_weight(pretraining.twins), PROCEDURAL, on_picture=on_picture)
     assert np.array_equal(scene, before)
 
 
-def test_twins_that_are_not_varied_are_the_scene_encoded_once_more(pretraining: Pretraining) -> None:
+def test_pairs_that_are_not_varied_are_the_scene_encoded_once_more(pretraining: Pretraining) -> None:
     scene = draw_scene(generator(1), 64, ["cells"])
     draw = draw_by_weight(pretraining.twins)
     encoded = [decode_image(encode_jpeg(scene, quality)).tobytes() for quality in range(60, 99)]
     for seed in range(20):
         for policy in (None, PROCEDURAL):
-            pair = make_twins(generator(seed), scene, draw, policy)
+            pair = make_pair(generator(seed), scene, draw, policy)
             alone = vary_alone(generator(seed), scene, policy)
             assert pair is not None
             assert (pair[0].tobytes() in encoded) is (policy is None)
@@ -80,7 +87,7 @@ def test_twins_that_are_not_varied_are_the_scene_encoded_once_more(pretraining: 
 
 def test_easy_anomalies_are_larger_on_average(pretraining: Pretraining) -> None:
     areas = [
-        np.mean([draw_twins(generator(seed), 64, ease, pretraining.twins, ["noise"])[2].mean() for seed in range(80)])
+        np.mean([draw_pair(generator(seed), 64, ease, pretraining.twins, ["noise"])[2].mean() for seed in range(80)])
         for ease in (0.0, 1.0)
     ]
     assert areas[1] > 1.3 * areas[0]
@@ -100,7 +107,7 @@ def test_kinds_are_drawn_by_their_weights(pretraining: Pretraining, monkeypatch:
     kinds = {"scar": 0.75, "perlin": 0.25}
     settings = pretraining.twins.model_copy(update={"kinds": kinds})
     for seed in range(400):
-        make_twins(generator(seed), np.zeros((32, 32, 3), np.uint8), draw_by_weight(settings), PROCEDURAL)
+        make_pair(generator(seed), np.zeros((32, 32, 3), np.uint8), draw_by_weight(settings), PROCEDURAL)
     assert drawn.count(KINDS["scar"]) / len(drawn) == pytest.approx(0.75, abs=0.07)
 
 
@@ -114,7 +121,7 @@ def test_a_white_patch_on_the_picture_stays_white() -> None:
 
     darkest = {
         on_picture: min(
-            make_twins(generator(seed), scene, draw, PROCEDURAL, on_picture=on_picture)[1].max() for seed in range(40)
+            make_pair(generator(seed), scene, draw, PROCEDURAL, on_picture=on_picture)[1].max() for seed in range(40)
         )
         for on_picture in (True, False)
     }
@@ -122,7 +129,7 @@ def test_a_white_patch_on_the_picture_stays_white() -> None:
     assert darkest[False] < 220
 
 
-def test_twins_for_fitting_are_drawn_as_synthesis_draws_for_train(parameters: dict[str, Synthesis]) -> None:
+def test_pairs_for_fitting_are_drawn_as_synthesis_draws_for_train(parameters: dict[str, Synthesis]) -> None:
     kinds = parameters["synthesis"].kinds.model_copy(update={"train": {"polygon": 1, "blend": 0}})
     synthesis = parameters["synthesis"].model_copy(update={"kinds": kinds, "severity": (0.0, 0.0)})
     image, donor = (np.full((256, 256, 3), level, np.uint8) for level in (128, 30))

@@ -1,4 +1,4 @@
-"""The catalog's entry for the folder where a long fit keeps its state."""
+"""The catalog's entry for the folder where fitting or pretraining keeps its state, to resume from."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from cygnet.datasets.base import ReadOnly
 from cygnet.model.training.resume import StateStore
 
 
-class CheckpointsDataset(ReadOnly[StateStore]):
+class TrainingStateDataset(ReadOnly[StateStore]):
     """Loads a handle to the folder; the fit reads and writes its states through it while it runs."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
