@@ -193,6 +193,7 @@ def draw_anomaly_maps(normal: list[MapCell], abnormal: list[MapCell]) -> Figure:
     rows = max(len(normal), len(abnormal))
     figure = Figure(figsize=(1.9 * 2 * PANELS_PER_IMAGE, 2.1 * rows), layout="constrained")
     axes = figure.subplots(rows, 2 * PANELS_PER_IMAGE, squeeze=False)
+    figure.suptitle("Image, anomaly map and outlined mask", fontsize=9)
     for axis in axes.ravel():
         axis.set_axis_off()
     for side, (cells, colour) in enumerate(((normal, NORMAL_COLOUR), (abnormal, ABNORMAL_COLOUR))):
