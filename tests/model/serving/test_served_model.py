@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -81,13 +82,21 @@ def scorer(library: str, scorers: dict[str, Scorer]) -> Scorer:
 
 
 @pytest.fixture
-def folder(tracking: Path, library: str, scorer: Scorer, scene: Callable[..., np.ndarray]) -> Path:
-    """Give the stored model's folder; registered once in a session."""
-    place = tracking / f"{library}.txt"
-    if not place.exists():
+def folder(
+    tracking: Path,
+    library: str,
+    scorer: Scorer,
+    scene: Callable[..., np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """Give a copy of the stored model's folder as it was before anything loaded it; registered once in a session."""
+    stored = tracking / f"stored-{library}"
+    if not stored.exists():
+        monkeypatch.setattr(sys, "dont_write_bytecode", False)  # the default of a shell
         log_detector(PackagedDetector(scorer, encode_jpeg(scene(0), 95), {"note": "toy"}), f"served-{library}")
-        place.write_text(mlflow.artifacts.download_artifacts(f"models:/served-{library}/1"))
-    return Path(place.read_text())
+        shutil.copytree(mlflow.artifacts.download_artifacts(f"models:/served-{library}/1"), stored)
+    return shutil.copytree(stored, tmp_path / "model")
 
 
 @pytest.fixture
@@ -290,7 +299,7 @@ def test_stored_model_has_its_signature_and_metadata(served: PyFuncModel) -> Non
     assert params == {"cropped": False, "threshold": None, "heatmap": False}
 
 
-def test_stored_model_has_no_pickle(folder: Path, library: str) -> None:
+def test_stored_model_has_neither_pickle_nor_bytecode(folder: Path, library: str) -> None:
     files = [path for path in folder.rglob("*") if path.is_file()]
     weights = {"torch": "model.safetensors", "onnx": "detector.onnx"}[library]
     assert (folder / "artifacts/detector" / weights) in files

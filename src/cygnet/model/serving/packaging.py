@@ -5,6 +5,9 @@ requirements that only one runtime needs are in `cygnet.model.serving.runtimes`.
 """
 
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -79,7 +82,7 @@ def log_detector(detector: PackagedDetector, registered_model_name: str) -> str:
     """
     package = Path(cygnet.__file__).parent
     library = RUNTIMES[detector.scorer.runtime.name].library
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, _without_bytecode():
         code = Path(folder, "cygnet")
         for name in MODULES + library.modules:
             (code / name).parent.mkdir(parents=True, exist_ok=True)
@@ -97,3 +100,13 @@ def log_detector(detector: PackagedDetector, registered_model_name: str) -> str:
             registered_model_name=registered_model_name,
         )
     return str(info.registered_model_version)
+
+
+@contextmanager
+def _without_bytecode() -> Iterator[None]:
+    """Keep Python from writing `__pycache__`: MLflow imports the model's code from the folder that it then stores."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
