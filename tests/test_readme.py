@@ -1,6 +1,6 @@
 """The commands of README.md run as they are written, from top to bottom, in a fresh shell with nothing activated.
 
-A block that this test can't run, or a command of docs/databricks.md with a body that is no JSON, fails.
+A block that this test can't run, or a command of docs/databricks.md with a body that is not JSON, fails.
 """
 
 import json

@@ -142,5 +142,5 @@ def test_rollback_without_a_champion_or_to_a_deleted_one_is_the_users_mistake(de
     champion.save(detector)
     VersionTagsDataset().save(VersionTags(champion.load(), {PREVIOUS_CHAMPION: "1"}))
     MlflowClient().delete_model_version("bereft", "1")
-    with pytest.raises(UserError, match="Version 1 of 'bereft', the champion before version 2, was deleted"):
+    with pytest.raises(UserError, match="Version 1 of 'bereft', the previous champion, was deleted"):
         previous("bereft").check()

@@ -95,7 +95,7 @@ class RegisteredModelDataset(AbstractDataset[Any, Any]):
 
 
 class PreviousVersionDataset(ReadOnly[ModelVersion]):
-    """Loads the version that was the champion before the present one."""
+    """Loads the previous champion: the version that was promoted before the present one."""
 
     def __init__(self, *, name: str, alias: str, metadata: dict[str, Any] | None = None) -> None:
         """Describe the model by its registered name, and the champion by its alias."""
@@ -113,12 +113,12 @@ class PreviousVersionDataset(ReadOnly[ModelVersion]):
         client = MlflowClient()
         previous = client.get_model_version(self._name, present.version).tags.get(PREVIOUS_CHAMPION)
         if previous is None:
-            msg = f"There is no champion of '{self._name}' before version {present.version} to roll back to."
+            msg = f"'{self._name}' has no previous champion to roll back to: version {present.version} records none."
             raise UserError(msg)
         try:
             client.get_model_version(self._name, previous)
         except MlflowException as error:
-            msg = f"Version {previous} of '{self._name}', the champion before version {present.version}, was deleted."
+            msg = f"Version {previous} of '{self._name}', the previous champion, was deleted."
             raise UserError(msg) from error
         return ModelVersion(self._name, previous)
 

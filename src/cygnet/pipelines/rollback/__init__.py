@@ -1,4 +1,4 @@
-"""Rollback: the champion before the present one gets alias and traffic back."""
+"""Rollback: gives alias and traffic back to the previous champion."""
 
 from cygnet.pipelines.rollback.pipeline import create_pipeline
 

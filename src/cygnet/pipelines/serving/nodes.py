@@ -109,7 +109,7 @@ def write_serving_report(
     A challenger that did not answer, or not for every image, is refused whatever the gate's mode.
 
     Returns:
-        The content of `serving_report.json`. `passed` says whether the challenger keeps the gate's limits (None: mode
+        The content of `serving_report.json`. `passed` says whether the challenger passes the gate (None: mode
         `off`, nothing was compared), `reasons` which it misses, `decision` what follows: `promote` or `refuse`.
     """
     report: ServingReport = {

@@ -1,4 +1,4 @@
-"""Wiring of serving. `incumbent` is the champion before this run: None, the first time."""
+"""Wiring of serving. `incumbent` is the champion when the run starts, None the first time."""
 
 from kedro.pipeline import Pipeline, node
 
