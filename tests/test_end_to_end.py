@@ -102,7 +102,7 @@ def test_a_rollback_puts_the_champion_before_back_and_a_second_one_finds_none(wh
     assert client.get_model_version_by_alias("cygnet-test", "champion").version == first
     again = kedro_run(data, "--pipelines", "rollback")
     assert again.returncode == 1
-    assert f"Error: 'cygnet-test' has no previous champion to roll back to: version {first}" in again.stderr.splitlines()[-1]
+    assert f"has no previous champion to roll back to: version {first}" in again.stderr.splitlines()[-1]
     assert "Running node" not in again.stderr
     assert client.get_model_version_by_alias("cygnet-test", "champion").version == first
 

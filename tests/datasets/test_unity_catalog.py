@@ -75,7 +75,7 @@ def test_a_promotion_and_a_rollback_only_move_the_alias(catalog: UnityCatalog, d
     champion().save(PreviousVersionDataset(name=NAME, alias="champion").load())
     assert catalog.models[NAME].aliases == {"challenger": "2", "champion": "1"}
     assert (set(catalog.files), sorted(catalog.models[NAME].versions)) == (stored, ["1", "2"])
-    with pytest.raises(UserError, match=f"no champion of '{NAME}' before version 1"):
+    with pytest.raises(UserError, match=f"'{NAME}' has no previous champion"):
         PreviousVersionDataset(name=NAME, alias="champion").check()
 
 
