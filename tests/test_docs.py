@@ -20,7 +20,7 @@ MOST_README_LINES = 200
 FENCED = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-TARGET = re.compile(r"(?:^ *|&& )make ([a-z][a-z-]*)", re.MULTILINE)
+TARGET = re.compile(r"(?:^ *|&& )make ([a-z][a-z0-9-]*)", re.MULTILINE)
 SUFFIX = r"(?:py|yml|json|md)\b"
 PARAMETER = re.compile(rf"(?<![\w./])(?:{'|'.join(PIPELINE_PARAMETERS)})(?:\.(?!{SUFFIX})[a-z_]\w*)+(?:\.\*)?")
 RUN_PARAMETER = re.compile(r"--params=([a-z_]+)=")
@@ -68,7 +68,7 @@ def test_every_relative_link_and_image_resolves(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_make_target_exists(page: Path) -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
     assert {target for piece in code(page) for target in TARGET.findall(piece)} <= targets
 
 

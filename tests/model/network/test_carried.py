@@ -1,4 +1,7 @@
-"""What the checkpoint that the package carries promises: small, both heads, and a record of what it saw."""
+"""What the carried checkpoints promise.
+
+`cygnet-vit-tiny` is small, has both heads, and a record of what it saw; `dinov2-small` tells its origin and licence.
+"""
 
 import json
 from pathlib import Path
@@ -13,6 +16,7 @@ from cygnet.model.network.detector import HEADS
 from cygnet.parameters.base import Parameters
 
 FOLDER = CARRIED / "cygnet-vit-tiny"
+DINOV2 = CARRIED / "dinov2-small"
 UNSEEN_KINDS = {"blend", "blur", "shift"}
 
 
@@ -53,6 +57,26 @@ def test_it_is_the_default_and_keeps_its_heads(parameters: dict[str, Any]) -> No
     assert detector.preprocessing.size_px == parameters["pretraining"].input_size_px
     for name in HEADS:
         assert torch.equal(detector.state_dict()[name], weights[name].float())
+
+
+def test_dinov2_is_in_half_precision_with_origin_and_licence() -> None:
+    assert {value.dtype for value in weights_of(DINOV2).values()} == {torch.float16}
+    assert (DINOV2 / "model.safetensors").stat().st_size <= 46_000_000
+    card = (DINOV2 / "README.md").read_text()
+    for said in ("apache-2.0", "facebook/dinov2-small", "arXiv:2304.07193", "make checkpoint-dinov2", "## Limits"):
+        assert said in card
+    assert "END OF TERMS AND CONDITIONS" in (DINOV2 / "LICENSE").read_text()
+
+
+def test_dinov2_is_one_parameter_away(parameters: dict[str, Any]) -> None:
+    detector = load_detector(parameters["training"].model_copy(update={"checkpoint": DINOV2.name}))
+    assert (detector.preprocessing.size_px, detector.patches_per_side) == (224, 16)
+    assert detector.preprocessing.mean == (0.485, 0.456, 0.406)
+    images = torch.randint(0, 256, (1, 224, 224, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        tokens = detector.run_blocks(images, len(detector.blocks))
+    assert tokens.shape == (1, 1 + 16 * 16, 384)
+    assert tokens.isfinite().all()
 
 
 def test_default_fitting_sees_no_kind_that_is_kept_to_measure_on(parameters: dict[str, Parameters]) -> None:
