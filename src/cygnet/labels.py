@@ -1,37 +1,118 @@
-"""Matches labels to frames by name: a node of ingestion and of scoring alike."""
+"""Matches labels to frames, by name, by time or by folder: nodes of ingestion and of scoring alike."""
 
 import logging
 import re
 from collections import defaultdict
 from pathlib import PurePath
 
+import numpy as np
 import pandas as pd
 
 from cygnet.errors import UserError
-from cygnet.tables import FRAME_LABELS, IMAGE_LABELS, LABELS, frame_id_of
+from cygnet.tables import FRAME_LABELS, IMAGE_LABELS, LABEL_RANGES, LABELS, NORMAL, frame_id_of
 
 logger = logging.getLogger(__name__)
 
 REJECT_COLUMNS = ["source", "frame_id", "image_name", "reason", "count"]
 
 
-def match_labels(sources: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Find the frame that each label is about.
+def match_labels(
+    sources: pd.DataFrame, labels: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Find the frames that labels and folders name, and the ranges of time that are labelled.
 
     A label's `image_name` is the name of an image file with or without its extension, or `<source>_<frame index, 6
-    digits>`. Labels of sources that are not in this run are ignored, and counted once.
+    digits>`. Labels of images that are not in this run are ignored, and counted once. An image that no label names has
+    the label of its folder.
 
     Args:
-        sources: One row per file: `source`, `path`, `media`, `file_index`.
-        labels: `image_name`, `label` (`normal`, `abnormal`), `source` (`human`, `llm`).
+        sources: The table `SOURCES`.
+        labels: The table `IMAGE_LABELS` or `LABEL_RANGES`.
 
     Returns:
-        The sources as they are; `frame_id`, `label` (int), `label_source`, `image_name` of each label of this run; and
-        rows of `rejects` for the labels that are of no use.
+        The sources as they are; the tables `FRAME_LABELS` and `LABEL_RANGES` of this run; and rows of `rejects` for the
+        labels that are of no use.
 
     Raises:
-        UserError: One image is labelled twice, by two of its names, and differently.
+        UserError: One image is labelled twice, by two of its names, and differently, or a range is in a source that is
+            not there.
     """
+    is_ranges = "start_s" in labels
+    of_images = pd.DataFrame(columns=IMAGE_LABELS.names) if is_ranges else labels
+    ranges = labels if is_ranges else pd.DataFrame(columns=LABEL_RANGES.names)
+    frame_labels, rejects = _match_names(sources, of_images)
+    return sources, _with_folders(frame_labels, sources), _check_sources(ranges, set(sources["source"])), rejects
+
+
+def label_by_time(
+    frames: pd.DataFrame, frame_labels: pd.DataFrame, label_ranges: pd.DataFrame, label_rejects: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Label the frames that lie in a labelled range.
+
+    Where a source has a normal range, only its ranges are known. Its other frames get null for a label: they are left
+    out. Without a normal range they have the default label, as all frames without a label.
+
+    Args:
+        frames: `source`, `frame_index`, `timestamp_s` of the frames that decoded.
+        frame_labels: The table `FRAME_LABELS`.
+        label_ranges: The table `LABEL_RANGES`.
+        label_rejects: Rows of `rejects`.
+
+    Returns:
+        `frame_labels` and `label_rejects` with what the ranges add: labels, and the ranges without a frame.
+    """
+    found, empty = [], []
+    frames_of = dict(iter(frames.groupby("source")))
+    for name, ranges in label_ranges.groupby("source"):
+        source = str(name)
+        of_source = frames_of.get(name, frames.head(0))
+        times_s, label = of_source["timestamp_s"].to_numpy(), np.full(len(of_source), np.nan)
+        for start_s, end_s, said in ranges[["start_s", "end_s", "label"]].to_numpy():
+            is_inside = (times_s >= start_s) & (times_s < end_s)
+            label[is_inside] = LABELS[said]
+            if not is_inside.any():
+                reason = "a labelled range without a frame"
+                empty.append((source, "", f"{source} {start_s:g}-{end_s:g} s", reason, 1))
+        is_said = ~np.isnan(label) | (ranges["label"].map(LABELS) == NORMAL).any()
+        ids = [frame_id_of(source, index) for index in of_source["frame_index"].to_numpy()[is_said]]
+        found.append(_frame_labels(ids, label[is_said]).assign(label_source="human", image_name=""))
+    return (
+        pd.concat([frame_labels, *found], ignore_index=True),
+        pd.concat([label_rejects, pd.DataFrame(empty, columns=REJECT_COLUMNS)], ignore_index=True),
+    )
+
+
+def _check_sources(ranges: pd.DataFrame, sources: set[str]) -> pd.DataFrame:
+    """Refuse a range in a source that is not in this run."""
+    strange = ranges[~ranges["source"].isin(sources)]
+    if len(strange):
+        source, start_s, end_s = strange[["source", "start_s", "end_s"]].iloc[0]
+        msg = (
+            f"labels: the range {start_s:g}-{end_s:g} s is in the source '{source}', which is not in this run; its "
+            f"sources are {', '.join(sorted(sources))}."
+        )
+        raise UserError(msg)
+    return ranges
+
+
+def _with_folders(frame_labels: pd.DataFrame, sources: pd.DataFrame) -> pd.DataFrame:
+    """Label the images whose folder says what they are, and that have no label of their own."""
+    named = sources[sources["label"].notna()]
+    ids = [frame_id_of(*key) for key in named[["source", "file_index"]].itertuples(index=False)]
+    by_folder = _frame_labels(ids, named["label"].map(LABELS).to_numpy()).assign(
+        label_source="folder", image_name=[PurePath(path).name for path in named["path"]]
+    )
+    is_new = ~by_folder["frame_id"].isin(frame_labels["frame_id"])
+    return pd.concat([frame_labels, by_folder[is_new]], ignore_index=True)
+
+
+def _frame_labels(frame_ids: list[str], labels: np.ndarray) -> pd.DataFrame:
+    """Put frames and their labels, NaN where unknown, into the first columns of `FRAME_LABELS`."""
+    return pd.DataFrame({"frame_id": pd.Series(frame_ids, dtype=str), "label": pd.array(labels, dtype="Int32")})
+
+
+def _match_names(sources: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Find the frame that each label of an image is about; return the labels, and rows of `rejects`."""
     frames_of_file = _frames_of_files(sources)
     names = set(sources["source"])
     series = {_series_of(file) for file in frames_of_file}
@@ -52,8 +133,8 @@ def match_labels(sources: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFr
     if others:
         logger.warning("%d labels are of sources that are not in this run: ignored.", others)
         missing.append(("", "", "", "labels of sources that are not in this run", others))
-    frame_labels = pd.DataFrame(matched, columns=FRAME_LABELS.names)
-    return sources, _one_per_frame(frame_labels), pd.DataFrame(missing, columns=REJECT_COLUMNS)
+    frame_labels = pd.DataFrame(matched, columns=FRAME_LABELS.names).astype({"label": "Int32"})
+    return _one_per_frame(frame_labels), pd.DataFrame(missing, columns=REJECT_COLUMNS)
 
 
 def _frames_of_files(sources: pd.DataFrame) -> dict[str, set[str]]:

@@ -50,6 +50,9 @@ SOURCES = pa.schema(
         _required("path", pa.string()),  # of one file
         _required("media", pa.string()),  # video or image
         _required("file_index", pa.int64()),  # an image's position in the natural name order of its folder; 0: a video
+        pa.field(
+            "label", pa.string()
+        ),  # a key of LABELS, by the name of the image's folder; null: the name says nothing
     ]
 )
 """One row per file. Built at the start of a run and never stored."""
@@ -63,12 +66,22 @@ IMAGE_LABELS = pa.schema(
 )
 """The user's labels, by the name of an image."""
 
+LABEL_RANGES = pa.schema(
+    [
+        _required("source", pa.string()),  # name of the video
+        _required("start_s", pa.float64()),
+        _required("end_s", pa.float64()),  # exclusive
+        _required("label", pa.string()),  # a key of LABELS
+    ]
+)
+"""The user's labels of ranges of time. Never stored."""
+
 FRAME_LABELS = pa.schema(
     [
         _required("frame_id", pa.string()),
-        _required("label", pa.int32()),  # ABNORMAL or NORMAL
-        _required("label_source", pa.string()),  # human or llm
-        _required("image_name", pa.string()),  # of the label that this row comes from
+        pa.field("label", pa.int32()),  # ABNORMAL or NORMAL; null: unknown, the frame is left out
+        _required("label_source", pa.string()),  # human, llm or folder
+        _required("image_name", pa.string()),  # of the label that this row comes from; empty: a range
     ]
 )
 """The labels that match a source of this run: at most one per frame. Never stored."""
@@ -92,7 +105,7 @@ IMAGES = pa.schema(
         _required("frame_id", pa.string()),
         _required("split", pa.string()),  # one of SPLITS
         _required("label", pa.int32()),  # ABNORMAL or NORMAL
-        _required("label_source", pa.string()),  # default, human, llm
+        _required("label_source", pa.string()),  # default, human, llm, folder
         _image("image", "image/jpeg", nullable=False),  # 256x256
     ]
 )

@@ -139,3 +139,35 @@ def test_default_file_that_exists_is_read(tmp_path: Path) -> None:
 def test_missing_file_that_was_asked_for_is_refused_with_its_name(tmp_path: Path) -> None:
     path = str(tmp_path / "mine.csv")
     assert refusal(LabelsDataset(filepath=path, default=DEFAULT)) == f"labels={path}: no such file."
+
+
+RANGES = "source,start_s,end_s,label\n"
+
+
+def test_ranges_of_time_are_numbers_and_text_however_they_are_written(labels: CSV) -> None:
+    table = labels(RANGES + " swan , 3 ,4.5, Abnormal\nswan,0,3,normal\nswan,0,3,normal\n").load()
+    assert list(table.itertuples(index=False, name=None)) == [
+        ("swan", 3.0, 4.5, "abnormal"),
+        ("swan", 0.0, 3.0, "normal"),
+    ]
+    assert labels(RANGES).load().empty
+
+
+@pytest.mark.parametrize("written", ["5,3", "3,3", "-1,2", "x,2", "1,", "0,inf", "nan,3"])
+def test_range_that_is_none_is_refused_as_it_was_written(written: str, labels: CSV) -> None:
+    told = refusal(labels(RANGES + f"swan,0,1,normal\nswan,{written},normal\n"))
+    assert f": {written.replace(',', '-')} s of swan is not a range: give seconds, 0 <= start_s < end_s." in told
+
+
+def test_ranges_that_overlap_and_disagree_are_refused_with_both(labels: CSV) -> None:
+    told = refusal(labels(RANGES + "a,8,9,abnormal\na,0,10,normal\nb,0,99,abnormal\n"))
+    assert told.endswith(": 0-10 s of a is normal, 8-9 s of a is abnormal, and they overlap; keep one.")
+    touching = labels(RANGES + "a,0,5,normal\na,5,6,abnormal\na,5.5,8,abnormal\nb,0,9,abnormal\n").load()
+    assert len(touching) == 4
+
+
+def test_ranges_name_missing_columns_and_unknown_labels(labels: CSV) -> None:
+    assert "the columns label are missing; it needs source, start_s, end_s, label" in refusal(
+        labels("source,start_s,end_s\na,0,1\n")
+    )
+    assert "0-1 s of a has the label 'odd', allowed are abnormal and normal." in refusal(labels(RANGES + "a,0,1,odd\n"))

@@ -29,7 +29,8 @@ def touch(tmp_path: Path) -> Callable[..., Path]:
 
 def rows(sources: pd.DataFrame) -> list[tuple[Any, ...]]:
     """Each source's name, its file's name, media and place."""
-    assert list(sources.columns) == ["source", "path", "media", "file_index"]
+    assert list(sources.columns) == ["source", "path", "media", "file_index", "label"]
+    assert sources["label"].isna().all()
     return [(row.source, Path(row.path).name, row.media, row.file_index) for row in sources.itertuples()]
 
 
@@ -155,3 +156,24 @@ def test_missing_path_that_is_not_the_sample_is_refused_and_nothing_is_drawn(tmp
     assert isinstance(refused.value.__cause__, UserError)
     assert "goose.mp4: no such file" in refused.value.__cause__.message
     assert not list(tmp_path.iterdir())
+
+
+def test_labelled_set_is_a_source_for_each_folder_with_its_label(touch: Callable[..., Path]) -> None:
+    folder = touch("Good/1.png", "crack/1.png", "crack/2.png", "broken/9.png", ".cache/3.png", "readme.txt")
+    sources = list_sources(str(folder))
+    assert list(sources[["source", "media", "file_index", "label"]].itertuples(index=False, name=None)) == [
+        ("Good", "image", 0, "normal"),
+        ("broken", "image", 0, "abnormal"),
+        ("crack", "image", 0, "abnormal"),
+        ("crack", "image", 1, "abnormal"),
+    ]
+
+
+def test_folders_are_no_labelled_set_beside_media_without_a_normal_one_or_by_a_glob(
+    touch: Callable[..., Path],
+) -> None:
+    folder = touch("a/good/1.png", "a/swan.mp4", "b/left/1.png", "c/good/1.png", "c/crack/1.png")
+    assert rows(list_sources(str(folder / "a"))) == [("swan", "swan.mp4", "video", 0)]
+    with pytest.raises(UserError, match="none of the 0 files"):
+        list_sources(str(folder / "b"))
+    assert [row[0] for row in rows(list_sources(str(folder / "c/*")))] == ["crack", "good"]

@@ -139,7 +139,7 @@ def test_reports_count_what_the_table_has(media: Path, run: Run, parameters: dic
         [("whole_000001", "abnormal", "human"), ("whole_000777", "abnormal", "human"), ("x_000001", "normal", "llm")],
         columns=["image_name", "label", "source"],
     )
-    _, frame_labels, label_rejects = match_labels(list_sources(str(media)), labels)
+    _, frame_labels, _, label_rejects = match_labels(list_sources(str(media)), labels)
     events = nodes.find_scored_events(listed, ran, scoring)
     spans, unused = nodes.find_labelled_spans(listed, frame_labels, label_rejects, scoring, "normal")
     assert (len(spans), unused) == (1, 1)

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,11 +12,14 @@ from pyspark.sql import DataFrame, SparkSession
 
 from cygnet.anomaly_kinds import SEEN_KINDS
 from cygnet.datasets.table import TableDataset
+from cygnet.datasets.videos import list_sources
 from cygnet.errors import UserError
 from cygnet.labels import match_labels
 from cygnet.parameters.base import Parameters
 from cygnet.pipelines.augmentation.nodes import make_training_set, record_training_scene
 from cygnet.pipelines.ingestion.nodes import (
+    UNKNOWN,
+    label_frames,
     list_rejects,
     make_images,
     read_frames,
@@ -25,7 +29,7 @@ from cygnet.pipelines.ingestion.nodes import (
 from cygnet.pipelines.synthesis.nodes import _with_donor, draw_anomalies
 from cygnet.scene import Scene
 from cygnet.spark import flat_map_rows, spark_schema
-from cygnet.tables import IMAGES, TRAINING_SET
+from cygnet.tables import IMAGE_LABELS, IMAGES, LABEL_RANGES, SOURCES, TRAINING_SET
 from cygnet.vision.codec import decode_image, decode_mask, encode_jpeg
 from support.project import ODD_VIDEO
 
@@ -157,19 +161,19 @@ def test_several_videos_become_split_images_and_rejects(
     ingestion = parameters["ingestion"]
     sources = pd.DataFrame(
         [
-            ("a", str(write_video("a.mp4", 40)), "video", 0),
-            ("b", str(write_video("b.avi", 50, codec="MJPG")), "video", 0),
-            ("c", "/nowhere.mp4", "video", 0),
+            ("a", str(write_video("a.mp4", 40)), "video", 0, None),
+            ("b", str(write_video("b.avi", 50, codec="MJPG")), "video", 0, None),
+            ("c", "/nowhere.mp4", "video", 0, None),
         ],
-        columns=["source", "path", "media", "file_index"],
+        columns=SOURCES.names,
     )
     labels = pd.DataFrame(
         [("a_000001", "abnormal", "human"), ("b_000777", "normal", "llm"), ("z_000001", "normal", "human")],
         columns=["image_name", "label", "source"],
     )
-    sources, frame_labels, label_rejects = match_labels(sources, labels)
+    sources, frame_labels, _, label_rejects = match_labels(sources, labels)
     frames = read_frames(sources, record_scene(ingestion)).cache()
-    splits = split_sources(frames, ingestion)
+    splits = split_sources(frames, frame_labels, sources, ingestion)
     images = make_images(frames, splits, frame_labels, record_scene(ingestion), ingestion.default_label).toPandas()
     rejects = list_rejects(frames, splits, frame_labels, label_rejects)
     assert frames.filter("source = 'a' and image is not null").count() == 40
@@ -191,11 +195,85 @@ def test_several_videos_become_split_images_and_rejects(
 def test_a_source_too_short_to_split_stops_the_run(
     spark: SparkSession, write_video: Callable[..., Path], parameters: dict[str, Parameters]
 ) -> None:
-    sources = pd.DataFrame(
-        [("a", str(write_video("a.mp4", 5)), "video", 0)], columns=["source", "path", "media", "file_index"]
-    )
+    ingestion = parameters["ingestion"]
+    sources = list_sources(str(write_video("a.mp4", 5)))
+    _, frame_labels, *_ = match_labels(sources, pd.DataFrame(columns=IMAGE_LABELS.names))
     with pytest.raises(UserError, match="has no frames"):
-        split_sources(read_frames(sources, record_scene(parameters["ingestion"])), parameters["ingestion"])
+        split_sources(read_frames(sources, record_scene(ingestion)), frame_labels, sources, ingestion)
+
+
+@pytest.fixture
+def ingest(parameters: dict[str, Parameters]) -> Callable[..., tuple[pd.DataFrame, pd.DataFrame]]:
+    """Give a function that ingests a path with labels: to the rows of `images` without pixels, and of `rejects`."""
+    ingestion = parameters["ingestion"]
+
+    def run(path: Path, labels: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        sources, matched, ranges, unmatched = match_labels(list_sources(str(path)), labels)
+        scene = record_scene(ingestion)
+        frames = read_frames(sources, scene).cache()
+        frame_labels, label_rejects = label_frames(frames, matched, ranges, unmatched)
+        splits = split_sources(frames, frame_labels, sources, ingestion)
+        images = make_images(frames, splits, frame_labels, scene, ingestion.default_label)
+        rejects = list_rejects(frames, splits, frame_labels, label_rejects)
+        return images.drop("image").orderBy("frame_id").toPandas(), rejects
+
+    return run
+
+
+def ranges(*rows: tuple[str, float, float, str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=LABEL_RANGES.names)
+
+
+def test_abnormal_ranges_leave_the_rest_normal_and_lie_in_one_split(
+    spark: SparkSession, write_video: Callable[..., Path], ingest: Callable[..., tuple[pd.DataFrame, pd.DataFrame]]
+) -> None:
+    labels = ranges(("a", 5.0, 6.5, "abnormal"), ("a", 99.0, 100.0, "abnormal"))
+    images, rejects = ingest(write_video("a.mp4", 100, frames_per_s=10.0), labels)
+    abnormal = images[images["label"] == 0]
+    assert abnormal["frame_id"].tolist() == [f"a/{index:06d}" for index in range(50, 65)]
+    assert set(abnormal["split"]) == {"train"}
+    assert set(abnormal["label_source"]) == {"human"}
+    assert set(images.loc[images["label"] == 1, "label_source"]) == {"default"}
+    told = rejects[rejects["reason"] == "a labelled range without a frame"]
+    assert told["image_name"].tolist() == ["a 99-100 s"]
+
+
+def test_a_normal_range_makes_everything_outside_unknown(
+    spark: SparkSession, write_video: Callable[..., Path], ingest: Callable[..., tuple[pd.DataFrame, pd.DataFrame]]
+) -> None:
+    path = write_video("a.mp4", 100, frames_per_s=10.0)
+    images, rejects = ingest(path, ranges(("a", 2.0, 6.0, "normal"), ("a", 8.0, 8.5, "abnormal")))
+    known = {*range(20, 60), *range(80, 85)}
+    assert set(images["frame_id"].str[2:].astype(int)) <= known
+    assert set(images["split"]) == {"train", "validation", "test"}
+    counts = rejects.set_index("reason")["count"]
+    assert counts[UNKNOWN] == 100 - len(known)
+    assert counts["in the gap between two splits"] == len(known) - len(images)
+    with pytest.raises(UserError, match="no frame lies in one of the labelled ranges"):
+        ingest(path, ranges(("a", 50.0, 60.0, "normal")))
+
+
+def test_folders_of_a_labelled_set_label_their_images_and_a_csv_overrules_them(
+    spark: SparkSession, tmp_path: Path, ingest: Callable[..., tuple[pd.DataFrame, pd.DataFrame]]
+) -> None:
+    for folder, count in (("good", 30), ("crack", 20)):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        for index in range(count):
+            image = np.full((32, 32, 3), 4 * index, np.uint8)
+            cv2.imwrite(str(tmp_path / "set" / folder / f"{folder}_{index:03d}.png"), image)
+    own = pd.DataFrame([("crack_000", "normal", "human")], columns=IMAGE_LABELS.names)
+    images, _ = ingest(tmp_path / "set", own)
+    rows = images.set_index("frame_id")
+    assert rows.loc["crack/000000", ["label", "label_source"]].tolist() == [1, "human"]
+    others = rows.drop("crack/000000")
+    assert set(others["label_source"]) == {"folder"}
+    assert others.groupby(others.index.str.partition("/").get_level_values(0))["label"].unique().map(
+        list
+    ).to_dict() == {
+        "crack": [0],
+        "good": [1],
+    }
+    assert others.groupby("split")["label"].nunique().to_dict() == {"train": 2, "validation": 2, "test": 2}
 
 
 def test_a_row_without_a_required_value_is_an_error(spark: SparkSession) -> None:

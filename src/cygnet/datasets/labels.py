@@ -1,8 +1,13 @@
-"""Optional labels by a person or an LLM: a CSV with `image_name,label,confidence,notes` and optionally `source`."""
+"""Optional labels by a person or an LLM, as a CSV of one of two kinds.
+
+- of images: `image_name,label,confidence,notes`, and optionally `source`, which says who labelled.
+- of ranges of time: `source,start_s,end_s,label`, where `source` is the name of a video.
+"""
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cygnet.datasets.base import ReadOnly
@@ -11,11 +16,12 @@ from cygnet.storage import exists, on_disk
 from cygnet.tables import LABELS
 
 COLUMNS = ("image_name", "label", "confidence", "notes")
+RANGE_COLUMNS = ("source", "start_s", "end_s", "label")
 LABEL_SOURCES = ("human", "llm")
 
 
 class LabelsDataset(ReadOnly[pd.DataFrame]):
-    """Loads and checks the labels: `image_name`, `label` (name), `source`, all strings."""
+    """Loads and checks the labels: tables `IMAGE_LABELS` or `LABEL_RANGES` of `cygnet.tables`, as the CSV has them."""
 
     def __init__(self, *, filepath: Any, default: dict[str, str], metadata: dict[str, Any] | None = None) -> None:
         """Describe where the labels are.
@@ -33,7 +39,7 @@ class LabelsDataset(ReadOnly[pd.DataFrame]):
         """Read and check the labels.
 
         Raises:
-            UserError: The file is missing or not a CSV, as `check_labels`, or ADLS can't be reached.
+            UserError: The file is missing or not a CSV, as `check_labels` and `check_ranges`, or ADLS can't be reached.
         """
         if self._filepath == self._default and not exists(self._filepath):
             return check_labels(pd.DataFrame(columns=list(COLUMNS), dtype=str), self._filepath)
@@ -49,7 +55,8 @@ class LabelsDataset(ReadOnly[pd.DataFrame]):
             reason = str(error).strip()
             msg = f"labels={self._filepath}: not a readable CSV with the columns {', '.join(COLUMNS)}: {reason}."
             raise UserError(msg) from error
-        return check_labels(table, self._filepath)
+        is_ranges = {"start_s", "end_s"} & set(table.columns)
+        return (check_ranges if is_ranges else check_labels)(table, self._filepath)
 
     def load(self) -> pd.DataFrame:
         """Give the labels; raises as `check` does."""
@@ -65,10 +72,7 @@ def check_labels(table: pd.DataFrame, path: str) -> pd.DataFrame:
     Raises:
         UserError: A column is missing, a label or source is unknown, or one image has two different labels.
     """
-    missing = [column for column in COLUMNS if column not in table.columns]
-    if missing:
-        msg = f"labels={path}: the columns {', '.join(missing)} are missing; it needs {', '.join(COLUMNS)}."
-        raise UserError(msg)
+    _check_columns(table, COLUMNS, path)
     labels = pd.DataFrame(
         {
             "image_name": table["image_name"].str.strip(),
@@ -77,15 +81,58 @@ def check_labels(table: pd.DataFrame, path: str) -> pd.DataFrame:
         }
     )
     labels["source"] = labels["source"].replace("", "human")
-    for column, allowed in (("label", tuple(LABELS)), ("source", LABEL_SOURCES)):
-        unknown = labels[~labels[column].isin(allowed)]
-        if len(unknown):
-            name, value = unknown.iloc[0]["image_name"], unknown.iloc[0][column]
-            msg = f"labels={path}: {name} has the {column} '{value}', allowed are {' and '.join(allowed)}."
-            raise UserError(msg)
+    _check_values(labels, "label", tuple(LABELS), labels["image_name"], path)
+    _check_values(labels, "source", LABEL_SOURCES, labels["image_name"], path)
     labels = labels.drop_duplicates(["image_name", "label"])
     twice = labels[labels["image_name"].duplicated()]
     if len(twice):
         msg = f"labels={path}: {twice.iloc[0]['image_name']} is labelled normal and abnormal; keep one."
         raise UserError(msg)
     return labels.reset_index(drop=True)
+
+
+def check_ranges(table: pd.DataFrame, path: str) -> pd.DataFrame:
+    """Check a table of labelled ranges: `source`, `start_s`, `end_s` (exclusive, float), `label`.
+
+    Raises:
+        UserError: A column is missing, a label is unknown, a range is not one of seconds, or two that overlap disagree.
+    """
+    _check_columns(table, RANGE_COLUMNS, path)
+    ranges = pd.DataFrame({"source": table["source"].str.strip(), "label": table["label"].str.strip().str.lower()})
+    written = table["start_s"].str.strip() + "-" + table["end_s"].str.strip() + " s of " + ranges["source"]
+    _check_values(ranges, "label", tuple(LABELS), written, path)
+    for column in ("start_s", "end_s"):
+        ranges[column] = pd.to_numeric(table[column], errors="coerce")
+    is_range = (ranges["start_s"] >= 0) & (ranges["end_s"] > ranges["start_s"]) & np.isfinite(ranges["end_s"])
+    if not is_range.all():
+        msg = f"labels={path}: {written[~is_range].iloc[0]} is not a range: give seconds, 0 <= start_s < end_s."
+        raise UserError(msg)
+    for _, of_source in ranges.sort_values("start_s").groupby("source"):
+        _check_overlaps(of_source, written, path)
+    return ranges[list(RANGE_COLUMNS)].drop_duplicates(ignore_index=True)
+
+
+def _check_overlaps(ranges: pd.DataFrame, written: pd.Series, path: str) -> None:
+    """Refuse ranges of one source, sorted by their start, that overlap with another label."""
+    last: dict[str, tuple[float, str]] = {}  # by label, the latest end so far and its range
+    for row, label, start_s, end_s in ranges[["label", "start_s", "end_s"]].itertuples():
+        for other, (until_s, name) in last.items():
+            if other != label and start_s < until_s:
+                msg = f"labels={path}: {name} is {other}, {written[row]} is {label}, and they overlap; keep one."
+                raise UserError(msg)
+        last[label] = max(last.get(label, (0.0, "")), (end_s, written[row]))
+
+
+def _check_columns(table: pd.DataFrame, needed: tuple[str, ...], path: str) -> None:
+    missing = [column for column in needed if column not in table.columns]
+    if missing:
+        msg = f"labels={path}: the columns {', '.join(missing)} are missing; it needs {', '.join(needed)}."
+        raise UserError(msg)
+
+
+def _check_values(labels: pd.DataFrame, column: str, allowed: tuple[str, ...], names: pd.Series, path: str) -> None:
+    is_unknown = ~labels[column].isin(allowed)
+    if is_unknown.any():
+        name, value = names[is_unknown].iloc[0], labels.loc[is_unknown, column].iloc[0]
+        msg = f"labels={path}: {name} has the {column} '{value}', allowed are {' and '.join(allowed)}."
+        raise UserError(msg)

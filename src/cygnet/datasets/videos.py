@@ -2,17 +2,21 @@
 
 Only names are read here, pixels are read by Spark's workers. The table has one row per file: `source` (its name),
 `path`, `media` (`video` or `image`), `file_index` (an image's position in the natural name order of its folder; 0 for a
-video).
+video), `label` (by its folder).
+
+A folder without videos and images of its own, but with a folder `normal` or `good`, is a labelled set, as public ones
+are laid out: images in `normal` or `good` are normal, those in all other folders beside it are abnormal.
 """
 
 import glob
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import pandas as pd
+from fsspec import AbstractFileSystem
 
 from cygnet.datasets.base import ReadOnly
 from cygnet.errors import UserError
@@ -21,6 +25,11 @@ from cygnet.storage import check_access, exists, is_remote, reached
 from cygnet.tables import SOURCES
 from cygnet.vision.clip import Clip, write_clip
 from cygnet.vision.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+
+NORMAL_FOLDERS = ("normal", "good")
+
+Entry = tuple[PurePath, bool]
+"""A path, and whether it is a folder."""
 
 
 class VideosDataset(ReadOnly[pd.DataFrame]):
@@ -66,16 +75,19 @@ def list_sources(path: str) -> pd.DataFrame:
         UserError: The path does not exist or holds no video or image, two sources share a name, or ADLS can't be
             reached.
     """
-    files = _list_files(path)
+    files, is_labelled_set = _list_files(path)
     videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
     folders: dict[PurePath, list[PurePath]] = defaultdict(list)
     for file in files:
         if file.suffix.lower() in IMAGE_SUFFIXES:
             folders[file.parent].append(file)
     names = {folder: (folder.resolve() if isinstance(folder, Path) else folder).name for folder in folders}
-    rows = [(file.stem, _path_of(file, path), "video", 0) for file in videos]
+    rows: list[tuple[str, str, str, int, str | None]] = [
+        (file.stem, _path_of(file, path), "video", 0, None) for file in videos
+    ]
     for folder, images in folders.items():
-        rows += [(names[folder], _path_of(file, path), "image", index) for index, file in enumerate(images)]
+        label = ("normal" if _is_normal(folder) else "abnormal") if is_labelled_set else None
+        rows += [(names[folder], _path_of(file, path), "image", index, label) for index, file in enumerate(images)]
     if not rows:
         suffixes = ", ".join(sorted(VIDEO_SUFFIXES)) + "; images: " + ", ".join(sorted(IMAGE_SUFFIXES))
         msg = f"video={path}: none of the {len(files)} files there is a video or an image; videos end in {suffixes}."
@@ -90,40 +102,61 @@ def natural_key(path: PurePath) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
-def _list_files(path: str) -> list[PurePath]:
-    found = _remote_files(path) if is_remote(path) else _local_files(path)
-    if found is None:
+def _list_files(path: str) -> tuple[list[PurePath], bool]:
+    """List the files in natural order, and tell whether they are those of a labelled set."""
+    if is_remote(path):
+        check_access(path)
+        with reached(path) as (fs, inner):
+            files, is_labelled_set = _files_of(*_remote(fs, inner))
+    else:
+        files, is_labelled_set = _files_of(*_local(path))
+    if files is None:
         msg = f"video={path}: no such file or folder, and no file matches it as a glob."
         raise UserError(msg)
-    return sorted(
-        (file for file in found if not file.name.startswith(".")),
-        key=lambda file: (str(file.parent), natural_key(file), file.name),
-    )
+    shown = (file for file in files if not file.name.startswith("."))
+    return sorted(shown, key=lambda file: (str(file.parent), natural_key(file), file.name)), is_labelled_set
 
 
-def _local_files(path: str) -> Iterable[PurePath] | None:
+def _files_of(found: list[Entry], list_folder: Callable[[PurePath], list[Entry]]) -> tuple[set[PurePath] | None, bool]:
+    """Give the files that were found or lie in folders that were found, or the files of a labelled set's folders."""
+    if not found:
+        return None, False
+    inside = [entry for path, is_folder in found if is_folder for entry in list_folder(path)]
+    files = {path for path, is_folder in found + inside if not is_folder}
+    folders = [path for path, is_folder in inside if is_folder and not path.name.startswith(".")]
+    has_media = any(file.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES for file in files)
+    if len(found) > 1 or has_media or not any(_is_normal(folder) for folder in folders):
+        return files, False
+    return {path for folder in folders for path, is_folder in list_folder(folder) if not is_folder}, True
+
+
+def _is_normal(folder: PurePath) -> bool:
+    return folder.name.lower() in NORMAL_FOLDERS
+
+
+def _local(path: str) -> tuple[list[Entry], Callable[[PurePath], list[Entry]]]:
+    """Find what a path or glob names, and give a function that lists a folder."""
     found = [Path(path)]
     if not found[0].exists():
         found = [Path(match) for match in glob.glob(path, recursive=True)]  # noqa: PTH207 - absolute patterns too
-    if not found:
-        return None
-    files = {file for each in found for file in (each.iterdir() if each.is_dir() else [each])}
-    return {file for file in files if file.is_file()}
+
+    def entries(paths: Iterable[Path]) -> list[Entry]:
+        return [(path, path.is_dir()) for path in paths if path.is_dir() or path.is_file()]
+
+    return entries(found), lambda folder: entries(Path(folder).iterdir())
 
 
-def _remote_files(path: str) -> Iterable[PurePath] | None:
-    """List files as paths that start with the container's name."""
-    check_access(path)
-    with reached(path) as (fs, inner):
-        try:
-            found = [fs.info(inner)]
-        except FileNotFoundError:
-            found = list(fs.glob(inner, detail=True).values())
-        folders = [info["name"] for info in found if info["type"] == "directory"]
-        infos = found + [info for folder in folders for info in fs.ls(folder, detail=True)]
-    if not found:
-        return None
-    return {PurePosixPath(info["name"]) for info in infos if info["type"] == "file"}
+def _remote(fs: AbstractFileSystem, path: str) -> tuple[list[Entry], Callable[[PurePath], list[Entry]]]:
+    """Find what a path or glob names, as paths that start with the container's name; as `_local`."""
+    try:
+        found = [fs.info(path)]
+    except FileNotFoundError:
+        found = list(fs.glob(path, detail=True).values())
+
+    def entries(infos: Iterable[dict[str, Any]]) -> list[Entry]:
+        return [(PurePosixPath(info["name"]), info["type"] == "directory") for info in infos]
+
+    return entries(found), lambda folder: entries(fs.ls(str(folder), detail=True))
 
 
 def _path_of(file: PurePath, path: str) -> str:

@@ -4,7 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cygnet.model.evaluation.events import EVENT_COLUMNS, find_events, label_spans, measure_events
+from cygnet.model.evaluation.events import (
+    EVENT_COLUMNS,
+    find_events,
+    label_spans,
+    measure_events,
+    measure_known_events,
+)
 from cygnet.parameters.scoring import Events
 from cygnet.reports import EventMetrics
 from cygnet.tables import ABNORMAL, NORMAL
@@ -172,3 +178,16 @@ def test_metrics_without_data_are_null() -> None:
     assert (metrics["event_recall"], metrics["delay_s"], metrics["false_alarms_per_hour"]) == (None, None, 0.0)
     everything = pd.DataFrame([("a", 0.0, 0.2)], columns=["source", "start_s", "end_s"])
     assert measure_events(nothing, everything, scores_of(0, 0))["false_alarms_per_hour"] is None
+
+
+def test_what_is_unknown_is_neither_an_alarm_nor_normal_time() -> None:
+    scores = scores_of(*[0.0] * 100)
+    labels = pd.DataFrame({"frame_id": [f"a/{index:06d}" for index in range(50, 100)], "label": pd.NA})
+    events = pd.DataFrame(
+        [("a", 1.0, 2.0, 0.9, 15), ("a", 3.0, 4.0, 0.9, 35), ("a", 7.0, 8.0, 0.9, 75)], columns=EVENT_COLUMNS
+    )
+    spans = pd.DataFrame([("a", 1.0, 2.0)], columns=["source", "start_s", "end_s"])
+    assert label_spans(scores, labels, NORMAL, 0.0)[1] == 0
+    metrics = measure_known_events(events, spans, scores, labels)
+    assert (metrics["found"], metrics["false_alarms"]) == (1, 1)
+    assert metrics["normal_hours"] == pytest.approx((5 - 1) / 3600)

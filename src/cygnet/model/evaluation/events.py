@@ -14,7 +14,7 @@ import pandas as pd
 
 from cygnet.parameters.scoring import Events
 from cygnet.reports import EventMetrics
-from cygnet.tables import ABNORMAL, NORMAL, parse_frame_id
+from cygnet.tables import ABNORMAL, NORMAL, frame_id_of, parse_frame_id
 
 EVENT_COLUMNS = ["source", "start_s", "end_s", "peak_score", "peak_frame_index"]
 SPAN_COLUMNS = ["source", "start_s", "end_s"]
@@ -66,15 +66,16 @@ def label_spans(
 
     Args:
         scores: `source`, `frame_index`, `timestamp_s` of the frames that have a score; each source in order of time.
-        frame_labels: `frame_id` and `label` of the labelled frames.
+        frame_labels: `frame_id` and `label` of the labelled frames; a null label says nothing.
         default_label: The label of every other frame.
         max_gap_s: See above.
 
     Returns:
         `source`, `start_s`, `end_s` of each span; and the number of labels that have no scored frame nearby.
     """
-    labelled = [parse_frame_id(frame_id) for frame_id in frame_labels["frame_id"]]
-    labels = pd.DataFrame(labelled, columns=["source", "frame_index"]).assign(label=frame_labels["label"].to_numpy())
+    known = frame_labels[frame_labels["label"].notna()]
+    labelled = [parse_frame_id(frame_id) for frame_id in known["frame_id"]]
+    labels = pd.DataFrame(labelled, columns=["source", "frame_index"]).assign(label=known["label"].to_numpy(np.int64))
     rows, used = [], 0
     for source, frames in scores.groupby("source", sort=False):
         times_s, index = frames["timestamp_s"].to_numpy(), frames["frame_index"].to_numpy()
@@ -89,7 +90,26 @@ def label_spans(
         spacing_s = frame_spacing_s(times_s)
         spans = _joined_runs(is_abnormal, is_normal, times_s, max_gap_s)
         rows += [(source, times_s[first], times_s[last] + spacing_s) for first, last in spans]
-    return pd.DataFrame(rows, columns=SPAN_COLUMNS), len(frame_labels) - used
+    return pd.DataFrame(rows, columns=SPAN_COLUMNS), len(known) - used
+
+
+def measure_known_events(
+    events: pd.DataFrame, spans: pd.DataFrame, scores: pd.DataFrame, frame_labels: pd.DataFrame
+) -> EventMetrics:
+    """Compare the events with the labelled spans, without frames whose label is unknown and events that peak there.
+
+    Args:
+        events: As for `measure_events`, with `peak_frame_index`.
+        spans: As for `measure_events`.
+        scores: As for `measure_events`, with `frame_index`.
+        frame_labels: `frame_id` and `label`, null where unknown.
+    """
+    unknown = set(frame_labels.loc[frame_labels["label"].isna(), "frame_id"])
+    of_events, of_scores = (
+        np.array([frame_id_of(*key) not in unknown for key in rows[["source", name]].to_numpy()], bool)
+        for rows, name in ((events, "peak_frame_index"), (scores, "frame_index"))
+    )
+    return measure_events(events[of_events], spans, scores[of_scores])
 
 
 def measure_events(events: pd.DataFrame, spans: pd.DataFrame, scores: pd.DataFrame) -> EventMetrics:

@@ -10,17 +10,20 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own documentation uses
 
 from cygnet.errors import UserError
-from cygnet.labels import REJECT_COLUMNS
+from cygnet.labels import REJECT_COLUMNS, label_by_time
 from cygnet.parameters.ingestion import Ingestion
+from cygnet.pipelines.ingestion.frame_labels import count_unknown, known_frames, label_rows, labelled_events
 from cygnet.pipelines.ingestion.splits import cut_spans, with_split
 from cygnet.scene import Scene
 from cygnet.spark import flat_map_rows, get_session, spark_schema, spread_rows
-from cygnet.tables import FRAME_LABELS, FRAMES, IMAGE_SIZE_PX, IMAGES, LABELS, SOURCES, SPLITS
+from cygnet.tables import FRAMES, IMAGE_SIZE_PX, IMAGES, LABELS, SOURCES, SPLITS
 from cygnet.vision.codec import encode_jpeg
 from cygnet.vision.crop import frame_to_image
 from cygnet.vision.video import read_rows
 
 logger = logging.getLogger(__name__)
+
+UNKNOWN = "outside the ranges that are labelled in a source with a normal range"
 
 
 def record_scene(ingestion: Ingestion) -> Scene:
@@ -48,35 +51,59 @@ def read_frames(sources: pd.DataFrame, scene: Scene) -> DataFrame:
     return flat_map_rows(spread_rows(get_session().createDataFrame(sources, spark_schema(SOURCES))), read, FRAMES)
 
 
-def split_sources(frames: DataFrame, ingestion: Ingestion) -> pd.DataFrame:
-    """Cut each source in time into train, validation and test.
+def label_frames(
+    frames: DataFrame, frame_labels: pd.DataFrame, label_ranges: pd.DataFrame, label_rejects: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Label the frames of `frames` that lie in a labelled range of time: see `cygnet.labels.label_by_time`."""
+    if label_ranges.empty:
+        return frame_labels, label_rejects
+    good = frames.filter("reason is null").select("source", "frame_index", "timestamp_s")
+    wanted = good.filter(F.col("source").isin(sorted(set(label_ranges["source"]))))
+    return label_by_time(wanted.orderBy("source", "frame_index").toPandas(), frame_labels, label_ranges, label_rejects)
+
+
+def split_sources(
+    frames: DataFrame, frame_labels: pd.DataFrame, sources: pd.DataFrame, ingestion: Ingestion
+) -> pd.DataFrame:
+    """Cut each source in time into train, validation and test, and no event of a video in two.
 
     Args:
         frames: The table `frames`.
+        frame_labels: The labels of this run; frames that are unknown do not count.
+        sources: The table `SOURCES`: which sources are videos.
         ingestion: `split`.
 
     Returns:
         One row per source with the bounds of its splits, in seconds: see `cut_spans`.
 
     Raises:
-        UserError: Nothing decoded, or a split has no frame.
+        UserError: Nothing decoded, no frame lies in a labelled range, or a split has no frame.
     """
-    good = frames.filter("reason is null").select("source", "timestamp_s")
+    good = known_frames(frames.filter("reason is null"), frame_labels).select("source", "frame_index", "timestamp_s")
+    train_frac = ingestion.split.train_frac
     spans = (
         good.groupBy("source")
         .agg(
             F.min("timestamp_s").alias("first_s"),
             F.max("timestamp_s").alias("last_s"),
             F.count("*").alias("frames"),
+            F.expr(f"percentile(timestamp_s, {train_frac})").alias("train_end_s"),
+            F.expr(f"percentile(timestamp_s, {train_frac + ingestion.split.validation_frac})").alias(
+                "validation_end_s"
+            ),
         )
         .orderBy("source")
         .toPandas()
     )
     if spans.empty:
-        reason = frames.select("reason").first()
+        reason = frames.filter("reason is not null").select("reason").first()
         msg = f"Nothing could be decoded: {reason['reason'] if reason else 'there are no frames'}."
+        if frame_labels["label"].isna().any():
+            msg = "labels: no frame lies in one of the labelled ranges; give ranges in seconds of the video."
         raise UserError(msg)
-    source_splits = cut_spans(spans, ingestion.split)
+    events = labelled_events(good, frame_labels, set(sources.loc[sources["media"] == "video", "source"]))
+    spans["is_partial"] = spans["source"].isin(count_unknown(frame_labels)["source"])
+    source_splits = cut_spans(spans, events, ingestion.split)
     counts = {row["split"]: row["count"] for row in with_split(good, source_splits).groupBy("split").count().collect()}
     empty = [name for name in SPLITS if not counts.get(name)]
     if empty:
@@ -109,16 +136,13 @@ def make_images(
         default_label: `normal` or `abnormal`, of frames that no label names.
 
     Returns:
-        The table `images`: 256x256 JPEG. Frames in a gap are left out.
+        The table `images`: 256x256 JPEG. Frames in a gap, and those whose label is unknown, are left out.
     """
-    labels = _label_rows(frame_labels)
+    good = frames.filter("reason is null").select("frame_id", "source", "timestamp_s", "image")
     rows = (
-        with_split(
-            frames.filter("reason is null").select("frame_id", "source", "timestamp_s", "image"),
-            source_splits,
-        )
+        with_split(known_frames(good, frame_labels), source_splits)
         .filter("split is not null")
-        .join(F.broadcast(labels), "frame_id", "left")
+        .join(F.broadcast(label_rows(frame_labels)), "frame_id", "left")
         .select(
             "frame_id",
             "split",
@@ -146,14 +170,14 @@ def list_rejects(
     """
     failed = frames.filter("reason is not null").select("source", "frame_id", "reason").orderBy("frame_id").toPandas()
     good = frames.filter("reason is null").select("source", "frame_id", "timestamp_s")
-    in_gaps = (
-        with_split(good, source_splits).filter("split is null").groupBy("source").count().orderBy("source").toPandas()
-    )
-    labels = _label_rows(frame_labels)
+    labels = label_rows(frame_labels)
+    known = with_split(known_frames(good, frame_labels), source_splits)
+    in_gaps = known.filter("split is null").groupBy("source").count().orderBy("source").toPandas()
     unused = labels.join(good, "frame_id", "left_anti").select("frame_id", "image_name").orderBy("frame_id").toPandas()
     parts = [
         failed.assign(image_name="", count=1),
         in_gaps.assign(frame_id="", image_name="", reason="in the gap between two splits"),
+        count_unknown(frame_labels).assign(frame_id="", image_name="", reason=UNKNOWN),
         unused.assign(source="", reason="a label for an image that is not there", count=1),
         label_rejects,
     ]
@@ -165,10 +189,6 @@ def list_rejects(
             len(unused) + len(label_rejects),
         )
     return rejects
-
-
-def _label_rows(frame_labels: pd.DataFrame) -> DataFrame:
-    return get_session().createDataFrame(frame_labels, spark_schema(FRAME_LABELS))
 
 
 def _crop_row(row: dict[str, Any], scene: Scene) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ from kedro.pipeline import Pipeline, node
 
 from cygnet.labels import match_labels
 from cygnet.pipelines.ingestion.nodes import (
+    label_frames,
     list_rejects,
     make_images,
     read_frames,
@@ -19,12 +20,23 @@ def create_pipeline() -> Pipeline:
             node(
                 match_labels,
                 ["videos", "labels"],
-                ["sources", "frame_labels", "label_rejects"],
+                ["sources", "matched_labels", "label_ranges", "unmatched_labels"],
                 name="match_labels",
             ),
             node(record_scene, "params:ingestion", "scene", name="record_scene"),
             node(read_frames, ["sources", "scene"], "frames", name="read_frames"),
-            node(split_sources, ["frames", "params:ingestion"], "source_splits", name="split_sources"),
+            node(
+                label_frames,
+                ["frames", "matched_labels", "label_ranges", "unmatched_labels"],
+                ["frame_labels", "label_rejects"],
+                name="label_frames",
+            ),
+            node(
+                split_sources,
+                ["frames", "frame_labels", "sources", "params:ingestion"],
+                "source_splits",
+                name="split_sources",
+            ),
             node(
                 make_images,
                 ["frames", "source_splits", "frame_labels", "scene", "params:ingestion.default_label"],

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own
 
 from cygnet.endpoints.versions import ModelVersion
 from cygnet.errors import UserError
-from cygnet.model.evaluation.events import find_events, frame_spacing_s, label_spans, measure_events
+from cygnet.model.evaluation.events import find_events, frame_spacing_s, label_spans, measure_known_events
 from cygnet.model.scoring import summary
 from cygnet.model.scoring.clips import annotated_clip
 from cygnet.model.scoring.frame_scores import FrameScoring
@@ -171,7 +171,7 @@ def measure_labels(
     """Compare the events with what is labelled abnormal; empty without labels of these sources."""
     if frame_labels.empty:
         return {}
-    return {**measure_events(events, labelled_spans, scores_csv), "unused_labels": unused_labels}
+    return {**measure_known_events(events, labelled_spans, scores_csv, frame_labels), "unused_labels": unused_labels}
 
 
 def write_scoring_report(

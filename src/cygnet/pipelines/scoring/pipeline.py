@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline, node
 
-from cygnet.labels import match_labels
+from cygnet.labels import label_by_time, match_labels
 from cygnet.pipelines.scoring.nodes import (
     annotate_videos,
     count_frames,
@@ -23,7 +23,7 @@ def create_pipeline() -> Pipeline:
             node(
                 match_labels,
                 ["videos", "labels"],
-                ["scored_sources", "scored_labels", "scored_label_rejects"],
+                ["scored_sources", "matched_scored_labels", "scored_label_ranges", "unmatched_scored_labels"],
                 name="match_scored_labels",
             ),
             node(
@@ -33,6 +33,12 @@ def create_pipeline() -> Pipeline:
                 name="score_frames",
             ),
             node(list_scores, "scores", "scores_csv", name="list_scores"),
+            node(
+                label_by_time,
+                ["scores_csv", "matched_scored_labels", "scored_label_ranges", "unmatched_scored_labels"],
+                ["scored_labels", "scored_label_rejects"],
+                name="label_scored_frames",
+            ),
             node(find_scored_events, ["scores_csv", "scoring_run", "params:scoring"], "events", name="find_events"),
             node(
                 find_labelled_spans,
