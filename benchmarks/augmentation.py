@@ -24,17 +24,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own documentation uses
-from pyspark.sql.functions import pandas_udf
+from pyspark.sql.pandas.functions import pandas_udf
 
 from benchmarks import plain
 from benchmarks.inputs import full_hd_frames
 from benchmarks.measure import Result, Work, compare
-from benchmarks.session import parameters_of, partitions, spark, write
+from benchmarks.session import parameters_of, partitions, spark, training_scene, write
 from cygnet.parameters.augmentation import Augmentation
-from cygnet.parameters.ingestion import Ingestion
 from cygnet.parameters.synthesis import Synthesis
-from cygnet.pipelines.augmentation.nodes import make_training_set, record_training_scene
-from cygnet.pipelines.ingestion.nodes import record_scene
+from cygnet.pipelines.augmentation.nodes import make_training_set
 from cygnet.pipelines.synthesis.nodes import draw_anomalies
 from cygnet.tables import ABNORMAL, IMAGES, NORMAL
 from cygnet.vision.codec import decode_image, encode_jpeg
@@ -48,7 +46,7 @@ ASKED = 4
 def run() -> list[Result]:
     augmentation = Augmentation.model_validate(parameters_of("augmentation"))
     assert augmentation.counts.model_dump() == {"normal": COUNTS[NORMAL], "abnormal": COUNTS[ABNORMAL]}
-    scene = record_training_scene(record_scene(Ingestion.model_validate(parameters_of("ingestion"))), augmentation)
+    scene = training_scene()
     synthesis = _two_per_frame(Synthesis.model_validate(parameters_of("synthesis")))
     with tempfile.TemporaryDirectory(prefix="cygnet-bench-") as folder:
         _write_images(Path(folder, "images"))
@@ -91,7 +89,7 @@ def _compare(what: str, baseline: Callable[[], DataFrame], ours: Callable[[], Da
 
 
 def _rounds(images: DataFrame, change_series: Callable[[pd.Series], pd.Series], label: int, rounds: int) -> DataFrame:
-    change = pandas_udf(change_series, "binary")
+    change = pandas_udf(change_series, "binary")  # type: ignore[call-overload]
     one = images.select("frame_id", F.lit(label).alias("label"), change("image").alias("image"))
     return reduce(DataFrame.unionByName, [one] * rounds)
 

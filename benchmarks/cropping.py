@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
-from pyspark.sql.functions import pandas_udf
+from pyspark.sql.pandas.functions import pandas_udf
 
 from benchmarks import plain
 from benchmarks.inputs import full_hd_frames
@@ -52,7 +52,7 @@ def run() -> Result:
 
 
 def _baseline(frames: DataFrame) -> DataFrame:
-    crop = pandas_udf(_crop_series, "binary")
+    crop = pandas_udf(_crop_series, "binary")  # type: ignore[call-overload]
     return frames.repartition(partitions()).select("frame_id", crop("image").alias("image"))
 
 

@@ -42,7 +42,7 @@ def full_hd_frames() -> list[np.ndarray]:
     if path is None:
         return [_synthetic_scene(number) for number in range(FRAMES)]
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    frames = []
+    frames: list[np.ndarray] = []
     while (read := capture.read())[0] and len(frames) < FRAMES:
         frames.append(read[1])
     return frames

@@ -37,7 +37,8 @@ def run() -> Result:
 
 def _read_all(path: Path) -> tuple[int, dict[int, np.ndarray]]:
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    index, kept = 0, {}
+    index = 0
+    kept: dict[int, np.ndarray] = {}
     while True:
         decoded, image = capture.read()
         if not decoded:
@@ -47,9 +48,10 @@ def _read_all(path: Path) -> tuple[int, dict[int, np.ndarray]]:
         index += 1
 
 
-def _sample(path: Path) -> dict[int, np.ndarray | None]:
+def _sample(path: Path) -> dict[int, np.ndarray]:
     frames_per_s = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG).get(cv2.CAP_PROP_FPS)
-    return {sample.index: sample.image for sample in sample_video(path, EVERY / frames_per_s)}
+    sampled = sample_video(path, EVERY / frames_per_s)
+    return {sample.index: sample.image for sample in sampled if sample.image is not None}
 
 
 def _check_same_frames(path: Path) -> int:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 
 from benchmarks.inputs import full_hd_frames
 from benchmarks.measure import Result, Work, compare
 from benchmarks.server import TINY, limits, random_detector
-from benchmarks.session import parameters_of, spark
+from benchmarks.session import parameters_of, spark, training_scene
+from cygnet.datasets.videos import list_sources
 from cygnet.model.scoring.frame_scores import FrameScoring, list_items
 from cygnet.model.scoring.score_parts import ScoreParts
 from cygnet.model.serving.runtimes import RUNTIMES
@@ -33,7 +33,7 @@ def run(frames: int = FRAMES, repetitions: int = 3) -> Result:
     """Measure a video of so many frames."""
     spark()
     runtime = RUNTIMES[parameters_of("serving")["runtime"]].make(random_detector(TINY))
-    scorer = Scorer(runtime, Calibration(1.0, 0.5), 0.4, limits())
+    scorer = Scorer(runtime, Calibration(1.0, 0.5), training_scene(), limits())
     images = [cv2.resize(frame, (256, 256)) for frame in full_hd_frames()]
     images = [images[place % len(images)] for place in range(frames)]
     with tempfile.TemporaryDirectory() as folder:
@@ -66,8 +66,7 @@ def _one_after_the_other(video: Path, scorer: Scorer, images: list[np.ndarray]) 
 
 def _ours(video: Path, model: Path, parts: Path, frames: int) -> None:
     shutil.rmtree(parts, ignore_errors=True)
-    settings = FrameScoring(str(parts), str(model), "square", None, 0.1, 95, (95, 95))
-    sources = pd.DataFrame([("video", str(video), "video", 0)], columns=["source", "path", "media", "file_index"])
-    items = list_items(sources, settings)
+    settings = FrameScoring(str(parts), str(model), "square", None, training_scene())
+    items = list_items(list_sources(str(video)), settings)
     score_items(items, settings)
     assert ScoreParts(parts).item(items["key"].iloc[0]).count_rows() == frames

@@ -20,7 +20,7 @@ import torch
 import urllib3
 
 from benchmarks.inputs import ROOT, full_hd_frames
-from benchmarks.session import parameters_of
+from benchmarks.session import parameters_of, training_scene
 from cygnet.endpoints.local import LocalEndpoint
 from cygnet.endpoints.versions import ModelVersion
 from cygnet.model.network.backbone import initial_vit
@@ -112,7 +112,7 @@ def limits() -> Limits:
 
 def log_ours(detector: Detector, runtime: RuntimeName) -> ModelVersion:
     """Register the detector as training does."""
-    scorer = Scorer(RUNTIMES[runtime].make(detector), Calibration(1.0, 0.5), 0.5, limits())
+    scorer = Scorer(RUNTIMES[runtime].make(detector), Calibration(1.0, 0.5), training_scene(), limits())
     return ModelVersion("ours", log_detector(PackagedDetector(scorer, encode_jpeg(small_image(), 95), {}), "ours"))
 
 

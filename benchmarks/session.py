@@ -8,6 +8,9 @@ from kedro.config import OmegaConfigLoader
 from pyspark.sql import DataFrame, SparkSession
 
 from benchmarks.inputs import ROOT
+from cygnet.parameters.augmentation import Augmentation
+from cygnet.parameters.ingestion import Ingestion
+from cygnet.scene import TrainingScene
 from cygnet.spark import start_session
 
 
@@ -17,12 +20,24 @@ def configuration() -> OmegaConfigLoader:
     with warnings.catch_warnings(action="ignore"):  # not above: Spark's workers need no mlflow, which takes seconds
         from cygnet.settings import CONFIG_LOADER_ARGS
 
-    return OmegaConfigLoader(str(ROOT / "conf"), env="base", **CONFIG_LOADER_ARGS)
+    arguments: dict[str, Any] = CONFIG_LOADER_ARGS
+    return OmegaConfigLoader(str(ROOT / "conf"), env="base", **arguments)
 
 
 def parameters_of(pipeline: str) -> dict[str, Any]:
     """Give the default parameters of one pipeline."""
     return configuration()["parameters"][pipeline]
+
+
+def training_scene() -> TrainingScene:
+    """Record the scene that the default parameters make."""
+    from cygnet.pipelines.augmentation.nodes import record_training_scene
+    from cygnet.pipelines.ingestion.nodes import record_scene
+
+    ingestion, augmentation = parameters_of("ingestion"), parameters_of("augmentation")
+    return record_training_scene(
+        record_scene(Ingestion.model_validate(ingestion)), Augmentation.model_validate(augmentation)
+    )
 
 
 @cache

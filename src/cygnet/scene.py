@@ -3,7 +3,7 @@
 Ingestion writes them beside its tables, augmentation adds its own, training stores them in the model, and scoring and
 serving read them from the model. Every image that a detector sees is therefore sampled, cropped and encoded like the
 images it was trained on, whatever the parameters say today. A run whose parameters disagree with what it reads stops
-(see `cygnet.hooks`).
+(see `cygnet.preflight`).
 
 The served model carries this module, so it imports nothing but the standard library.
 """

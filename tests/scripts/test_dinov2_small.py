@@ -55,7 +55,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
 
 def test_the_weights_of_the_graph_are_found(backbone: Dinov2Model, graph: onnx.ModelProto, tmp_path: Path) -> None:
     CONFIG.save_pretrained(tmp_path)
-    save_file(rebuild(graph.graph, CONFIG), tmp_path / "model.safetensors", {"format": "pt"})
+    save_file(rebuild(graph.graph, width=32, patches=5 * 5), tmp_path / "model.safetensors", {"format": "pt"})
     rebuilt, told = Dinov2Model.from_pretrained(tmp_path, output_loading_info=True)
     assert not told["missing_keys"]
     assert not told["unexpected_keys"]
@@ -65,7 +65,7 @@ def test_the_weights_of_the_graph_are_found(backbone: Dinov2Model, graph: onnx.M
 
 
 def test_other_weights_are_told_by_what_the_graph_computes(graph: onnx.ModelProto) -> None:
-    weights = rebuild(graph.graph, CONFIG)
+    weights = rebuild(graph.graph, width=32, patches=5 * 5)
     assert largest_difference(onnx.ModelProto.FromString(graph.SerializeToString()), weights, CONFIG) < 1e-4
     weights["layernorm.bias"] = weights["layernorm.bias"] + 0.5
     assert largest_difference(graph, weights, CONFIG) > 0.4
