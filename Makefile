@@ -20,7 +20,7 @@ ifneq (,$(PATTERNS))
 $(error Kedro can't use a path with $(PATTERNS): rename the folder; a clone has none of [ ] * ? { }, and CYGNET_DATA no { })
 endif
 
-.PHONY: help install run serve test test-all lint bench bench-training bench-serving viz mlflow checkpoint checkpoint-dinov2 package clean
+.PHONY: help install run serve test test-all lint bench bench-training bench-serving bench-real viz mlflow checkpoint checkpoint-dinov2 package clean
 help:  ## list the commands
 	@grep -E '^[a-z0-9-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 10
 
@@ -61,6 +61,9 @@ bench-training: install  ## measure the speed ratios of fitting a ViT-Base, some
 
 bench-serving: install  ## measure endpoint and scoring against plain ones, and ten minutes of load: half an hour
 	$(BIN)/python -m benchmarks serving load hostile scoring
+
+bench-real: install  ## train and score every set of real anomalies in DATA, minutes each
+	$(BIN)/python -m benchmarks.real $(DATA)
 
 viz: install  ## browse the pipelines in kedro-viz
 	$(BIN)/kedro viz run --include-hooks $(ARGS)

@@ -20,10 +20,8 @@ the whole command, which loads libraries, draws, and registers the model besides
 """
 
 import re
-import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -34,8 +32,8 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from benchmarks.inputs import ROOT
 from benchmarks.measure import Figure, Result, SkipBenchmark, Work, compare, seconds_of
+from benchmarks.project import KEDRO_RUN, environment_of, kedro_run, project_copy
 from benchmarks.session import parameters_of
 from cygnet.model.network.backbone import initial_vit
 from cygnet.model.network.detector import Detector
@@ -160,18 +158,17 @@ def _time_sample_s() -> tuple[float, float]:
     Returns:
         Seconds from the start of fitting to the end of evaluation, and of the whole command.
     """
-    with tempfile.TemporaryDirectory(prefix="cygnet-bench-") as folder:
-        for name in ("pyproject.toml", ".telemetry"):
-            shutil.copy(ROOT / name, folder)
-        for name in ("src", "conf"):
-            shutil.copytree(ROOT / name, Path(folder, name), ignore=shutil.ignore_patterns("local"))
-        Path(folder, "conf", "local").mkdir()
-        command = [sys.executable, "-m", "kedro", "run", "--pipelines"]
-        subprocess.run([*command, "ingestion,synthesis,augmentation"], cwd=folder, check=True, capture_output=True)  # noqa: S603
+    with project_copy() as folder:
+        kedro_run(folder, "--pipelines=ingestion,synthesis,augmentation")
         started_s: dict[str, float] = {}
         start_s = time.perf_counter()
         with subprocess.Popen(  # noqa: S603
-            [*command, "training"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*KEDRO_RUN, "--pipelines=training"],
+            cwd=folder,
+            env=environment_of(folder),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         ) as training:
             for line in training.stdout or ():
                 if (node := re.search(r"Running node: (\w+)", line)) is not None:  # Kedro's own log

@@ -7,7 +7,17 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
-COPIED = ("src", "conf", "data/01_raw", "Makefile", "constraints.txt", "pyproject.toml", "setup.py", "README.md")
+COPIED = (
+    "src",
+    "conf",
+    "data/01_raw",
+    "Makefile",
+    "constraints.txt",
+    "pyproject.toml",
+    "setup.py",
+    "README.md",
+    ".telemetry",
+)
 ODD_CLONE = "my #1 %20c'd é, b & \\"
 """A name that its readers like to misread: as syntax of a URL, a shell, YAML or a glob, or in another encoding."""
 

@@ -1,0 +1,116 @@
+"""The default chain on real anomalies: `make bench-real [DATA=folder]`.
+
+Each set in the folder is trained on its normal videos or images in `train`, and every frame in `test` is scored with
+the champion. `labels.csv` says what is abnormal there. No parameter is changed, and no set is seen before its turn.
+Prints one table, and the same as JSON.
+
+A set is `<name>/train`, `<name>/test` and `<name>/labels.csv`, in the formats that `--params=video` and
+`--params=labels` take.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from benchmarks.inputs import ROOT
+from benchmarks.project import kedro_run, project_copy
+from cygnet.datasets.labels import check_labels
+from cygnet.datasets.videos import list_sources
+from cygnet.labels import match_labels
+from cygnet.tables import ABNORMAL, frame_id_of
+
+DATA = ROOT.parent / "shared/data/real_anomalies"
+COLUMNS = {
+    "set": "set",
+    "normal_frames": "normal",
+    "abnormal_frames": "abnormal",
+    "auroc": "AUROC",
+    "average_precision": "AP",
+    "false_alarm_frac": "alarms on normal",
+    "recall": "recall",
+    "event_recall": "event recall",
+    "delay_s": "delay (s)",
+    "false_alarms_per_hour": "false alarms/h",
+    "training_s": "training (s)",
+    "scoring_s_per_frame": "scoring (s/frame)",
+}
+
+
+def main(data: Path) -> None:
+    """Measure every set of a folder."""
+    sets = sorted(folder for folder in data.iterdir() if (folder / "labels.csv").exists()) if data.is_dir() else []
+    if not sets:
+        sys.exit(f"DATA={data}: there is no set in it; a set is a folder with train, test and labels.csv.")
+    print(f"| {' | '.join(COLUMNS.values())} |\n|{' --- |' * len(COLUMNS)}", flush=True)
+    measured = []
+    for folder in sets:
+        row = measure_set(folder)
+        measured.append(row)
+        print(f"| {' | '.join(_cell(row[name]) for name in COLUMNS)} |", flush=True)
+    print(json.dumps(measured, indent=1))
+
+
+def measure_set(folder: Path) -> dict[str, Any]:
+    """Train on a set's `train`, score its `test`, and compare the scores with its labels."""
+    labels = folder / "labels.csv"
+    with project_copy() as project:
+        start_s = time.perf_counter()
+        kedro_run(project, f"--params=video={folder / 'train'}")
+        training_s = time.perf_counter() - start_s
+        changed = f"video={folder / 'test'},labels={labels},scoring.annotated_video=false"
+        kedro_run(project, "--pipeline=scoring", f"--params={changed}")
+        scores = pd.read_csv(project / "data/07_model_output/scores.csv")
+        report = json.loads((project / "data/08_reporting/scoring_report.json").read_text())
+    sources = list_sources(str(folder / "test"))
+    table = pd.read_csv(labels, dtype=str, keep_default_na=False)
+    _, frame_labels, *_ = match_labels(sources, check_labels(table, str(labels)))
+    is_video = (sources["media"] == "video").all()  # images have no time: nothing about events means anything
+    events = report["labels"] if is_video else {}
+    return {
+        "set": folder.name,
+        **measure_frames(scores, frame_labels),
+        "event_recall": events.get("event_recall"),
+        "delay_s": (events.get("delay_s") or {}).get("median"),
+        "false_alarms_per_hour": events.get("false_alarms_per_hour"),
+        "training_s": training_s,
+        "scoring_s_per_frame": report["seconds"] / report["frames"],
+    }
+
+
+def measure_frames(scores: pd.DataFrame, frame_labels: pd.DataFrame) -> dict[str, Any]:
+    """Measure the scores of the frames that have a label.
+
+    Args:
+        scores: `source`, `frame_index`, `anomaly_score`, `is_anomalous`.
+        frame_labels: The table `FRAME_LABELS`.
+
+    Returns:
+        How many frames of each class, AUROC and average precision; and at the model's own threshold, the share of
+        normal frames above it, and of abnormal ones.
+    """
+    frame_ids = [frame_id_of(*key) for key in scores[["source", "frame_index"]].itertuples(index=False)]
+    rows = scores.assign(frame_id=frame_ids).merge(frame_labels, on="frame_id")
+    is_abnormal = rows["label"].to_numpy(int) == ABNORMAL
+    return {
+        "normal_frames": int((~is_abnormal).sum()),
+        "abnormal_frames": int(is_abnormal.sum()),
+        "auroc": float(roc_auc_score(is_abnormal, rows["anomaly_score"])),
+        "average_precision": float(average_precision_score(is_abnormal, rows["anomaly_score"])),
+        "false_alarm_frac": float(rows.loc[~is_abnormal, "is_anomalous"].mean()),
+        "recall": float(rows.loc[is_abnormal, "is_anomalous"].mean()),
+    }
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.0f}" if value >= 10 else f"{value:.3f}"
+    return "-" if value is None else str(value)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else DATA)
