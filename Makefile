@@ -63,7 +63,7 @@ bench-serving: install  ## measure endpoint and scoring against plain ones, and 
 	$(BIN)/python -m benchmarks serving load hostile scoring
 
 bench-real: install  ## train and score every set of real anomalies in DATA, minutes each
-	$(BIN)/python -m benchmarks.real $(DATA)
+	$(BIN)/python -m benchmarks.real $(if $(DATA),"$(DATA)")
 
 viz: install  ## browse the pipelines in kedro-viz
 	$(BIN)/kedro viz run --include-hooks $(ARGS)

@@ -64,22 +64,8 @@ def _truncated(rng: random.Random, _: Limits) -> Request:
 
 
 def _of_wrong_types(rng: random.Random, _: Limits) -> Request:
-    leaves: list[Any] = [
-        None,
-        True,
-        -1,
-        1.5,
-        1e308,
-        float("nan"),
-        float("inf"),
-        "",
-        "image",
-        "\ud800",
-        "AAAA",
-        _text(),
-        [],
-        {},
-    ]
+    numbers = [True, -1, 1.5, 1e308, float("nan"), float("inf")]
+    leaves: list[Any] = [None, *numbers, "", "image", "\ud800", "AAAA", _text(), [], {}]
 
     def value(depth: int) -> Any:
         if depth > 4 or rng.random() < 0.25:

@@ -35,7 +35,7 @@ def kedro_run(folder: Path, *arguments: str) -> None:
     """Run pipelines in a copy of the project.
 
     Raises:
-        RuntimeError: The run failed; with the last line that it printed.
+        SystemExit: The run failed; with the last line that it printed.
     """
     done = subprocess.run(  # noqa: S603
         [*KEDRO_RUN, *arguments],
@@ -47,4 +47,4 @@ def kedro_run(folder: Path, *arguments: str) -> None:
     )
     if done.returncode:
         msg = f"kedro run {' '.join(arguments)}: {(done.stderr or done.stdout).strip().splitlines()[-1]}"
-        raise RuntimeError(msg)
+        sys.exit(msg)

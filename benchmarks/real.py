@@ -19,9 +19,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from benchmarks.inputs import ROOT
 from benchmarks.project import kedro_run, project_copy
-from cygnet.datasets.labels import check_labels
+from cygnet.datasets.labels import LabelsDataset
 from cygnet.datasets.videos import list_sources
-from cygnet.labels import match_labels
+from cygnet.labels import label_by_time, match_labels
 from cygnet.tables import ABNORMAL, frame_id_of
 
 DATA = ROOT.parent / "shared/data/real_anomalies"
@@ -67,8 +67,8 @@ def measure_set(folder: Path) -> dict[str, Any]:
         scores = pd.read_csv(project / "data/07_model_output/scores.csv")
         report = json.loads((project / "data/08_reporting/scoring_report.json").read_text())
     sources = list_sources(str(folder / "test"))
-    table = pd.read_csv(labels, dtype=str, keep_default_na=False)
-    _, frame_labels, *_ = match_labels(sources, check_labels(table, str(labels)))
+    matched = match_labels(sources, LabelsDataset(filepath=labels, default={"filepath": ""}).check())
+    frame_labels, _ = label_by_time(scores, *matched[1:])
     is_video = (sources["media"] == "video").all()  # images have no time: nothing about events means anything
     events = report["labels"] if is_video else {}
     return {
@@ -94,7 +94,7 @@ def measure_frames(scores: pd.DataFrame, frame_labels: pd.DataFrame) -> dict[str
         normal frames above it, and of abnormal ones.
     """
     frame_ids = [frame_id_of(*key) for key in scores[["source", "frame_index"]].itertuples(index=False)]
-    rows = scores.assign(frame_id=frame_ids).merge(frame_labels, on="frame_id")
+    rows = scores.assign(frame_id=frame_ids).merge(frame_labels.dropna(subset="label"), on="frame_id")
     is_abnormal = rows["label"].to_numpy(int) == ABNORMAL
     return {
         "normal_frames": int((~is_abnormal).sum()),
@@ -113,4 +113,4 @@ def _cell(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else DATA)
+    main(Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else DATA)

@@ -8,8 +8,6 @@ from kedro.config import OmegaConfigLoader
 from pyspark.sql import DataFrame, SparkSession
 
 from benchmarks.inputs import ROOT
-from cygnet.parameters.augmentation import Augmentation
-from cygnet.parameters.ingestion import Ingestion
 from cygnet.scene import TrainingScene
 from cygnet.spark import start_session
 
@@ -31,6 +29,8 @@ def parameters_of(pipeline: str) -> dict[str, Any]:
 
 def training_scene() -> TrainingScene:
     """Record the scene that the default parameters make."""
+    from cygnet.parameters.augmentation import Augmentation
+    from cygnet.parameters.ingestion import Ingestion
     from cygnet.pipelines.augmentation.nodes import record_training_scene
     from cygnet.pipelines.ingestion.nodes import record_scene
 

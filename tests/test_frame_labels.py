@@ -5,7 +5,8 @@ import pytest
 
 from cygnet.errors import UserError
 from cygnet.labels import REJECT_COLUMNS, label_by_time, match_labels
-from cygnet.tables import FRAME_LABELS, IMAGE_LABELS, LABEL_RANGES, SOURCES
+from cygnet.tables import FRAME_LABELS, IMAGE_LABELS, SOURCES
+from support.toys import label_ranges
 
 VIDEOS = pd.DataFrame([(name, f"{name}.mp4", "video", 0, None) for name in "ab"], columns=SOURCES.names)
 FRAMES = pd.DataFrame({"source": ["a"] * 10 + ["b"] * 10, "frame_index": [*range(10)] * 2}).assign(
@@ -15,18 +16,14 @@ NO_LABELS = pd.DataFrame(columns=FRAME_LABELS.names)
 NO_REJECTS = pd.DataFrame(columns=REJECT_COLUMNS)
 
 
-def ranges(*rows: tuple[str, float, float, str]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=LABEL_RANGES.names)
-
-
 def test_range_in_a_source_that_is_not_there_is_refused() -> None:
     told = "^labels: the range 1-2 s is in the source 'c', which is not in this run; its sources are a, b.$"
     with pytest.raises(UserError, match=told):
-        match_labels(VIDEOS, ranges(("a", 0, 1, "normal"), ("c", 1, 2, "normal")))
+        match_labels(VIDEOS, label_ranges(("a", 0, 1, "normal"), ("c", 1, 2, "normal")))
 
 
 def test_range_has_its_start_and_not_its_end() -> None:
-    labels, rejects = label_by_time(FRAMES, NO_LABELS, ranges(("a", 1, 2, "abnormal")), NO_REJECTS)
+    labels, rejects = label_by_time(FRAMES, NO_LABELS, label_ranges(("a", 1, 2, "abnormal")), NO_REJECTS)
     assert list(labels.columns) == FRAME_LABELS.names
     assert labels["frame_id"].tolist() == ["a/000002", "a/000003"]
     assert set(labels["label"]) == {0}
@@ -34,7 +31,9 @@ def test_range_has_its_start_and_not_its_end() -> None:
 
 
 def test_normal_range_makes_the_rest_of_its_own_source_unknown() -> None:
-    labelled = ranges(("a", 0, 1, "normal"), ("a", 1, 2, "abnormal"), ("b", 1, 2, "abnormal"), ("b", 7, 8, "abnormal"))
+    labelled = label_ranges(
+        ("a", 0, 1, "normal"), ("a", 1, 2, "abnormal"), ("b", 1, 2, "abnormal"), ("b", 7, 8, "abnormal")
+    )
     labels, rejects = label_by_time(FRAMES, NO_LABELS, labelled, NO_REJECTS)
     by_frame = labels.set_index("frame_id")["label"]
     assert by_frame[[f"a/{index:06d}" for index in range(4)]].tolist() == [1, 1, 0, 0]

@@ -40,8 +40,9 @@ def match_labels(
     is_ranges = "start_s" in labels
     of_images = pd.DataFrame(columns=IMAGE_LABELS.names) if is_ranges else labels
     ranges = labels if is_ranges else pd.DataFrame(columns=LABEL_RANGES.names)
+    _check_sources(ranges, set(sources["source"]))
     frame_labels, rejects = _match_names(sources, of_images)
-    return sources, _with_folders(frame_labels, sources), _check_sources(ranges, set(sources["source"])), rejects
+    return sources, _with_folders(frame_labels, sources), ranges, rejects
 
 
 def label_by_time(
@@ -82,7 +83,7 @@ def label_by_time(
     )
 
 
-def _check_sources(ranges: pd.DataFrame, sources: set[str]) -> pd.DataFrame:
+def _check_sources(ranges: pd.DataFrame, sources: set[str]) -> None:
     """Refuse a range in a source that is not in this run."""
     strange = ranges[~ranges["source"].isin(sources)]
     if len(strange):
@@ -92,7 +93,6 @@ def _check_sources(ranges: pd.DataFrame, sources: set[str]) -> pd.DataFrame:
             f"sources are {', '.join(sorted(sources))}."
         )
         raise UserError(msg)
-    return ranges
 
 
 def _with_folders(frame_labels: pd.DataFrame, sources: pd.DataFrame) -> pd.DataFrame:

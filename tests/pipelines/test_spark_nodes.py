@@ -29,9 +29,10 @@ from cygnet.pipelines.ingestion.nodes import (
 from cygnet.pipelines.synthesis.nodes import _with_donor, draw_anomalies
 from cygnet.scene import Scene
 from cygnet.spark import flat_map_rows, spark_schema
-from cygnet.tables import IMAGE_LABELS, IMAGES, LABEL_RANGES, SOURCES, TRAINING_SET
+from cygnet.tables import IMAGE_LABELS, IMAGES, SOURCES, TRAINING_SET
 from cygnet.vision.codec import decode_image, decode_mask, encode_jpeg
 from support.project import ODD_VIDEO
+from support.toys import label_ranges
 
 SCENE = Scene(interval_s=0.1, crop_horizontal_bias=0.4, frame_jpeg_quality=95, image_jpeg_quality=95, image_size_px=256)
 
@@ -220,14 +221,10 @@ def ingest(parameters: dict[str, Parameters]) -> Callable[..., tuple[pd.DataFram
     return run
 
 
-def ranges(*rows: tuple[str, float, float, str]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=LABEL_RANGES.names)
-
-
 def test_abnormal_ranges_leave_the_rest_normal_and_lie_in_one_split(
     spark: SparkSession, write_video: Callable[..., Path], ingest: Callable[..., tuple[pd.DataFrame, pd.DataFrame]]
 ) -> None:
-    labels = ranges(("a", 5.0, 6.5, "abnormal"), ("a", 99.0, 100.0, "abnormal"))
+    labels = label_ranges(("a", 5.0, 6.5, "abnormal"), ("a", 99.0, 100.0, "abnormal"))
     images, rejects = ingest(write_video("a.mp4", 100, frames_per_s=10.0), labels)
     abnormal = images[images["label"] == 0]
     assert abnormal["frame_id"].tolist() == [f"a/{index:06d}" for index in range(50, 65)]
@@ -242,7 +239,7 @@ def test_a_normal_range_makes_everything_outside_unknown(
     spark: SparkSession, write_video: Callable[..., Path], ingest: Callable[..., tuple[pd.DataFrame, pd.DataFrame]]
 ) -> None:
     path = write_video("a.mp4", 100, frames_per_s=10.0)
-    images, rejects = ingest(path, ranges(("a", 2.0, 6.0, "normal"), ("a", 8.0, 8.5, "abnormal")))
+    images, rejects = ingest(path, label_ranges(("a", 2.0, 6.0, "normal"), ("a", 8.0, 8.5, "abnormal")))
     known = {*range(20, 60), *range(80, 85)}
     assert set(images["frame_id"].str[2:].astype(int)) <= known
     assert set(images["split"]) == {"train", "validation", "test"}
@@ -250,7 +247,7 @@ def test_a_normal_range_makes_everything_outside_unknown(
     assert counts[UNKNOWN] == 100 - len(known)
     assert counts["in the gap between two splits"] == len(known) - len(images)
     with pytest.raises(UserError, match="no frame lies in one of the labelled ranges"):
-        ingest(path, ranges(("a", 50.0, 60.0, "normal")))
+        ingest(path, label_ranges(("a", 50.0, 60.0, "normal")))
 
 
 def test_folders_of_a_labelled_set_label_their_images_and_a_csv_overrules_them(

@@ -12,14 +12,14 @@ NO_EVENTS = pd.DataFrame(columns=["source", "start_s", "end_s"])
 
 
 def spans_of(sources: list[str], first_s: float, last_s: list[float], frames: int = 101) -> pd.DataFrame:
-    """Spans of sources that are known as a whole; the quantiles are never read."""
+    """Spans of sources that are known as a whole."""
     columns = {"source": sources, "first_s": first_s, "last_s": last_s, "frames": frames}
-    return pd.DataFrame({**columns, "is_partial": False, "train_end_s": -1.0, "validation_end_s": -1.0})
+    return pd.DataFrame({**columns, "train_end_s": None, "validation_end_s": None})
 
 
 def test_a_source_that_is_known_in_part_is_cut_by_its_known_frames() -> None:
     spans = spans_of(["a", "b"], 0.0, [100.0, 100.0], frames=1001)
-    spans.loc[1, ["is_partial", "train_end_s", "validation_end_s"]] = [True, 20.0, 30.0]
+    spans.loc[1, ["train_end_s", "validation_end_s"]] = [20.0, 30.0]
     cuts = cut_spans(spans, NO_EVENTS, Split(train_frac=0.6, validation_frac=0.2, gap_s=0.3)).set_index("source")
     assert cuts.loc["a"].tolist() == pytest.approx([59.85, 60.15, 79.85, 80.15])
     assert cuts.loc["b"].tolist() == pytest.approx([19.85, 20.15, 29.85, 30.15])

@@ -21,7 +21,7 @@ from cygnet.model.serving.scorer import Calibration, Limits, Scorer
 from cygnet.parameters.serving import RuntimeName
 from cygnet.parameters.training import SmallViT, Training
 from cygnet.scene import TrainingScene
-from cygnet.tables import ABNORMAL, KIND_NORMAL, KIND_REAL, NORMAL, TRAINING_SET
+from cygnet.tables import ABNORMAL, KIND_NORMAL, KIND_REAL, LABEL_RANGES, NORMAL, TRAINING_SET
 from cygnet.vision.codec import encode_jpeg, encode_map, encode_png
 
 if TYPE_CHECKING:
@@ -40,6 +40,11 @@ SCENE = TrainingScene(
     training_jpeg_quality=95,
 )
 SMALL_VIT = SmallViT(image_size_px=32, patch_size_px=16, hidden_size=32, layers=1, heads=2)
+
+
+def label_ranges(*rows: tuple[str, float, float, str]) -> pd.DataFrame:
+    """Give labelled ranges: the source, start and end in seconds, and the label of each."""
+    return pd.DataFrame(rows, columns=LABEL_RANGES.names)
 
 
 def base_parameters() -> dict[str, Any]:

@@ -23,7 +23,7 @@ from cygnet.vision.video import read_rows
 
 logger = logging.getLogger(__name__)
 
-UNKNOWN = "outside the ranges that are labelled in a source with a normal range"
+UNKNOWN = "outside the labelled ranges"
 
 
 def record_scene(ingestion: Ingestion) -> Scene:
@@ -80,17 +80,17 @@ def split_sources(
         UserError: Nothing decoded, no frame lies in a labelled range, or a split has no frame.
     """
     good = known_frames(frames.filter("reason is null"), frame_labels).select("source", "frame_index", "timestamp_s")
+    partial = count_unknown(frame_labels)["source"].tolist()
     train_frac = ingestion.split.train_frac
     spans = (
-        good.groupBy("source")
+        good.withColumn("partial_s", F.when(F.col("source").isin(partial), F.col("timestamp_s")))
+        .groupBy("source")
         .agg(
             F.min("timestamp_s").alias("first_s"),
             F.max("timestamp_s").alias("last_s"),
             F.count("*").alias("frames"),
-            F.expr(f"percentile(timestamp_s, {train_frac})").alias("train_end_s"),
-            F.expr(f"percentile(timestamp_s, {train_frac + ingestion.split.validation_frac})").alias(
-                "validation_end_s"
-            ),
+            F.expr(f"percentile(partial_s, {train_frac})").alias("train_end_s"),
+            F.expr(f"percentile(partial_s, {train_frac + ingestion.split.validation_frac})").alias("validation_end_s"),
         )
         .orderBy("source")
         .toPandas()
@@ -102,7 +102,6 @@ def split_sources(
             msg = "labels: no frame lies in one of the labelled ranges; give ranges in seconds of the video."
         raise UserError(msg)
     events = labelled_events(good, frame_labels, set(sources.loc[sources["media"] == "video", "source"]))
-    spans["is_partial"] = spans["source"].isin(count_unknown(frame_labels)["source"])
     source_splits = cut_spans(spans, events, ingestion.split)
     counts = {row["split"]: row["count"] for row in with_split(good, source_splits).groupBy("split").count().collect()}
     empty = [name for name in SPLITS if not counts.get(name)]

@@ -24,8 +24,8 @@ def cut_spans(spans: pd.DataFrame, events: pd.DataFrame, split: Split) -> pd.Dat
 
     Args:
         spans: One row per source: `source`, `first_s`, `last_s` (of the frames that decoded and are known), `frames`
-            (how many), `is_partial` (whether others are unknown), and `train_end_s`, `validation_end_s`, the quantiles
-            of the frames' times by which a source that is partial is cut.
+            (how many); and `train_end_s`, `validation_end_s`: where other frames are unknown, the quantiles of the
+            known ones' times, by which such a source is cut; else null.
         events: `source`, `start_s`, `end_s` of what is labelled abnormal.
         split: The shares and the gap.
 
@@ -35,9 +35,12 @@ def cut_spans(spans: pd.DataFrame, events: pd.DataFrame, split: Split) -> pd.Dat
     span_s = spans["last_s"] - spans["first_s"]
     spacing_s = span_s / (spans["frames"] - 1).clip(lower=1)
     half_gap_s = (FEWEST_GAP_FRAMES * spacing_s).clip(lower=split.gap_s) / 2
-    train_end_s = (spans["first_s"] + split.train_frac * span_s).mask(spans["is_partial"], spans["train_end_s"])
-    validation_end_s = (spans["first_s"] + (split.train_frac + split.validation_frac) * span_s).mask(
-        spans["is_partial"], spans["validation_end_s"]
+    train_end_s, validation_end_s = (
+        spans[name].astype(float).fillna(spans["first_s"] + frac * span_s)
+        for name, frac in (
+            ("train_end_s", split.train_frac),
+            ("validation_end_s", split.train_frac + split.validation_frac),
+        )
     )
     cuts = [
         _move_out(events.loc[events["source"] == source, ["start_s", "end_s"]].to_numpy(float), *cuts_and_gap_s)
