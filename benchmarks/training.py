@@ -219,7 +219,7 @@ def _plain(detector: Detector, train: Examples, epochs: int, batch_size: int = B
     for _ in range(epochs):
         for places in torch.arange(len(train.labels)).split(batch_size):
             images, labels = (part.to(device) for part in train.take(places)[:2])
-            logits, _ = detector(images)
+            logits, *_ = detector(images)
             cross_entropy(logits, labels).backward()
             optimizer.step()
             optimizer.zero_grad()

@@ -19,9 +19,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from cygnet.errors import UserError
+from cygnet.model.evaluation.calibrate import calibrate
 from cygnet.model.evaluation.evaluate import evaluate, evaluate_baselines
 from cygnet.model.evaluation.localisation import localise
-from cygnet.model.evaluation.results import FittedBaseline
+from cygnet.model.evaluation.results import FittedBaseline, LocalisationByPart
 from cygnet.model.serving.scorer import Calibration
 from cygnet.parameters.base import Parameters
 from cygnet.reports import EvaluationReport, ParityReport, ScoringReport, ServingReport
@@ -142,8 +143,11 @@ def test_evaluation_can_be_recomputed_from_the_tables(chain: Chain, parameters: 
     report = json.loads((data / "08_reporting/evaluation.json").read_text())
     settings = parameters["training"].evaluation.model_copy(update=SMALL["evaluation"])
     predictions = read(data, "predictions")
-    found = localise(pad.dataset(data / PLACES["training_set"], exclude_invalid_files=True), predictions)
-    again = evaluate(predictions, calibration_of(report), report["training"], settings, found)
+    images = pad.dataset(data / PLACES["training_set"], exclude_invalid_files=True)
+    found = LocalisationByPart(*(localise(images, predictions, name) for name in ("anomaly_map", "classifier_map")))
+    validation, training = predictions[predictions["split"] == "validation"], parameters["training"]
+    calibration = calibrate(validation, training.threshold, Calibration(1.0, 0.5, score=report["score"]))
+    again = evaluate(predictions, calibration, report["training"], settings, found)
     chosen = {
         name: FittedBaseline(figures["variant"], calibration_of(figures))
         for name, figures in report["baselines"].items()

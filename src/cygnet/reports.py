@@ -158,6 +158,15 @@ class BaselineMetrics(SystemMetrics):
     variant: dict[str, float]  # the setting chosen on `validation`: {}, {quantile} or {layer, k}
 
 
+class ScoreMetrics(TypedDict):
+    """What `anomaly_score` would be worth by one setting of `training.score`."""
+
+    auroc: float
+    average_precision: float
+    macro_auroc: float | None  # mean over the synthetic kinds; null without any
+    by_kind: dict[str, float]  # AUROC of each kind against all normal images; `real` and `null` included
+
+
 class TrainingSummary(TypedDict):
     """How the detector was fitted."""
 
@@ -172,6 +181,9 @@ class DetectorMetrics(SystemMetrics):
     """The detector."""
 
     localisation: Localisation | None  # over all synthetic kinds; null if no region is large enough
+    classifier_localisation: Localisation | None  # the same of the classifier's own map
+    score: str  # `training.score`: which of `scores` this report is about
+    scores: dict[str, ScoreMetrics]  # combined, classifier, normality
     training: TrainingSummary
 
 

@@ -149,15 +149,19 @@ PREDICTIONS = pa.schema(
         _required("anomaly_score", pa.float32()),  # softmax(logits)[ABNORMAL], 0-1
         _required("is_anomalous", pa.bool_()),  # anomaly_score >= threshold
         pa.field("severity", pa.float32()),  # 0-1; null unless synthetic
-        # GxG, 16-bit grey: probability that a patch is abnormal, x 65535
+        # the two parts of the score, as the network gives them
+        _required("classifier_margin", pa.float32()),  # log odds that the image is abnormal, not calibrated
+        _required("normality_distance", pa.float32()),  # squared distance of the most distant patches, >= 0
+        # GxG, 16-bit grey, x 65535: how abnormal each patch is; and the classifier's probability alone
         _image("anomaly_map", "image/png", nullable=False),
+        _image("classifier_map", "image/png", nullable=False),
     ]
 )
 
 BASELINES = pa.schema(
     [
         _required("baseline", pa.string()),  # name in `evaluation.json`
-        *(field for field in PREDICTIONS if field.name != "anomaly_map"),
+        *(field for field in PREDICTIONS if not field.name.startswith(("anomaly_map", "classifier_", "normality_"))),
     ]
 )
 
@@ -175,6 +179,8 @@ SCORES = pa.schema(
             "anomaly_score", pa.float32()
         ),  # softmax(logits)[ABNORMAL], 0-1; the highest among the frame's squares
         pa.field("is_anomalous", pa.bool_()),  # anomaly_score >= threshold
+        pa.field("classifier_margin", pa.float32()),  # as in `predictions`, each the highest among the frame's squares
+        pa.field("normality_distance", pa.float32()),
         # the square with this score, in the frame's pixels; a letterbox extends beyond the frame
         pa.field("square_left_px", pa.int32()),
         pa.field("square_top_px", pa.int32()),

@@ -57,7 +57,7 @@ def score_by(
 ) -> tuple[Scorer, pa.Table]:
     """Calibrate a toy detector in a runtime, and score its held-out rows."""
     fitted = Fitted(scorer.runtime.detector, pd.DataFrame(), 0, 1.0)
-    scorer = make_scorer(fitted, SCENE, runtime, parameters["serving"].limits)
+    scorer = make_scorer(fitted, SCENE, runtime, parameters["serving"].limits, training)
     return score_held_out_rows(scorer, rows, training)
 
 

@@ -17,7 +17,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from cygnet.model.network.preprocessing import Preprocessing
-from cygnet.model.serving.scorer import Calibration, Limits, Scorer
+from cygnet.model.serving.scorer import Calibration, Limits, ScoreName, Scorer
 from cygnet.parameters.serving import RuntimeName
 from cygnet.parameters.training import SmallViT, Training
 from cygnet.scene import TrainingScene
@@ -75,9 +75,18 @@ def toy_detector(small_vit: SmallViT) -> "Detector":
 
     torch.manual_seed(1)
     detector = Detector(initial_vit(small_vit), Preprocessing(small_vit.image_size_px)).eval()
+    _say_something(detector)
+    return detector
+
+
+def _say_something(detector: "Detector") -> None:
+    """Draw heads, and a subspace of half the dimensions."""
+    import torch
+
     for head in (detector.classifier, detector.patch_head):
         torch.nn.init.normal_(head.weight)
-    return detector
+    width = len(detector.normality.mean)
+    detector.normality.basis = torch.eye(width)[:, : width // 2]
 
 
 def toy_scorer(
@@ -85,22 +94,25 @@ def toy_scorer(
     temperature: float = 1.7,
     threshold: float = 0.5,
     runtime: RuntimeName = "torch",
+    score: ScoreName = "classifier",
     **limits: int,
 ) -> Scorer:
-    """A scorer that was never fitted; its heads are drawn so that scores differ from image to image."""
+    """A scorer that was never fitted; its parts are drawn so that scores differ from image to image."""
     import torch
 
     from cygnet.model.network.backbone import load_detector
     from cygnet.model.serving.runtimes import RUNTIMES
 
     detector = load_detector(toy_training(training))
-    for head in (detector.classifier, detector.patch_head):
-        torch.nn.init.normal_(head.weight)
-    with torch.no_grad():  # a grey image scores 0.5
-        detector.classifier.bias -= detector(torch.full((1, 32, 32, 3), 128, dtype=torch.uint8))[0][0]
+    _say_something(detector)
+    with torch.no_grad():  # by the classifier a grey image scores 0.5
+        grey = torch.full((1, 32, 32, 3), 128, dtype=torch.uint8)
+        detector.classifier.bias -= detector(grey)[0][0]
+        distance = float(detector(grey)[2].mean())
+    normal = {"normal_margins": [-2.0, -1.0, 0.0, 1.0], "normal_distances": [0.9 * distance, distance, 1.1 * distance]}
     return Scorer(
         RUNTIMES[runtime].make(detector),
-        Calibration(temperature, threshold),
+        Calibration(temperature, threshold, score=score, **normal),
         scene=SCENE,
         limits=dataclasses.replace(LIMITS, **limits),
     )
@@ -172,6 +184,7 @@ def toy_predictions(normal: list[float], abnormal: list[float], threshold: float
     scores = np.array([*normal, *abnormal], np.float32)
     labels = np.array([NORMAL] * len(normal) + [ABNORMAL] * len(abnormal), np.int32)
     margin = np.log(scores.astype(float)) - np.log1p(-scores.astype(float))
+    maps = [encode_map(np.full((2, 2), score, np.float32)) for score in scores]
     return pd.DataFrame(
         {
             "image_id": [f"image-{place}" for place in range(len(scores))],
@@ -184,7 +197,10 @@ def toy_predictions(normal: list[float], abnormal: list[float], threshold: float
             "anomaly_score": scores,
             "is_anomalous": scores >= np.float32(threshold),
             "severity": np.where(labels == NORMAL, np.nan, 0.5).astype(np.float32),
-            "anomaly_map": [encode_map(np.full((2, 2), score, np.float32)) for score in scores],
+            "classifier_margin": margin.astype(np.float32),
+            "normality_distance": (2 * scores).astype(np.float32),
+            "anomaly_map": maps,
+            "classifier_map": maps,
         }
     )
 

@@ -5,12 +5,14 @@ Memory is bounded by a few batches of images, however large a table is.
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as pad
 
 from cygnet.errors import UserError
-from cygnet.tables import KIND_NULL, LABELS
+from cygnet.tables import KIND_NULL, LABELS, NORMAL
+from cygnet.vision.codec import decode_image
 
 BATCH_ROWS = 64
 KEYS = ["image_id", "frame_id", "split", "label", "kind", "severity"]
@@ -68,3 +70,10 @@ def iterate_rows(
             pending = pending.slice(batch_rows)
     if pending.num_rows:
         yield pending.to_pandas()
+
+
+def iterate_normal_frames(images: pad.Dataset) -> Iterator[np.ndarray]:
+    """Read the normal train frames of the table `images`, `(H, W, 3)` uint8 BGR, in the order of storage."""
+    chosen = (pad.field("split") == "train") & (pad.field("label") == NORMAL)
+    for batch in read_batches(images, ["image"], chosen):
+        yield from (decode_image(encoded) for encoded in batch["image"].to_pylist())

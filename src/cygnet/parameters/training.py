@@ -43,6 +43,24 @@ class Evaluation(Parameters):
     memory_patches: int = Field(ge=1, le=1_000_000)
 
 
+class Normality(Parameters):
+    """What normal patches span, and how an image's distance to it is measured."""
+
+    blocks_frac: tuple[Fraction, Fraction]
+    explained_frac: Annotated[float, Field(gt=0, lt=1)]
+    top_frac: Share
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> Self:
+        if self.blocks_frac[0] > self.blocks_frac[1]:
+            msg = f"blocks_frac {list(self.blocks_frac)} must not fall: the first block comes first"
+            raise ValueError(msg)
+        return self
+
+
+ScoreName = Literal["combined", "classifier", "normality"]
+
+
 class Training(Parameters):
     """`params:training`: the backbone and how it is fitted."""
 
@@ -64,5 +82,7 @@ class Training(Parameters):
     fitted_fracs: list[Share] = Field(min_length=1, max_length=100)
     patch_loss_weight: float = Field(ge=0, le=100)
     twins: bool
+    score: ScoreName
+    normality: Normality
     threshold: Threshold
     evaluation: Evaluation

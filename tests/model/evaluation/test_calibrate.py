@@ -88,8 +88,7 @@ def rows_of(logits: np.ndarray, labels: np.ndarray, per_frame: int = 5) -> pd.Da
             "frame_id": frames,
             "label": labels,
             "kind": "polygon",
-            "logit_abnormal": logits[:, ABNORMAL],
-            "logit_normal": logits[:, NORMAL],
+            "classifier_margin": logits[:, ABNORMAL] - logits[:, NORMAL],
         }
     )
 
@@ -99,7 +98,7 @@ def test_temperature_is_of_the_first_half_and_threshold_of_the_second() -> None:
     rows = rows_of(3 * logits, labels)
     calibration = calibrate(rows, Threshold(rule="max_f1", target_fpr=0.01))
     assert calibration.temperature == fit_temperature(3 * logits[:200], labels[:200])
-    scores = scores_of(3 * logits[200:], calibration)
+    scores = scores_of(rows[200:], calibration)
     reached = f1_score(labels[200:] == ABNORMAL, scores["is_anomalous"])
     assert reached == best_f1(scores["anomaly_score"].to_numpy(), labels[200:] == ABNORMAL)
     assert (calibration.rule, calibration.target_fpr) == ("max_f1", None)
@@ -108,7 +107,7 @@ def test_temperature_is_of_the_first_half_and_threshold_of_the_second() -> None:
 def test_controls_do_not_count() -> None:
     logits, labels = honest(100)
     rows = rows_of(logits, labels)
-    controls = rows.assign(kind="null", label=ABNORMAL, logit_abnormal=9.0)
+    controls = rows.assign(kind="null", label=ABNORMAL, classifier_margin=9.0)
     rule = Threshold(rule="max_f1", target_fpr=0.01)
     assert calibrate(pd.concat([rows, controls]), rule) == calibrate(rows, rule)
 

@@ -1,15 +1,17 @@
 """What the evaluation promises: `predictions` are enough to recompute it, and abnormal is the positive class."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from cygnet.model.evaluation.evaluate import calibration_bins, evaluate, evaluate_baselines, expected_calibration_error
-from cygnet.model.evaluation.results import FittedBaseline, LocalisationByKind
-from cygnet.model.serving.scorer import Calibration
+from cygnet.model.evaluation.results import FittedBaseline, LocalisationByKind, LocalisationByPart
+from cygnet.model.serving.scorer import Calibration, scores_of
 from cygnet.parameters.training import Evaluation
 from cygnet.reports import BaselineMetrics, DetectorMetrics
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
@@ -17,12 +19,14 @@ from support.reports import assert_conforms
 from support.toys import toy_predictions
 
 TRAINING = {"checkpoint": None, "epochs": 2, "images": 20, "seconds": 1.5, "images_per_second": 13.3}
-CALIBRATION = Calibration(temperature=1.25, threshold=0.5)
 SETTINGS = Evaluation(seed=0, resamples=100, normal_frames=1, memory_patches=1)
-LOCALISATION = LocalisationByKind(
+NORMAL_DISTANCES = [1.0, 2.0, 3.0]
+CALIBRATION = Calibration(1.25, 0.5, normal_margins=[-3.0, -1.0, 0.0], normal_distances=NORMAL_DISTANCES)
+DRAWN = LocalisationByKind(
     {"pixel_average_precision": 0.5, "pro_at_fpr_30pct": 0.6},
     {"polygon": {"pixel_average_precision": 0.7, "pro_at_fpr_30pct": 0.8}},
 )
+LOCALISATION = LocalisationByPart(DRAWN, LocalisationByKind(None, {}))
 
 
 def overlapping(normal: int = 60, abnormal: int = 40, seed: int = 0) -> pd.DataFrame:
@@ -110,7 +114,7 @@ def test_macro_auroc_weighs_each_synthetic_kind_the_same() -> None:
 
 @pytest.mark.parametrize(("rule", "promised"), [("max_f1", None), ("target_fpr", 0.04)])
 def test_rule_and_guaranteed_rate_of_the_threshold_are_reported(rule: str, promised: float | None) -> None:
-    calibration = Calibration(1.0, 0.5, rule, promised)
+    calibration = replace(CALIBRATION, rule=rule, target_fpr=promised)
     report = evaluate(overlapping(), calibration, TRAINING, SETTINGS, LOCALISATION)
     assert report["threshold_rule"] == {"rule": rule, "promised_fpr": promised}
 
@@ -120,6 +124,8 @@ def test_controls_and_other_splits_change_no_overall_metric() -> None:
     elsewhere = overlapping(seed=5).assign(split="validation")
     plain, mixed = judge(rows), judge(pd.concat([controls(), rows, elsewhere], ignore_index=True))
     assert mixed["by_kind"].pop(KIND_NULL)["count"] == 10
+    for score in mixed["scores"].values():
+        assert score["by_kind"].pop(KIND_NULL) is not None
     assert mixed == plain
 
 
@@ -163,8 +169,9 @@ def test_report_has_the_agreed_keys() -> None:
     assert set(report) >= metrics
     assert set(report["by_kind"]["polygon"]) >= {"count", "mean", "min", *metrics}
     assert set(report["intervals"]) == {"auroc", "average_precision", "f1", "recall"}
-    assert report["localisation"] == LOCALISATION.overall
-    assert report["by_kind"]["polygon"]["localisation"] == LOCALISATION.by_kind["polygon"]
+    assert report["localisation"] == DRAWN.overall
+    assert report["classifier_localisation"] is None
+    assert report["by_kind"]["polygon"]["localisation"] == DRAWN.by_kind["polygon"]
     assert "localisation" not in report["by_kind"]["real"]
     assert set(report["training"]) >= {"checkpoint", "epochs", "images", "seconds", "images_per_second"}
 
@@ -239,4 +246,24 @@ def test_a_baseline_is_measured_as_the_detector_is() -> None:
     assert twin.pop("variant") == {"k": 3}
     for kind in report["by_kind"].values():
         kind.pop("localisation", None)
-    assert twin == {name: value for name, value in report.items() if name not in {"training", "localisation"}}
+    of_detector = {"training", "localisation", "classifier_localisation", "score", "scores"}
+    assert twin == {name: value for name, value in report.items() if name not in of_detector}
+
+
+def test_each_setting_of_the_score_is_measured_as_a_run_with_it_would_be() -> None:
+    rows = overlapping()
+    rows["normality_distance"] = np.random.default_rng(2).gamma(2.0, size=len(rows)).astype(np.float32)
+    report = judge(rows)
+    assert list(report["scores"]) == ["combined", "classifier", "normality"]
+    for name, measured in report["scores"].items():
+        scores = scores_of(rows, replace(CALIBRATION, score=name))
+        alone = judge(rows.assign(anomaly_score=scores["anomaly_score"]))
+        for figure in ("auroc", "average_precision", "macro_auroc"):
+            assert measured[figure] == pytest.approx(alone[figure], abs=1e-3)  # float32 may tie what float64 does not
+        assert measured["by_kind"] == pytest.approx(
+            {kind: figures["auroc"] for kind, figures in alone["by_kind"].items()}, abs=1e-3
+        )
+    is_abnormal = (rows["label"] == ABNORMAL).to_numpy()
+    assert report["scores"]["normality"]["auroc"] == pytest.approx(
+        roc_auc_score(is_abnormal, rows["normality_distance"]), abs=1e-9
+    )

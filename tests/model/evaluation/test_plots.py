@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from cygnet.model.evaluation import plots
 from cygnet.model.evaluation.evaluate import evaluate, evaluate_baselines
-from cygnet.model.evaluation.results import FittedBaseline, LocalisationByKind
+from cygnet.model.evaluation.results import FittedBaseline, LocalisationByKind, LocalisationByPart
 from cygnet.model.serving.scorer import Calibration
 from cygnet.parameters.training import Evaluation
 from cygnet.reports import EvaluationReport, TrainingSummary
@@ -36,10 +36,10 @@ def evaluation() -> EvaluationReport:
     rows = pd.concat([PREDICTIONS, controls], ignore_index=True)
     settings = Evaluation(seed=0, resamples=100, normal_frames=1, memory_patches=1)
     calibration, made = (
-        Calibration(1.0, 0.5),
+        Calibration(1.0, 0.5, normal_margins=[0.0], normal_distances=[1.0]),
         TrainingSummary(checkpoint=None, epochs=1, images=1, seconds=1.0, images_per_second=1.0),
     )
-    metrics = evaluate(rows, calibration, made, settings, LocalisationByKind(None, {}))
+    metrics = evaluate(rows, calibration, made, settings, LocalisationByPart(*[LocalisationByKind(None, {})] * 2))
     constant = rows.assign(baseline="majority", anomaly_score=np.float32(0.5))
     baselines = evaluate_baselines(constant, {"majority": FittedBaseline({}, calibration)}, settings)
     return {**metrics, "baselines": baselines}

@@ -92,7 +92,7 @@ def test_tokens_are_those_of_hugging_face_and_each_head_sees_its_own(
     images = some_images(28)
     special = {"vit": 1, "deit": 2, "dinov2": 1, "registers": 5}[architecture]
     with torch.inference_mode():
-        logits, patch_logits = detector(images)
+        logits, patch_logits, _ = detector(images)
         tokens = saved.base_model(detector.preprocessing.normalise(images)).last_hidden_state
         expected = detector.classifier(tokens[:, 0]), detector.patch_head(tokens[:, special:]).reshape(3, 2, 2)
     torch.testing.assert_close(logits, expected[0], rtol=0, atol=1e-5)

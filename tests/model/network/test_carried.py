@@ -74,8 +74,9 @@ def test_dinov2_is_one_parameter_away(parameters: dict[str, Any]) -> None:
     assert detector.preprocessing.mean == (0.485, 0.456, 0.406)
     images = torch.randint(0, 256, (1, 224, 224, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        tokens = detector.run_blocks(images, len(detector.blocks))
+        tokens, features = detector.run_blocks(images, len(detector.blocks))
     assert tokens.shape == (1, 1 + 16 * 16, 384)
+    assert features.shape == (1, 16 * 16, 384)
     assert tokens.isfinite().all()
 
 

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from transformers import AutoModel
 
 from cygnet.model.network.backbone import initial_vit
-from cygnet.model.network.detector import Detector
+from cygnet.model.network.detector import NORMALITY, Detector
 from cygnet.model.network.preprocessing import Preprocessing
 from cygnet.parameters.pretraining import Pretraining
 from cygnet.parameters.training import SmallViT
@@ -34,22 +34,23 @@ def noise(size_px: int, count: int = 3) -> torch.Tensor:
 @pytest.mark.parametrize("size_px", [48, 64, 112])
 @torch.inference_mode()
 def test_any_multiple_of_the_patch_is_taken(size_px: int, detector: Detector) -> None:
-    logits, patch_logits = detector(noise(size_px))
+    logits, patch_logits, patch_distances = detector(noise(size_px))
     assert logits.shape == (3, 2)
-    assert patch_logits.shape == (3, size_px // 16, size_px // 16)
-    assert logits.isfinite().all()
-    assert patch_logits.isfinite().all()
+    assert patch_logits.shape == patch_distances.shape == (3, size_px // 16, size_px // 16)
+    for answer in (logits, patch_logits, patch_distances):
+        assert answer.isfinite().all()
+    assert patch_distances.min() >= 0
 
 
 @torch.inference_mode()
 def test_under_autocast_tokens_are_of_its_type_and_logits_nearly_the_same(detector: Detector) -> None:
-    expected, _ = detector(noise(64))
+    expected, _, _ = detector(noise(64))
     with torch.autocast("cpu", torch.bfloat16):
-        tokens = detector.run_blocks(noise(64), 1)
+        tokens, _ = detector.run_blocks(noise(64), 1)
         logits, _ = detector.finish(tokens.float(), 1)
     assert tokens.dtype == torch.bfloat16
     torch.testing.assert_close(logits.float(), expected, atol=0.02, rtol=0.02)
-    assert detector.run_blocks(noise(64), 1).dtype == torch.float32
+    assert detector.run_blocks(noise(64), 1)[0].dtype == torch.float32
 
 
 @torch.inference_mode()
@@ -61,13 +62,14 @@ def test_a_patch_logit_is_in_the_place_of_its_patch(detector: Detector) -> None:
         if isinstance(layer, torch.nn.Linear):
             layer.weight.zero_()  # no patch sees another
     torch.nn.init.normal_(detector.patch_head.weight)
-    _, patch_logits = detector(images)
-    assert (patch_logits[0] != patch_logits[1]).nonzero().tolist() == [[1, 3]]
+    _, *of_patches = detector(images)
+    for values in of_patches:
+        assert (values[0] != values[1]).nonzero().tolist() == [[1, 3]]
 
 
 @torch.inference_mode()
 def test_a_new_detector_says_nothing_about_the_image_and_calls_patches_normal() -> None:
-    logits, patch_logits = Detector(initial_vit(VIT), Preprocessing(64))(noise(64))
+    logits, patch_logits, _ = Detector(initial_vit(VIT), Preprocessing(64))(noise(64))
     assert not logits.any()
     assert (patch_logits == -3).all()
 
@@ -79,15 +81,29 @@ def test_what_is_saved_is_read_by_hugging_face(
 ) -> None:
     detector.save(tmp_path, dtype)
     with safe_open(tmp_path / "model.safetensors", "pt") as weights:
-        assert {weights.get_tensor(name).dtype for name in weights.keys()} == {dtype}  # noqa: SIM118 - no dictionary
-        assert set(weights.keys()) >= HEADS
+        names = set(weights.keys())
+        assert {weights.get_tensor(name).dtype for name in names - set(NORMALITY)} == {dtype}
+        assert names >= HEADS
         heads = {name: weights.get_tensor(name).float() for name in HEADS}
     backbone = AutoModel.from_pretrained(tmp_path, add_pooling_layer=False, dtype=torch.float32)
     numbers = json.loads((tmp_path / "preprocessor_config.json").read_text())
     again = Detector(backbone, Preprocessing(numbers["size"]["height"], numbers["image_mean"], numbers["image_std"]))
     assert not again.load_state_dict(heads, strict=False).unexpected_keys
-    for before, after in zip(detector(noise(64)), again.eval()(noise(64)), strict=True):
+    for before, after in zip(detector(noise(64))[:2], again.eval()(noise(64))[:2], strict=True):
         assert torch.allclose(before, after, atol=tolerance)
+
+
+@torch.inference_mode()
+def test_normality_is_saved_in_full_precision_and_loaded(detector: Detector, tmp_path: Path) -> None:
+    detector.normality.mean += torch.rand(len(detector.normality.mean)) / 3
+    detector.save(tmp_path)
+    again = Detector.load(tmp_path).eval()
+    for name in ("mean", "basis", "blocks"):
+        assert torch.equal(getattr(again.normality, name), getattr(detector.normality, name))
+    for before, after in zip(detector(noise(64)), again(noise(64)), strict=True):
+        torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-5)
+    Detector(initial_vit(VIT), Preprocessing(64)).save(tmp_path / "new")
+    assert not Detector.load(tmp_path / "new").normality.basis.numel()  # a carried checkpoint knows no scene
 
 
 def test_labels_in_the_config_are_ours(detector: Detector, tmp_path: Path) -> None:

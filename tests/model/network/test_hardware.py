@@ -26,7 +26,7 @@ def test_plain_attention_is_that_of_torch(
         detector.backbone.set_attn_implementation(name)
         detector.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            logits, patch_logits = detector(images)
+            logits, patch_logits, _ = detector(images)
         (logits.float().square().sum() + patch_logits.float().square().sum()).backward()
         answers.append(torch.cat([logits.flatten(), patch_logits.flatten()]).float().detach())
         slopes.append(detector.blocks[0].attention.q_proj.weight.grad.clone())

@@ -63,7 +63,7 @@ def test_graph_takes_raw_pixels_and_has_one_dynamic_axis() -> None:
     assert images.type.tensor_type.elem_type == onnx.TensorProto.UINT8
     dimensions = [axis.dim_param or axis.dim_value for axis in images.type.tensor_type.shape.dim]
     assert dimensions == ["batch", 32, 32, 3]
-    assert [output.name for output in graph.output] == ["logits", "patch_logits"]
+    assert [output.name for output in graph.output] == ["logits", "patch_logits", "patch_distances"]
 
 
 def test_int8_graph_is_a_good_deal_smaller() -> None:

@@ -28,7 +28,7 @@ from cygnet.model.serving.scorer import Scorer
 assert torch.backends.cpu.get_cpu_capability() == "DEFAULT"
 folder = Path(sys.argv[1])
 for name in sys.argv[2:]:
-    logits, _ = Scorer.load(folder / name).runtime.run(np.load(folder / "images.npy"))
+    logits, *_ = Scorer.load(folder / name).runtime.run(np.load(folder / "images.npy"))
     np.save(folder / f"{name}.npy", logits)
 """
 

@@ -88,7 +88,8 @@ def test_zero_points_exclude_kernels_that_quantise_activations_in_another_way(gr
 
 def test_detector_scores_as_with_exact_sums(graph: bytes) -> None:
     for image in np.random.default_rng(0).integers(0, 256, (12, 1, 32, 32, 3), dtype=np.uint8):
-        (logits, patch_logits), (expected, expected_patches) = (run(graph, images=image) for run in (as_run, exact))
-        scores = [softmax_abnormal(answer[:, 0], answer[:, 1]) for answer in (logits, expected)]
+        answered, expected = (run(graph, images=image) for run in (as_run, exact))
+        scores = [softmax_abnormal(logits[:, 0], logits[:, 1]) for logits, *_ in (answered, expected)]
         np.testing.assert_allclose(*scores, rtol=0, atol=0.003)  # where an activation is rounded the other way
-        np.testing.assert_allclose(patch_logits, expected_patches, rtol=0, atol=0.02)
+        np.testing.assert_allclose(answered[1], expected[1], rtol=0, atol=0.02)
+        np.testing.assert_allclose(answered[2], expected[2], rtol=0.01)

@@ -150,7 +150,8 @@ def test_logits_are_divided_by_the_temperature(scorer: Scorer, images: list[np.n
         resized = np.stack([scorer.runtime.preprocessing.resize(image) for image in images[:8]])
         raw = scorer.runtime.detector(torch.from_numpy(resized))[0].numpy()
     answered = scorer.score(images[:8])[0][["logit_abnormal", "logit_normal"]].to_numpy()
-    np.testing.assert_allclose(answered, raw / 1.7, rtol=0, atol=1e-6)
+    margins = (raw[:, :1] - raw[:, 1:]) / 1.7
+    np.testing.assert_allclose(answered, np.hstack([margins, -margins]) / 2, rtol=0, atol=1e-6)
 
 
 def test_softmax_of_the_logits_is_the_score(scorer: Scorer, images: list[np.ndarray]) -> None:
@@ -236,10 +237,10 @@ def test_what_is_just_within_the_limits_is_decoded(scorer: Scorer) -> None:
 def test_images_of_an_iterator_are_taken_a_batch_at_a_time(scorer: Scorer, images: list[np.ndarray]) -> None:
     waiting, most_waiting = [], []
 
-    def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def run(batch: np.ndarray) -> tuple[np.ndarray, ...]:
         most_waiting.append(len(waiting))
         waiting.clear()
-        return np.zeros((len(batch), 2), np.float32), np.zeros((len(batch), 2, 2), np.float32)
+        return tuple(np.zeros((len(batch), *shape), np.float32) for shape in ((2,), (2, 2), (2, 2)))
 
     counting = dataclasses.make_dataclass("Counting", ["preprocessing", "run", "batch_size"])
     runtime = counting(scorer.runtime.preprocessing, run, 16)
@@ -266,7 +267,7 @@ def test_heatmap_of_a_frame_lies_where_the_crop_lies(scorer: Scorer) -> None:
 
 
 def test_scores_of_extreme_logits_are_finite() -> None:
-    rows = scores_of(np.array([[1e5, -1e5], [-1e5, 1e5], [0, 0]]), Calibration(1.0, 0.5))
+    rows = scores_of(pd.DataFrame({"classifier_margin": [2e5, -2e5, 0]}), Calibration(1.0, 0.5))
     assert rows["anomaly_score"].tolist() == [1.0, pytest.approx(0.0, abs=1e-30), 0.5]
     assert rows["is_anomalous"].tolist() == [True, False, True]
     assert softmax_abnormal(np.array([np.log(3.0)]), np.array([0.0]))[0] == pytest.approx(0.75)

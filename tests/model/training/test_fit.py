@@ -79,7 +79,7 @@ def run(settings: FitSettings, tmp_path_factory: pytest.TempPathFactory) -> Call
 def probabilities(fitted: Fitted, examples: Examples) -> np.ndarray:
     """Softmax in float32 of the kept detector, `(N, 2)`."""
     with torch.inference_mode():
-        logits, _ = fitted.detector.eval()(examples.take(torch.arange(len(examples.labels)))[0])
+        logits, *_ = fitted.detector.eval()(examples.take(torch.arange(len(examples.labels)))[0])
     return torch.softmax(logits.double(), dim=1).numpy()
 
 

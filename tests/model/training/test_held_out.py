@@ -65,7 +65,7 @@ def test_figures_are_those_of_the_logits(detector: Detector, settings: Pretraini
     resize = detector.preprocessing.resize
     images = np.stack([resize(image) for normal, abnormal, _ in seen for image in (normal, abnormal)])
     with torch.inference_mode():
-        logits, patch_logits = (part.double().numpy() for part in detector(torch.from_numpy(images)))
+        logits, patch_logits, _ = (part.double().numpy() for part in detector(torch.from_numpy(images)))
     is_abnormal = np.tile([0, 1], len(seen))
     scores = np.exp(logits[:, 0]) / np.exp(logits).sum(axis=1)
     masks = np.stack([mask if abnormal else 0 * mask for _, _, mask in seen for abnormal in (0, 1)]) / 255

@@ -204,7 +204,7 @@ class NearestNeighbour:
         resized = resized.to(detector.classifier.weight.device)  # (B, S, S, 3)
         features = {}
         with torch.inference_mode(), torch.autocast(resized.device.type, torch.bfloat16, enabled=hardware.has_bf16()):
-            tokens, done = detector.run_blocks(resized, 0), 0  # (B, T, D)
+            tokens, done = detector.run_blocks(resized, 0)[0], 0  # (B, T, D)
             for layer in layers:
                 for block in detector.blocks[done:layer]:
                     tokens = block(tokens)
@@ -272,9 +272,9 @@ def fit_and_score(
         if not baseline.is_logit:
             regression = platt(margins[0], validation)
             margins = tuple(regression.decision_function(scores[:, None]) for scores in margins)
-        calibration = calibrate(validation.join(_logits(margins[0])), threshold)
+        calibration = calibrate(validation.assign(classifier_margin=margins[0]), threshold)
         for rows, margin in zip((validation, test), margins, strict=True):
-            scores = scores_of(_logits(margin).to_numpy(), calibration)
+            scores = scores_of(pd.DataFrame({"classifier_margin": margin}), calibration)
             parts.append(pd.concat([rows, scores], axis=1).assign(baseline=name))
         fitted[name] = FittedBaseline(variants[name][0], calibration)
     return pd.concat(parts, ignore_index=True), fitted
@@ -296,10 +296,6 @@ def _best(scores: np.ndarray, validation: pd.DataFrame) -> int:
     counted = (validation["kind"] != KIND_NULL).to_numpy()
     is_abnormal = (validation["label"] == ABNORMAL).to_numpy()[counted]
     return int(np.argmax([roc_auc_score(is_abnormal, column) for column in scores[counted].T]))
-
-
-def _logits(margin: np.ndarray) -> pd.DataFrame:
-    return pd.DataFrame({"logit_abnormal": margin / 2, "logit_normal": -margin / 2})
 
 
 def _fit_pixel_statistics(training_set: pad.Dataset) -> PixelStatistics:

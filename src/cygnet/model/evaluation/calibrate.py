@@ -1,13 +1,15 @@
 """Calibration on `validation`: one temperature for the logits, one threshold for the score.
 
 They are fitted on different frames: the temperature on the first half of every source's validation frames, the
-threshold on the second. On the same frames, the threshold would be fitted to scores that the temperature has seen.
+threshold on the second. On the same frames, the threshold would be fitted to scores that the temperature has seen. The
+first half's normal frames are also those among which p-values are counted.
 
 Temperature scaling: Guo et al., "On Calibration of Modern Neural Networks", 2017. Threshold of rule `target_fpr`: the
 conformal quantile of Vovk et al., "Algorithmic Learning in a Random World", 2005, as in split conformal prediction.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,30 +21,42 @@ from cygnet.model.serving.scorer import Calibration, scores_of
 from cygnet.parameters.training import Threshold
 from cygnet.tables import ABNORMAL, KIND_NULL, LABELS, NORMAL, parse_frame_id
 
+UNCALIBRATED = Calibration(temperature=1.0, threshold=0.5)
+
 TEMPERATURE_BOUNDS = (0.5, 5.0)
 """A temperature outside these bounds does not correct overconfidence: `validation` is too small, or the scores separate
 its classes perfectly."""
 
 
-def calibrate(rows: pd.DataFrame, threshold: Threshold) -> Calibration:
+def calibrate(rows: pd.DataFrame, threshold: Threshold, start: Calibration = UNCALIBRATED) -> Calibration:
     """Fit the temperature, which minimises NLL, on one half of the frames, and the threshold on the other.
 
     Args:
-        rows: The `validation` rows: `frame_id`, `label`, `kind`, and `logit_abnormal`, `logit_normal`, not calibrated.
-            The control kind `null` is left out.
+        rows: The `validation` rows: `frame_id`, `label`, `kind`, `classifier_margin`, and of a detector
+            `normality_distance`. The control kind `null` is left out.
         threshold: The rule that chooses the threshold.
+        start: What the score is made of.
 
     Raises:
         UserError: A half lacks a class.
     """
     first, second = split_halves(rows)
-    temperature = fit_temperature(_logits(first), first["label"].to_numpy())
-    scores = scores_of(_logits(second), Calibration(temperature, 0.5))["anomaly_score"].to_numpy()
+    if "normality_distance" in first:  # a baseline has one score alone
+        normal = first[first["label"] == NORMAL]
+        start = replace(
+            start,
+            normal_margins=sorted(normal["classifier_margin"].astype(float)),
+            normal_distances=sorted(normal["normality_distance"].astype(float)),
+        )
+    margins = start.margins(first)
+    temperature = fit_temperature(np.stack([margins / 2, -margins / 2], axis=1), first["label"].to_numpy())
+    start = replace(start, temperature=temperature, rule=threshold.rule)
+    scores = scores_of(second, start)["anomaly_score"].to_numpy()
     labels = second["label"].to_numpy()
     if threshold.rule == "max_f1":
-        return Calibration(temperature, max_f1_threshold(scores, labels == ABNORMAL), threshold.rule)
+        return replace(start, threshold=max_f1_threshold(scores, labels == ABNORMAL))
     score, fpr = conformal_threshold(scores[labels == NORMAL], threshold.target_fpr)
-    return Calibration(temperature, score, threshold.rule, fpr)
+    return replace(start, threshold=score, target_fpr=fpr)
 
 
 def split_halves(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -131,7 +145,3 @@ def conformal_threshold(normal_scores: np.ndarray, target_fpr: float) -> tuple[f
     rank = math.ceil((count + 1) * (1 - target_fpr) - 1e-9)
     highest_normal = np.sort(normal_scores.astype(np.float32))[min(rank, count) - 1]
     return float(np.nextafter(highest_normal, np.float32(np.inf))), max(target_fpr, 1 / (count + 1))
-
-
-def _logits(rows: pd.DataFrame) -> np.ndarray:
-    return rows[["logit_abnormal", "logit_normal"]].to_numpy()

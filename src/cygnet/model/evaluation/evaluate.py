@@ -5,7 +5,9 @@ severities, is compared with all normal images. The control kind `null` has no a
 The same function measures the baselines, from their own table.
 """
 
-from typing import cast
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -14,8 +16,8 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, ro
 
 from cygnet.model.evaluation.calibrate import negative_log_likelihood
 from cygnet.model.evaluation.intervals import confidence_intervals
-from cygnet.model.evaluation.results import FittedBaseline, LocalisationByKind
-from cygnet.model.serving.scorer import Calibration
+from cygnet.model.evaluation.results import FittedBaseline, LocalisationByPart
+from cygnet.model.serving.scorer import Calibration, ScoreName
 from cygnet.parameters.training import Evaluation
 from cygnet.reports import (
     BaselineMetrics,
@@ -27,6 +29,7 @@ from cygnet.reports import (
     Metrics,
     NormalScoreStatistics,
     OverallSeverityMetrics,
+    ScoreMetrics,
     ScoreStatistics,
     SeverityMetrics,
     SystemMetrics,
@@ -34,6 +37,7 @@ from cygnet.reports import (
 )
 from cygnet.tables import ABNORMAL, KIND_NULL, KIND_REAL, NORMAL
 
+SCORES: tuple[ScoreName, ...] = get_args(ScoreName)
 FEWEST_FRAMES_FOR_1PCT = 100
 CALIBRATION_BINS = 15
 SEVERITIES = {"low": (0.0, 1 / 3), "middle": (1 / 3, 2 / 3), "high": (2 / 3, np.inf)}
@@ -45,7 +49,7 @@ def evaluate(
     calibration: Calibration,
     training: TrainingSummary,
     settings: Evaluation,
-    localisation: LocalisationByKind,
+    localisation: LocalisationByPart,
 ) -> DetectorMetrics:
     """Measure the detector on the rows of `test`.
 
@@ -54,13 +58,41 @@ def evaluate(
         calibration: The one that its scores were computed with.
         training: How the detector was fitted; passed through.
         settings: `resamples` and `seed` of the intervals.
-        localisation: What `cygnet.model.evaluation.localisation.localise` measured.
+        localisation: What `cygnet.model.evaluation.localisation.localise` measured of each map.
     """
     metrics = measure(predictions, calibration, settings)
-    by_kind = metrics["by_kind"]
-    for kind in by_kind.keys() & localisation.by_kind.keys():  # never the control
-        by_kind[kind] = {**cast(KindMetrics, by_kind[kind]), "localisation": localisation.by_kind[kind]}
-    return {**metrics, "localisation": localisation.overall, "training": training}
+    by_kind, of_kind = metrics["by_kind"], localisation.drawn.by_kind
+    for kind in by_kind.keys() & of_kind.keys():  # never the control
+        by_kind[kind] = {**cast(KindMetrics, by_kind[kind]), "localisation": of_kind[kind]}
+    return {
+        **metrics,
+        "localisation": localisation.drawn.overall,
+        "classifier_localisation": localisation.classifier.overall,
+        "score": calibration.score,
+        "scores": {name: _measure_score(predictions, replace(calibration, score=name)) for name in SCORES},
+        "training": training,
+    }
+
+
+def _measure_score(predictions: pd.DataFrame, calibration: Calibration) -> ScoreMetrics:
+    """Measure what one setting of `training.score` would give on `test`; no threshold is involved."""
+    test = predictions[predictions["split"] == "test"]
+    rows = test.assign(anomaly_score=calibration.margins(test))  # ranked as its softmax, without ties by rounding
+    normal, counted = rows[rows["label"] == NORMAL], rows[rows["kind"] != KIND_NULL]
+    abnormal = rows[rows["label"] == ABNORMAL]
+    by_kind = {str(kind): auroc(pd.concat([normal, group])) for kind, group in abnormal.groupby("kind")}
+    return {
+        "auroc": auroc(counted),
+        "average_precision": float(average_precision_score(counted["label"] == ABNORMAL, counted["anomaly_score"])),
+        "macro_auroc": _macro(by_kind),
+        "by_kind": by_kind,
+    }
+
+
+def _macro(aurocs: Mapping[str, float]) -> float | None:
+    """Average over the synthetic kinds, if there are any."""
+    synthetic = [value for kind, value in aurocs.items() if kind not in {KIND_NULL, KIND_REAL}]
+    return float(np.mean(synthetic)) if synthetic else None
 
 
 def evaluate_baselines(
@@ -97,12 +129,11 @@ def measure(rows: pd.DataFrame, calibration: Calibration, settings: Evaluation) 
         else _measure_kind(normal, group, settings)
         for kind, group in test[test["label"] == ABNORMAL].groupby("kind")
     }
-    aurocs = [metrics["auroc"] for kind, metrics in by_kind.items() if kind not in {KIND_NULL, KIND_REAL}]
     has_enough = normal["frame_id"].nunique() >= FEWEST_FRAMES_FOR_1PCT
     return {
         "counts": _count(normal, abnormal),
         **_metrics(counted),
-        "macro_auroc": float(np.mean(aurocs)) if aurocs else None,
+        "macro_auroc": _macro({kind: metrics["auroc"] for kind, metrics in by_kind.items()}),
         "intervals": _intervals(counted, settings),
         "recall_at_fpr_1pct": _recall_at_fpr(counted, 0.01) if has_enough else None,
         "threshold": calibration.threshold,

@@ -23,6 +23,7 @@ from cygnet.reports import Localisation
 from cygnet.tables import IMAGE_SIZE_PX, KIND_NORMAL, KIND_NULL, NORMAL
 from cygnet.vision.codec import decode_map, decode_mask
 
+MAP = "map"
 LEVELS = 2**16
 MAX_FPR = 0.3
 MIN_REGION_PX = 20
@@ -82,16 +83,17 @@ class PixelCounts:
         }
 
 
-def localise(training_set: pad.Dataset, predictions: pd.DataFrame) -> LocalisationByKind:
-    """Compare the anomaly maps of `test` with the masks, one image after the other.
+def localise(training_set: pad.Dataset, predictions: pd.DataFrame, column: str = "anomaly_map") -> LocalisationByKind:
+    """Compare the maps of `test` with the masks, one image after the other.
 
     Args:
         training_set: The table; only its masks are read. Kind `real` has no mask, and the control kind `null` has
             nothing to find: both are left out.
-        predictions: `image_id`, `split`, `label`, `kind`, `anomaly_map`.
+        predictions: `image_id`, `split`, `label`, `kind`, and the maps.
+        column: The column of the maps.
     """
     test = predictions[(predictions["split"] == "test") & (predictions["kind"] != KIND_NULL)]
-    counts = count_pixels(test, _masks(training_set))
+    counts = count_pixels(test.rename(columns={column: MAP}), _masks(training_set))
     normal = counts.pop(KIND_NORMAL, PixelCounts())
     everything = sum(counts.values(), start=normal)
     by_kind = {kind: (normal + of_kind).metrics() for kind, of_kind in counts.items()}
@@ -102,10 +104,10 @@ def count_pixels(rows: pd.DataFrame, masks: Iterable[tuple[str, bytes | None]]) 
     """Count the pixels of each kind.
 
     Args:
-        rows: `image_id`, `label`, `kind`, `anomaly_map`.
+        rows: `image_id`, `label`, `kind`, `map`.
         masks: `image_id` and encoded mask, in any order; those of other images are ignored.
     """
-    by_id = {image_id: row for image_id, *row in rows[["image_id", "label", "kind", "anomaly_map"]].to_numpy()}
+    by_id = {image_id: row for image_id, *row in rows[["image_id", "label", "kind", MAP]].to_numpy()}
     counts: dict[str, PixelCounts] = {}
     for image_id, encoded in masks:
         label, kind, anomaly_map = by_id.get(image_id, (None, "", b""))

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow.dataset as pad
 
 from cygnet.model.evaluation.evaluate import auroc
-from cygnet.model.evaluation.predictions import EVALUATION_SPLITS, UNCALIBRATED, calibrate_scorer, score_rows
+from cygnet.model.evaluation.predictions import EVALUATION_SPLITS, calibrate_scorer, measure_rows, score_rows
 from cygnet.model.serving.runtimes import RUNTIMES, Runtime
 from cygnet.model.serving.scorer import Scorer
 from cygnet.parameters.serving import Parity
@@ -34,12 +34,11 @@ def score_reference(
     Returns:
         The columns of `predictions`.
     """
-    uncalibrated = Scorer(torch_runtime, UNCALIBRATED, served.scene, served.limits)
+    reference = Scorer(torch_runtime, served.calibration, served.scene, served.limits)
     if RUNTIMES[served.runtime.name].precision == "float32":
-        return score_rows(uncalibrated.with_calibration(served.calibration), training_set, ["test"])
-    rows = score_rows(uncalibrated, training_set, EVALUATION_SPLITS)
-    _, rows = calibrate_scorer(uncalibrated, rows, threshold)
-    return rows[rows["split"] == "test"]
+        return score_rows(measure_rows(reference, training_set, ["test"]), reference)
+    rows = measure_rows(reference, training_set, EVALUATION_SPLITS)
+    return score_rows(rows[rows["split"] == "test"], calibrate_scorer(reference, rows, threshold))
 
 
 def compare_runtimes(reference: pd.DataFrame, served: pd.DataFrame, name: str, limits: Parity) -> ParityReport:

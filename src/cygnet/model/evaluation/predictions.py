@@ -5,11 +5,12 @@ The table `predictions` and the reference of the parity check both come from her
 
 import logging
 
+import numpy as np
 import pandas as pd
 import pyarrow.dataset as pad
 
 from cygnet.model.evaluation.calibrate import calibrate
-from cygnet.model.serving.scorer import Calibration, Scorer, scores_of
+from cygnet.model.serving.scorer import Parts, Scorer, scores_of
 from cygnet.model.training_set import iterate_rows
 from cygnet.parameters.training import Threshold
 from cygnet.vision.codec import encode_map
@@ -19,11 +20,9 @@ logger = logging.getLogger(__name__)
 EVALUATION_SPLITS = ["validation", "test"]
 """Calibration reads the first, the report the second; neither is augmented."""
 
-UNCALIBRATED = Calibration(temperature=1.0, threshold=0.5)
 
-
-def score_rows(scorer: Scorer, training_set: pad.Dataset, splits: list[str]) -> pd.DataFrame:
-    """Score every row of some splits, batch by batch.
+def measure_rows(scorer: Scorer, training_set: pad.Dataset, splits: list[str]) -> pd.DataFrame:
+    """Run the network on every row of some splits, batch by batch; `score_rows` makes scores of it.
 
     Args:
         scorer: The scorer to use, calibrated or not.
@@ -31,34 +30,44 @@ def score_rows(scorer: Scorer, training_set: pad.Dataset, splits: list[str]) -> 
         splits: Names of splits.
 
     Returns:
-        The columns of `predictions`, sorted by `image_id`.
+        The keys, `classifier_margin` and `normality_distance`, sorted by `image_id`; and `classifier_map` and
+        `distance_map`, `(G, G)` float32 each.
 
     Raises:
         ValueError: An image does not decode, or exceeds the scorer's limits.
     """
-    parts = []
+    tables = []
     for rows in iterate_rows(training_set, splits):
-        scores, maps = scorer.score(scorer.decode(encoded, cropped=True) for encoded in rows["image"])
-        encoded_maps = [encode_map(anomaly_map) for anomaly_map in maps]
-        parts.append(pd.concat([rows.drop(columns="image"), scores], axis=1).assign(anomaly_map=encoded_maps))
-    return pd.concat(parts).sort_values("image_id", ignore_index=True)
+        parts = scorer.measure(scorer.decode(encoded, cropped=True) for encoded in rows["image"])
+        maps = {"classifier_map": list(parts.classifier_maps), "distance_map": list(parts.distance_maps)}
+        tables.append(pd.concat([rows.drop(columns="image"), parts.images], axis=1).assign(**maps))
+    return pd.concat(tables).sort_values("image_id", ignore_index=True)
 
 
-def calibrate_scorer(scorer: Scorer, rows: pd.DataFrame, threshold: Threshold) -> tuple[Scorer, pd.DataFrame]:
-    """Fit temperature and threshold on the `validation` rows, and apply them.
+def score_rows(rows: pd.DataFrame, scorer: Scorer) -> pd.DataFrame:
+    """Score what `measure_rows` returned with a calibrated scorer; return the columns of `predictions`."""
+    scores = scores_of(rows, scorer.calibration)
+    classifier_maps, distances = (np.stack(rows[name].to_list()) for name in ("classifier_map", "distance_map"))
+    maps = scorer.anomaly_maps(Parts(rows, classifier_maps, distances))
+    encoded = {
+        "anomaly_map": [encode_map(anomaly_map) for anomaly_map in maps],
+        "classifier_map": [encode_map(classifier_map) for classifier_map in classifier_maps],
+    }
+    return pd.concat([rows.drop(columns=["classifier_map", "distance_map"]), scores], axis=1).assign(**encoded)
+
+
+def calibrate_scorer(scorer: Scorer, rows: pd.DataFrame, threshold: Threshold) -> Scorer:
+    """Fit the calibration on the `validation` rows.
 
     Args:
-        scorer: A scorer with the calibration `UNCALIBRATED`.
-        rows: What `score_rows` returned for it; `validation` must be among the splits.
+        scorer: A scorer whose calibration says what the score is made of.
+        rows: What `measure_rows` returned for it; `validation` must be among the splits.
         threshold: The rule that chooses the threshold.
-
-    Returns:
-        A scorer with the fitted calibration, and all rows with the scores that it gives.
 
     Raises:
         UserError: A half of the validation frames lacks a class.
     """
-    calibration = calibrate(rows[rows["split"] == "validation"], threshold)
+    calibration = calibrate(rows[rows["split"] == "validation"], threshold, scorer.calibration)
     logger.info(
         "%s: temperature %.3f, threshold %.4f by %s.",
         scorer.runtime.name,
@@ -74,5 +83,4 @@ def calibrate_scorer(scorer: Scorer, rows: pd.DataFrame, threshold: Threshold) -
             target_fpr,
             calibration.target_fpr,
         )
-    scores = scores_of(rows[["logit_abnormal", "logit_normal"]].to_numpy(), calibration)
-    return scorer.with_calibration(calibration), pd.concat([rows.drop(columns=scores.columns), scores], axis=1)
+    return scorer.with_calibration(calibration)

@@ -26,3 +26,11 @@ class LocalisationByKind:
 
     overall: Localisation | None
     by_kind: dict[str, Localisation | None]  # without `null` and `real`, which have no mask to find
+
+
+@dataclass(frozen=True)
+class LocalisationByPart:
+    """How well the map of each part of the network covers the masks."""
+
+    drawn: LocalisationByKind  # `anomaly_map`: what is shown
+    classifier: LocalisationByKind  # `classifier_map`

@@ -1,7 +1,8 @@
-"""The detector: a ViT backbone with a 2-class head on its CLS token and a linear head on every patch.
+"""The detector: a ViT backbone with two parts, a classifier of what was drawn and a distance to what is normal.
 
-The image head tells whether there is an anomaly. The patch head, trained on the masks, tells where. Labels are
-0 = abnormal and 1 = normal, in the config as everywhere.
+The classifier has a 2-class head on the CLS token, which tells whether there is an anomaly, and a linear head on every
+patch, trained on the masks, which tells where. The distance is that of each patch's features to a subspace of normal
+ones. Labels are 0 = abnormal and 1 = normal, in the config as everywhere.
 """
 
 import inspect
@@ -16,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from cygnet.model.network.normality import Subspace
 from cygnet.model.network.preprocessing import FILE_NAME, Preprocessing
 from cygnet.tables import LABELS
 
@@ -25,11 +27,15 @@ if TYPE_CHECKING:
 VIT_FAMILY = ("vit", "deit", "dinov2", "dinov2_with_registers")
 WEIGHTS = "model.safetensors"
 HEADS = ("classifier.weight", "classifier.bias", "patch_head.weight", "patch_head.bias")
+NORMALITY = ("normality.mean", "normality.basis", "normality.blocks")
+MIDDLE_BLOCKS_FRAC = (0.5, 0.75)
+"""Shares of the blocks between which features for normality are taken, until it is fitted: see
+`training.normality.blocks_frac`."""
 ID2LABEL = {label: name for name, label in LABELS.items()}
 
 
 class Detector(nn.Module):
-    """From raw pixels to the logits of the image and of its patches.
+    """From raw pixels to the logits of the image and of its patches, and the patches' distances to what is normal.
 
     In the comments B is the batch, S the side in pixels, G = S / patch size, T = 1 CLS token + registers + G * G
     patches, D the backbone's width.
@@ -46,6 +52,9 @@ class Detector(nn.Module):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
         nn.init.constant_(self.patch_head.bias, -3.0)  # few patches are abnormal
+        depth = len(self.blocks)
+        first, last = (max(1, round(share * depth)) for share in MIDDLE_BLOCKS_FRAC)
+        self.normality = Subspace(backbone.config.hidden_size, first, last)
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -57,15 +66,17 @@ class Detector(nn.Module):
         """G, for images of the preprocessing's size."""
         return int(self.preprocessing.size_px // self.backbone.config.patch_size)
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take `(B, S, S, 3)` uint8 RGB; return logits `(B, 2)` and patch logits `(B, G, G)`."""
-        return self.finish(self.run_blocks(images, len(self.blocks)), len(self.blocks))
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Take `(B, S, S, 3)` uint8 RGB; return logits `(B, 2)`, patch logits and patch distances `(B, G, G)`."""
+        tokens, features = self.run_blocks(images, len(self.blocks))
+        return *self.finish(tokens, len(self.blocks)), self.normality(features)
 
-    def run_blocks(self, images: torch.Tensor, count: int) -> torch.Tensor:
+    def run_blocks(self, images: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Embed `(B, S, S, 3)` uint8 RGB with interpolated positions, and run the first `count` blocks.
 
         Returns:
-            Tokens `(B, T, D)` in the dtype of the weights, or under autocast in its dtype.
+            Tokens `(B, T, D)` in the dtype of the blocks, or under autocast in its dtype; and the features for
+            `normality`, `(B, G * G, D)` float32, zeros if `count` ends before its first block.
         """
         pixels = self.preprocessing.normalise(images)  # (B, 3, S, S) float32
         embeddings = self.backbone.embeddings
@@ -73,28 +84,46 @@ class Detector(nn.Module):
             tokens: torch.Tensor = embeddings(pixels, interpolate_pos_encoding=True)  # (B, T, D)
         else:  # DINOv2 always interpolates
             tokens = embeddings(pixels)
-        tokens = _as_autocast(tokens)
-        for block in self.blocks[:count]:
+        tokens = self._as_blocks(tokens)
+        first, last = self.normality.first_block, self.normality.last_block
+        features = torch.zeros_like(_patches(tokens), dtype=torch.float32)
+        for number, block in enumerate(self.blocks[:count], 1):
             tokens = block(tokens)
-        return tokens
+            if first <= number <= last:
+                features = features + _patches(tokens).float()
+        return tokens, features / (last - first + 1)
 
     def finish(self, tokens: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Run the rest after the first `count` blocks: tokens `(B, T, D)` to logits `(B, 2)` and `(B, G, G)`."""
-        tokens = _as_autocast(tokens)
+        tokens = self._as_blocks(tokens)
         for block in self.blocks[count:]:
             tokens = block(tokens)
-        tokens = self.backbone.layernorm(tokens)
-        side = math.isqrt(tokens.shape[1] - 1)  # G: distillation token and registers are fewer than 2 G + 1
-        patches = tokens[:, -side * side :]  # (B, G * G, D)
+        layernorm = self.backbone.layernorm
+        tokens = layernorm(tokens if torch.is_autocast_enabled(tokens.device.type) else tokens.to(layernorm.weight))
+        patches = _patches(tokens)
+        side = math.isqrt(patches.shape[1])  # G
         return self.classifier(tokens[:, 0]), self.patch_head(patches).reshape(-1, side, side)
+
+    def _as_blocks(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Convert to the dtype of autocast where it is on, else to that of the blocks.
+
+        Adding and normalising in 16 bits moves half the bytes.
+        """
+        device = tokens.device.type
+        if torch.is_autocast_enabled(device):
+            return tokens.to(torch.get_autocast_dtype(device))
+        return tokens.to(next(self.blocks.parameters()).dtype)
 
     def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
         """Write the Hugging Face config, all weights in one safetensors file, and the preprocessing."""
         _quieten()
         self.backbone.save_pretrained(folder, max_shard_size="100GB")
         weights = load_file(folder / WEIGHTS)  # named as Hugging Face names them on disk
-        weights |= {name: value for name, value in self.state_dict().items() if name in HEADS}
+        state = self.state_dict()
+        weights |= {name: state[name] for name in HEADS}
         weights = {name: value.to("cpu", dtype).contiguous() for name, value in weights.items()}
+        if self.normality.basis.numel():
+            weights |= {name: state[name].cpu().contiguous() for name in NORMALITY}
         save_file(weights, folder / WEIGHTS, {"format": "pt"})
         self.preprocessing.save(folder)
 
@@ -127,6 +156,8 @@ class Detector(nn.Module):
             msg = f"its weights have {min(more)}, and its config only {len(detector.blocks)} layers"
             raise ValueError(msg)
         detector.load_state_dict(heads, strict=False)
+        for name, value in _read_weights(checkpoint, NORMALITY).items():
+            setattr(detector.normality, name.removeprefix("normality."), value)
         for name, value in detector.state_dict().items():
             if not value.isfinite().all():
                 msg = f"its {name} has values that are not finite"
@@ -189,10 +220,10 @@ def _load_backbone(checkpoint: str | Path, config: "PretrainedConfig") -> tuple[
     return backbone, info
 
 
-def _as_autocast(tokens: torch.Tensor) -> torch.Tensor:
-    """Convert to the dtype of autocast where it is on: adding and normalising in it moves half the bytes."""
-    device = tokens.device.type
-    return tokens.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else tokens
+def _patches(tokens: torch.Tensor) -> torch.Tensor:
+    """Take the patches `(B, G * G, D)` out of tokens `(B, T, D)`."""
+    side = math.isqrt(tokens.shape[1] - 1)  # distillation token and registers are fewer than 2 G + 1
+    return tokens[:, -side * side :]
 
 
 def _quieten() -> None:
@@ -220,12 +251,17 @@ def _preprocessing(checkpoint: str | Path, config: "PretrainedConfig", size_px: 
 
 def _read_heads(checkpoint: str | Path, config: "PretrainedConfig") -> dict[str, torch.Tensor]:
     """Read both heads, if the checkpoint has both and our labels; otherwise nothing."""
+    if {int(label): name for label, name in (config.id2label or {}).items()} != ID2LABEL:
+        return {}
+    return {name: value.float() for name, value in _read_weights(checkpoint, HEADS).items()}
+
+
+def _read_weights(checkpoint: str | Path, names: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    """Read these weights, if the checkpoint has all of them; otherwise nothing."""
     from transformers.utils.hub import cached_file
 
     path = cached_file(str(checkpoint), WEIGHTS, _raise_exceptions_for_missing_entries=False)
-    if path is None or {int(label): name for label, name in (config.id2label or {}).items()} != ID2LABEL:
+    if path is None:
         return {}
     with safe_open(path, "pt") as weights:
-        if not set(HEADS) <= set(weights.keys()):
-            return {}
-        return {name: weights.get_tensor(name).float() for name in HEADS}
+        return {name: weights.get_tensor(name) for name in names} if set(names) <= set(weights.keys()) else {}

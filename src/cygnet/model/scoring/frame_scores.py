@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from cygnet.model.network.threads import bound_threads
 from cygnet.model.scoring.score_parts import PART_ROWS, ScoreParts, digest
-from cygnet.model.serving.scorer import Scorer
+from cygnet.model.serving.scorer import Scorer, scores_of
 from cygnet.parameters.scoring import Crop
 from cygnet.scene import TrainingScene
 from cygnet.storage import folder_on_disk, state_of
@@ -147,8 +147,9 @@ def score_batch(batch: list[SeenFrame], scorer: Scorer) -> list[Row]:
     Returns:
         One row of `cygnet.model.scoring.score_parts.PART` per frame, without `frame_id` and `source`.
     """
-    table, maps = scorer.score([image for frame in batch for image in frame.images])
-    scores = table.drop(columns="is_anomalous").to_dict("records")
+    parts = scorer.measure([image for frame in batch for image in frame.images])
+    scores = scores_of(parts.images, scorer.calibration).drop(columns="is_anomalous").to_dict("records")
+    maps = scorer.anomaly_maps(parts)
     rows, start = [], 0
     for frame in batch:
         row: Row = {
@@ -161,7 +162,8 @@ def score_batch(batch: list[SeenFrame], scorer: Scorer) -> list[Row]:
         if frame.images:
             best = max(range(len(frame.images)), key=lambda number: scores[start + number]["anomaly_score"])
             square = frame.squares[best]
-            row.update({str(name): value for name, value in scores[start + best].items()})
+            largest = parts.images[start : start + len(frame.images)].max()
+            row.update({str(name): value for name, value in (*scores[start + best].items(), *largest.items())})
             row.update({f"square_{name}": value for name, value in asdict(square).items()})
             row["anomaly_map"] = encode_map(maps[start + best])
         rows.append(row)

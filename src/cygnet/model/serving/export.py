@@ -27,25 +27,46 @@ from cygnet.model.serving.onnx_runtime import OUTPUTS
 
 OPSET = 17
 """The first with LayerNormalization as one operator; ONNX Runtime has it since 1.12."""
+BLOCK_OUTPUTS = ["tokens", "features"]
 
 
 def export_graph(detector: Detector) -> bytes:
     """Export a detector as an ONNX graph, normalisation included; `OnnxRuntime` describes inputs and outputs."""
+    copied = copy.deepcopy(detector).cpu().eval()
+    return _export(copied, copied, OUTPUTS)
+
+
+def export_blocks(detector: Detector, count: int) -> bytes:
+    """Export the first `count` blocks: from `images` to `BLOCK_OUTPUTS`, as `Detector.run_blocks` gives them."""
+    copied = copy.deepcopy(detector).cpu().eval()
+    return _export(_FirstBlocks(copied, count), copied, BLOCK_OUTPUTS)
+
+
+class _FirstBlocks(torch.nn.Module):
+    def __init__(self, detector: Detector, count: int) -> None:
+        super().__init__()
+        self.detector, self.count = detector, count
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.detector.run_blocks(images, self.count)
+
+
+def _export(module: torch.nn.Module, detector: Detector, outputs: list[str]) -> bytes:
+    """Export a module from images to `outputs`; `detector` is the one that it runs."""
     size_px = detector.preprocessing.size_px
     images = torch.zeros((1, size_px, size_px, 3), dtype=torch.uint8)
-    copied = copy.deepcopy(detector).cpu().eval()
     with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # about the older exporter, and about what tracing turns into constants
-        _fix_positions(copied, images)
+        _fix_positions(detector, images)
         torch.onnx.export(
-            copied,
+            module,
             (images,),
             Path(folder, "graph.onnx"),
             dynamo=False,
             opset_version=OPSET,
             input_names=["images"],
-            output_names=OUTPUTS,
-            dynamic_axes={name: {0: "batch"} for name in ("images", *OUTPUTS)},
+            output_names=outputs,
+            dynamic_axes={name: {0: "batch"} for name in ("images", *outputs)},
         )
         return Path(folder, "graph.onnx").read_bytes()
 
@@ -65,7 +86,11 @@ def _fix_positions(detector: Detector, images: torch.Tensor) -> None:
 
 
 def quantise(graph: bytes) -> bytes:
-    """Quantise the matrix products of a graph with constant weights to int8, weights to -64..64."""
+    """Quantise the matrix products of a graph with constant weights to int8, weights to -64..64.
+
+    The product with the normal subspace stays as it is: the distance is a small difference of large numbers.
+    """
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -73,9 +98,11 @@ def quantise(graph: bytes) -> bytes:
         plain, prepared, quantised = (Path(folder, f"{name}.onnx") for name in ("plain", "prepared", "quantised"))
         plain.write_bytes(graph)
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        names = [node.name for node in onnx.load(prepared).graph.node]
         quantize_dynamic(
             prepared,
             quantised,
+            nodes_to_exclude=[name for name in names if "/normality/" in name],
             op_types_to_quantize=["MatMul"],
             per_channel=True,
             reduce_range=True,

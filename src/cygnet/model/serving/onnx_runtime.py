@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cygnet.model.network.detector import Detector
 
 FILE_NAME = "detector.onnx"
-OUTPUTS = ["logits", "patch_logits"]
+OUTPUTS = ["logits", "patch_logits", "patch_distances"]
 
 
 class OnnxRuntime:
@@ -29,7 +29,7 @@ class OnnxRuntime:
         """Start a session.
 
         Args:
-            graph: From `images`, `(B, S, S, 3)` uint8 RGB, to `logits` `(B, 2)` and `patch_logits` `(B, G, G)`.
+            graph: From `images`, `(B, S, S, 3)` uint8 RGB, to `OUTPUTS`: see `Runtime.run`.
             preprocessing: Its size is S; the normalisation is part of the graph.
             spec: Which runtime it is. In int8 a batch is one image: activations are quantised over the whole batch, and
                 a score must not depend on the other images of a request.
@@ -38,18 +38,12 @@ class OnnxRuntime:
         self.batch_size = 1 if spec.precision == "int8" else 8  # cygnet-vit-tiny: 73 images/s by 8, 65 by 32
         self.preprocessing = preprocessing
         self._graph = graph
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = core_count()
-        options.log_severity_level = 3  # errors
-        # Threads that spin while they wait would take the cores from decoding and from other processes.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        source = graph if isinstance(graph, bytes) else str(graph)
-        self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        self._session = start_session(graph)
 
-    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Take `(B, S, S, 3)` uint8 RGB; give logits `(B, 2)` and patch logits `(B, G, G)`, float32."""
-        logits, patch_logits = self._session.run(OUTPUTS, {"images": images})
-        return logits, patch_logits
+    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Take `(B, S, S, 3)` uint8 RGB; give logits `(B, 2)`, patch logits and patch distances `(B, G, G)`."""
+        logits, patch_logits, patch_distances = self._session.run(OUTPUTS, {"images": images})
+        return logits, patch_logits, patch_distances
 
     def save(self, folder: Path, settings: dict[str, Any]) -> None:
         """Write the graph, with the settings and the preprocessing as metadata, and the preprocessing."""
@@ -74,3 +68,14 @@ class OnnxRuntime:
 
         graph = export_graph(detector)
         return cls(quantise(graph) if spec.precision == "int8" else graph, detector.preprocessing, spec)
+
+
+def start_session(graph: bytes | Path) -> onnxruntime.InferenceSession:
+    """Start a session on the CPU, with the threads that this process may use."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = core_count()
+    options.log_severity_level = 3  # errors
+    # Threads that spin while they wait would take the cores from decoding and from other processes.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    source = graph if isinstance(graph, bytes) else str(graph)
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

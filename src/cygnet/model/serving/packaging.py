@@ -35,6 +35,7 @@ MODULES = (
     "model/network/preprocessing.py",
     "model/network/threads.py",
     "model/serving/__init__.py",
+    "model/serving/combination.py",
     "model/serving/request.py",
     "model/serving/runtimes.py",
     "model/serving/scorer.py",

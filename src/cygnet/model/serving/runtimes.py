@@ -25,8 +25,13 @@ class Runtime(Protocol):
     batch_size: int  # images per call of `run`
     preprocessing: Preprocessing
 
-    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Take `(B, S, S, 3)` uint8 RGB; give logits `(B, 2)` and patch logits `(B, G, G)`, float32."""
+    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Take `(B, S, S, 3)` uint8 RGB.
+
+        Returns:
+            Logits `(B, 2)`, patch logits `(B, G, G)`, and the patches' squared distances to the normal subspace
+            `(B, G, G)`, >= 0; float32.
+        """
 
     def save(self, folder: Path, settings: dict[str, Any]) -> None:
         """Write the network and its preprocessing; a single-file format carries the scorer's settings too."""
@@ -80,7 +85,7 @@ def _onnx_runtime() -> type[Runtime]:
 
 TORCH = Library(
     _torch_runtime,
-    modules=("model/network/detector.py", "model/serving/torch_runtime.py"),
+    modules=("model/network/detector.py", "model/network/normality.py", "model/serving/torch_runtime.py"),
     requirements=("safetensors", "torch", "transformers"),
 )
 ONNX = Library(_onnx_runtime, modules=("model/serving/onnx_runtime.py",), requirements=("onnxruntime",))

@@ -4,19 +4,23 @@ It is stored in a folder: the files of its runtime (`detector.onnx`, or `config.
 Face writes them), `preprocessor_config.json`, and `detector.json` with everything else. None of them is a pickle, and
 loading them imports only the runtime's own library.
 
-Its logits are divided by the calibration temperature already: their softmax is the score, for every reader.
+The network says two things of an image: a classifier's logits, and how far its patches lie from what is normal. They
+become one score here: see `combination`. Its logits are divided by the calibration temperature already: their softmax
+is the score, for every reader.
 """
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 import pandas as pd
 
+from cygnet.model.serving.combination import combine, p_value
 from cygnet.model.serving.runtimes import RUNTIMES, Runtime
 from cygnet.scene import TrainingScene
 from cygnet.tables import ABNORMAL, NORMAL
@@ -26,17 +30,50 @@ from cygnet.vision.crop import frame_to_image, map_to_frame
 SETTINGS = "detector.json"
 
 
+ScoreName = Literal["combined", "classifier", "normality"]
+"""What an anomaly score is made of."""
+
+
 @dataclass(frozen=True)
 class Calibration:
-    """Temperature that the logits are divided by (> 0), and the score from which an image is anomalous (0-1).
+    """From what the network says of an image to its score, and the score from which it is anomalous.
 
-    `rule` says how the threshold was chosen, `target_fpr` is the false-positive rate that it promises, or None.
+    The first half of the validation frames gives `temperature` and both `normal_*`, the second half the threshold.
     """
 
-    temperature: float
-    threshold: float
-    rule: str = "fixed"
-    target_fpr: float | None = None
+    temperature: float  # > 0; the log odds are divided by it
+    threshold: float  # 0-1
+    rule: str = "fixed"  # how the threshold was chosen
+    target_fpr: float | None = None  # the false-positive rate that the threshold promises
+    score: ScoreName = "classifier"
+    top_frac: float = 0.03  # of an image's patches, the most distant ones: their mean is its distance
+    normal_margins: list[float] = field(default_factory=list)  # of normal frames, ascending; empty: not calibrated yet
+    normal_distances: list[float] = field(default_factory=list)
+
+    def margins(self, parts: pd.DataFrame) -> np.ndarray:
+        """Compute the log odds, not yet divided by the temperature, that images are abnormal.
+
+        Args:
+            parts: `classifier_margin`, and unless `score` is `classifier`, `normality_distance`.
+
+        Returns:
+            `(N,)` float64.
+        """
+        if self.score == "classifier":
+            return parts["classifier_margin"].to_numpy(np.float64)
+        p_values = [p_value(parts["normality_distance"].to_numpy(), self.normal_distances)]
+        if self.score == "combined":
+            p_values.append(p_value(parts["classifier_margin"].to_numpy(), self.normal_margins))
+        return combine(np.stack(p_values, axis=1))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the network says of N images, before it is one score."""
+
+    images: pd.DataFrame  # a row each: `classifier_margin`, log odds; `normality_distance`, >= 0; float32
+    classifier_maps: np.ndarray  # (N, G, G) float32, 0-1: the classifier's probability that a patch is abnormal
+    distance_maps: np.ndarray  # (N, G, G) float32, >= 0: squared distance of each patch to the normal subspace
 
 
 @dataclass(frozen=True)
@@ -68,6 +105,9 @@ class Settings:
         """
         try:
             stored = json.loads((folder / SETTINGS).read_text())
+            if "score" not in stored["calibration"]:
+                msg = "it has no normality score"
+                raise ValueError(msg)
             kinds = {"calibration": Calibration, "scene": TrainingScene, "limits": Limits}
             sections = {name: kind(**stored.pop(name)) for name, kind in kinds.items()}
             if stored["runtime"] not in RUNTIMES:
@@ -128,18 +168,38 @@ class Scorer:
 
         Returns:
             A row per image with `logit_abnormal`, `logit_normal` (calibrated), `anomaly_score` (float32, 0-1) and
-            `is_anomalous` (bool); and the anomaly maps, `(N, G, G)` float32 from 0 to 1, each patch's probability of
-            being abnormal.
+            `is_anomalous` (bool); and the anomaly maps, `(N, G, G)` float32 from 0 to 1: see `anomaly_maps`.
         """
-        resized = map(self.runtime.preprocessing.resize, images)
-        logits, maps = [np.empty((0, 2), np.float32)], []
-        while batch := list(islice(resized, self.runtime.batch_size)):
-            image_logits, patch_logits = self.runtime.run(np.stack(batch))  # (B, S, S, 3)
-            logits.append(image_logits)
-            maps.append(softmax_abnormal(patch_logits, np.zeros_like(patch_logits)))
+        parts = self.measure(images)
         calibration = self.calibration if threshold is None else replace(self.calibration, threshold=threshold)
-        scores = scores_of(np.concatenate(logits), calibration)
-        return scores, np.concatenate(maps) if maps else np.empty((0, 0, 0), np.float32)
+        return scores_of(parts.images, calibration), self.anomaly_maps(parts)
+
+    def measure(self, images: Iterable[np.ndarray]) -> Parts:
+        """Run the network, without calibration; arguments as `score`."""
+        resized = map(self.runtime.preprocessing.resize, images)
+        margins, classifier_maps, distance_maps = [np.empty(0, np.float32)], [], []
+        while batch := list(islice(resized, self.runtime.batch_size)):
+            logits, patch_logits, patch_distances = self.runtime.run(np.stack(batch))  # (B, S, S, 3)
+            margins.append(logits[:, ABNORMAL] - logits[:, NORMAL])
+            classifier_maps.append(softmax_abnormal(patch_logits, np.zeros_like(patch_logits)))
+            distance_maps.append(patch_distances)
+        no_map = [np.empty((0, 1, 1), np.float32)]
+        distances = np.concatenate(distance_maps or no_map)
+        columns = {
+            "classifier_margin": np.concatenate(margins),
+            "normality_distance": mean_of_largest(distances, self.calibration.top_frac),
+        }
+        return Parts(pd.DataFrame(columns), np.concatenate(classifier_maps or no_map), distances)
+
+    def anomaly_maps(self, parts: Parts) -> np.ndarray:
+        """Choose what shows where an anomaly is: the distances, unless the score is the classifier's alone.
+
+        Returns:
+            `(N, G, G)` float32, 0-1. A distance is 0.5 where it is that of the most distant normal frame.
+        """
+        if self.calibration.score == "classifier":
+            return parts.classifier_maps
+        return parts.distance_maps / (parts.distance_maps + np.float32(self.calibration.normal_distances[-1]))
 
     def draw_heatmap(self, encoded: bytes, anomaly_map: np.ndarray, *, cropped: bool) -> bytes:
         """Scale an anomaly map to the image as it was sent, upright.
@@ -174,17 +234,25 @@ class Scorer:
         return cls(runtime, settings.calibration, settings.scene, settings.limits)
 
 
-def scores_of(logits: np.ndarray, calibration: Calibration) -> pd.DataFrame:
-    """Calibrate raw logits `(N, 2)` and give the four columns of `Scorer.score`."""
-    calibrated = (logits / calibration.temperature).astype(np.float32)
-    score = softmax_abnormal(calibrated[:, ABNORMAL], calibrated[:, NORMAL])
+def mean_of_largest(maps: np.ndarray, top_frac: float) -> np.ndarray:
+    """Return the mean of the largest values of each map `(N, G, G)`, at least one: `(N,)` float32."""
+    values = np.sort(maps.reshape(len(maps), maps.shape[1] * maps.shape[2]), axis=1)
+    kept = max(1, round(top_frac * values.shape[1]))
+    return values[:, -kept:].mean(axis=1, dtype=np.float64).astype(np.float32)
+
+
+def scores_of(parts: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
+    """Calibrate what the network says, see `Calibration.margins`; return the four columns of `Scorer.score`."""
+    margins = calibration.margins(parts) / calibration.temperature
+    score = softmax_abnormal(margins / 2, -margins / 2)
     return pd.DataFrame(
         {
-            "logit_abnormal": calibrated[:, ABNORMAL],
-            "logit_normal": calibrated[:, NORMAL],
+            "logit_abnormal": (margins / 2).astype(np.float32),
+            "logit_normal": (-margins / 2).astype(np.float32),
             "anomaly_score": score,
             "is_anomalous": score >= np.float32(calibration.threshold),
-        }
+        },
+        index=parts.index,
     )
 
 

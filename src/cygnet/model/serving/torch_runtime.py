@@ -1,7 +1,7 @@
 """The detector run by torch: the runtime it was fitted in, and the reference for the others.
 
-In bfloat16 only the transformer's blocks run, which do nearly all the work. Embeddings, the last normalisation and the
-heads stay in float32, because a logit in bfloat16 has only three digits.
+In bfloat16 only the transformer's blocks run, which do nearly all the work. Embeddings, the last normalisation, the
+heads and the normality stay in float32, because a logit in bfloat16 has only three digits.
 """
 
 import copy
@@ -25,20 +25,17 @@ class TorchRuntime:
         self.name = spec.name
         self.detector = detector.eval()
         self.preprocessing = detector.preprocessing
-        self._blocks = copy.deepcopy(detector.blocks).bfloat16() if spec.precision == "bfloat16" else None
+        self._network = self.detector
+        if spec.precision == "bfloat16":
+            self._network = copy.deepcopy(self.detector)
+            self._network.blocks.bfloat16()
 
-    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Take `(B, S, S, 3)` uint8 RGB; give logits `(B, 2)` and patch logits `(B, G, G)`, float32."""
+    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Take `(B, S, S, 3)` uint8 RGB; give logits `(B, 2)`, patch logits and patch distances `(B, G, G)`."""
         with torch.inference_mode():
-            batch = torch.from_numpy(images).to(self.detector.classifier.weight.device)
-            if self._blocks is None:
-                logits, patch_logits = self.detector(batch)
-            else:
-                tokens = self.detector.run_blocks(batch, 0).bfloat16()  # (B, T, D)
-                for block in self._blocks:
-                    tokens = block(tokens)
-                logits, patch_logits = self.detector.finish(tokens.float(), len(self._blocks))
-        return logits.cpu().numpy(), patch_logits.cpu().numpy()
+            outputs = self._network(torch.from_numpy(images).to(self.detector.classifier.weight.device))
+        logits, patch_logits, patch_distances = (output.cpu().numpy() for output in outputs)
+        return logits, patch_logits, patch_distances
 
     def save(self, folder: Path, settings: dict[str, Any]) -> None:  # noqa: ARG002 - detector.json has them
         """Write config, weights in float32, and preprocessing, as Hugging Face does."""

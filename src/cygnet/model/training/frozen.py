@@ -1,14 +1,15 @@
 """Blocks that are not fitted: frozen, and computed once for every image.
 
 Frozen blocks always give the same output for the same image. It is computed once, kept in a memory-mapped file, and
-reused in every epoch.
+reused in every epoch. On a processor without bfloat16 ONNX Runtime computes it, which is faster there than torch.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
-from accelerate import Accelerator
 
 from cygnet.errors import UserError
 from cygnet.model.network import hardware
@@ -48,10 +49,46 @@ class FromBlock(torch.nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Take tokens `(B, T, D)`, or with no frozen block images; return what `Detector.forward` returns."""
-        return self.detector.finish(inputs.float(), self.frozen) if self.frozen else self.detector(inputs)
+        tokens = inputs.float() if self.frozen else self.detector.run_blocks(inputs, 0)[0]
+        return self.detector.finish(tokens, self.frozen)
 
 
-@torch.no_grad()  # tokens made in inference mode could not be fitted on
+RunBlocks = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+def block_runner(detector: Detector, count: int) -> RunBlocks:
+    """Make the fastest function of this machine that computes what `Detector.run_blocks` gives for `count` blocks.
+
+    Args:
+        detector: It is moved to the device of fits.
+        count: Number of blocks to run.
+
+    Returns:
+        A function from `(B, S, S, 3)` uint8 RGB to tokens and features, on the CPU.
+    """
+    device, has_bf16 = hardware.select_device(), hardware.has_bf16()
+    detector.to(device).eval()
+    if device.type == "cpu" and not has_bf16:
+        from cygnet.model.serving.export import BLOCK_OUTPUTS, export_blocks
+        from cygnet.model.serving.onnx_runtime import start_session
+
+        session = start_session(export_blocks(detector, count))
+
+        def run_onnx(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            tokens, features = session.run(BLOCK_OUTPUTS, {"images": np.ascontiguousarray(images)})
+            return torch.from_numpy(tokens), torch.from_numpy(features)
+
+        return run_onnx
+
+    @torch.no_grad()  # tokens made in inference mode could not be fitted on
+    def run_torch(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.autocast(device.type, torch.bfloat16, enabled=has_bf16):
+            tokens, features = detector.run_blocks(images.to(device), count)
+        return tokens.cpu(), features.cpu()
+
+    return run_torch
+
+
 def run_frozen_blocks(detector: Detector, examples: Examples, frozen: int, path: Path, batch_size: int) -> Examples:
     """Replace images by the output of the frozen blocks.
 
@@ -69,13 +106,11 @@ def run_frozen_blocks(detector: Detector, examples: Examples, frozen: int, path:
     """
     if not frozen:
         return examples
-    accelerator = Accelerator(mixed_precision=hardware.mixed_precision())
-    detector.to(accelerator.device).eval()
+    run = block_runner(detector, frozen)
     tokens = torch.empty(0)
     for indices in torch.arange(len(examples.labels)).split(batch_size):
-        with accelerator.autocast():
-            made = detector.run_blocks(examples.take(indices)[0].to(accelerator.device), frozen)
+        made, _ = run(examples.take(indices)[0])
         if not len(tokens):
             tokens = mapped_tensor(path, (len(examples.labels), *made.shape[1:]), torch.float16)
-        tokens[indices] = made.cpu().half()
+        tokens[indices] = made.half()
     return replace(examples, images=tokens, preprocessing=None)

@@ -82,7 +82,7 @@ def _score(detector: "Detector", pairs: Sequence[Pair]) -> Iterator[dict[str, An
     for start in range(0, len(pairs), PAIRS_PER_BATCH):
         kinds, images_and_masks = zip(*pairs[start : start + PAIRS_PER_BATCH], strict=True)
         images, labels, coverage = batch_of_pairs(images_and_masks, detector.preprocessing, detector.patches_per_side)
-        logits, patch_logits = (part.float().cpu().numpy() for part in detector(images.to(device)))
+        logits, patch_logits, _ = (part.float().cpu().numpy() for part in detector(images.to(device)))
         for index, label in enumerate(labels.tolist()):
             yield {
                 "kind": kinds[index // 2],

@@ -164,7 +164,7 @@ def _fit_step(state: TrainingState, step: int, batch: Sequence[torch.Tensor], pr
     for optimizer in state.optimizers:
         set_learning_rate(optimizer, step, steps, pretraining.warmup_steps, pretraining.decay_frac * steps)
     with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=hardware.has_bf16()):
-        logits, patch_logits = state.detector(images)
+        logits, patch_logits, _ = state.detector(images)
     loss = cross_entropy(logits.float(), labels, label_smoothing=pretraining.label_smoothing)
     loss = loss + pretraining.patch_loss_weight * patch_loss(patch_logits, coverage)
     loss.backward()

@@ -29,7 +29,7 @@ class FitSettings:
 
     def key(self) -> str:
         """Return as JSON the values that the fitted weights depend on, and no others."""
-        training, unread = self.training, {"threshold", "evaluation"}
+        training, unread = self.training, {"score", "normality", "threshold", "evaluation"}
         if training.checkpoint is not None:
             unread.add("small_vit")
         if training.fitted != "last_blocks":

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.dataset as pad
 from matplotlib.figure import Figure
 
-from cygnet.model.evaluation.results import FittedBaseline, LocalisationByKind
+from cygnet.model.evaluation.results import FittedBaseline, LocalisationByPart
 from cygnet.model.serving.scorer import Scorer
 from cygnet.model.training.results import Fitted
 from cygnet.parameters.serving import Parity
@@ -80,16 +80,17 @@ def score_baselines(
     return pa.Table.from_pandas(rows, schema=BASELINES, preserve_index=False), fitted
 
 
-def measure_localisation(predictions: pad.Dataset, training_set: pad.Dataset) -> LocalisationByKind:
-    """Compare the anomaly maps of `test` with the masks: see `cygnet.model.evaluation.localisation`."""
+def measure_localisation(predictions: pad.Dataset, training_set: pad.Dataset) -> LocalisationByPart:
+    """Compare the maps of `test` with the masks: see `cygnet.model.evaluation.localisation`."""
     from cygnet.model.evaluation.localisation import localise
 
-    return localise(training_set, predictions.to_table().to_pandas())
+    rows = predictions.to_table().to_pandas()
+    return LocalisationByPart(localise(training_set, rows), localise(training_set, rows, "classifier_map"))
 
 
 def evaluate_detector(
     predictions: pad.Dataset,
-    localisation: LocalisationByKind,
+    localisation: LocalisationByPart,
     scorer: Scorer,
     fitted: Fitted,
     training: Training,

@@ -1,7 +1,7 @@
 """Nodes of training. torch and transformers are imported when a node runs, which keeps the command line fast."""
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -93,7 +93,24 @@ def fit_detector(
         return fit(detector, Splits(train, validation), settings, fitting_state, Path(folder))
 
 
-def make_scorer(fitted: Fitted, training_scene: TrainingScene, runtime: RuntimeName, limits: RequestLimits) -> Scorer:
+def fit_subspace(fitted_classifier: Fitted, train_frames: pad.Dataset, training: Training) -> Fitted:
+    """Fit what normal patches span, on the normal train frames as they are: see `cygnet.model.training.normality`.
+
+    Args:
+        fitted_classifier: The fitted detector.
+        train_frames: The table `images`.
+        training: `normality`.
+    """
+    from cygnet.model.training.normality import fit_normality
+    from cygnet.model.training_set import iterate_normal_frames
+
+    detector = fit_normality(fitted_classifier.detector, iterate_normal_frames(train_frames), training.normality)
+    return replace(fitted_classifier, detector=detector)
+
+
+def make_scorer(
+    fitted: Fitted, training_scene: TrainingScene, runtime: RuntimeName, limits: RequestLimits, training: Training
+) -> Scorer:
     """Make the scorer that will be served, not calibrated yet.
 
     Args:
@@ -101,12 +118,14 @@ def make_scorer(fitted: Fitted, training_scene: TrainingScene, runtime: RuntimeN
         training_scene: What the images have gone through; the scorer does the same to whole frames.
         runtime: What runs the network.
         limits: What a request may hold.
+        training: `score` and `normality.top_frac`.
     """
-    from cygnet.model.evaluation.predictions import UNCALIBRATED
+    from cygnet.model.evaluation.calibrate import UNCALIBRATED
     from cygnet.model.serving.runtimes import RUNTIMES
 
     served_limits = Limits(**limits.model_dump())
-    return Scorer(RUNTIMES[runtime].make(fitted.detector), UNCALIBRATED, training_scene, served_limits)
+    calibration = replace(UNCALIBRATED, score=training.score, top_frac=training.normality.top_frac)
+    return Scorer(RUNTIMES[runtime].make(fitted.detector), calibration, training_scene, served_limits)
 
 
 def score_held_out_rows(
@@ -122,11 +141,11 @@ def score_held_out_rows(
     Returns:
         The scorer, with temperature and threshold found in its own runtime, and the table `predictions`.
     """
-    from cygnet.model.evaluation.predictions import EVALUATION_SPLITS, calibrate_scorer, score_rows
+    from cygnet.model.evaluation.predictions import EVALUATION_SPLITS, calibrate_scorer, measure_rows, score_rows
 
-    rows = score_rows(uncalibrated_scorer, training_set, EVALUATION_SPLITS)
-    scorer, rows = calibrate_scorer(uncalibrated_scorer, rows, training.threshold)
-    return scorer, pa.Table.from_pandas(rows, schema=PREDICTIONS, preserve_index=False)
+    rows = measure_rows(uncalibrated_scorer, training_set, EVALUATION_SPLITS)
+    scorer = calibrate_scorer(uncalibrated_scorer, rows, training.threshold)
+    return scorer, pa.Table.from_pandas(score_rows(rows, scorer), schema=PREDICTIONS, preserve_index=False)
 
 
 def package_detector(

@@ -17,6 +17,7 @@ from cygnet.pipelines.training.evaluation_nodes import (
 from cygnet.pipelines.training.nodes import (
     draw_training_images,
     fit_detector,
+    fit_subspace,
     list_training_rows,
     make_scorer,
     package_detector,
@@ -33,12 +34,13 @@ def create_pipeline() -> Pipeline:
             node(
                 fit_detector,
                 ["training_set", "params:training", "params:synthesis", "params:augmentation", "fitting_state"],
-                "fitted",
+                "fitted_classifier",
                 name="fit_detector",
             ),
+            node(fit_subspace, ["fitted_classifier", "train_frames", "params:training"], "fitted", name="fit_subspace"),
             node(
                 make_scorer,
-                ["fitted", "training_scene", "params:serving.runtime", "params:serving.limits"],
+                ["fitted", "training_scene", "params:serving.runtime", "params:serving.limits", "params:training"],
                 "uncalibrated_scorer",
                 name="make_scorer",
             ),
