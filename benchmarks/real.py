@@ -2,7 +2,8 @@
 
 Each set in the folder is trained on its normal videos or images in `train`, and every frame in `test` is scored with
 the champion. `labels.csv` says what is abnormal there. No parameter is changed, and no set is seen before its turn.
-Prints one table, and the same as JSON.
+Beside the score, its two parts are measured, and the two baselines that need no anomaly, with settings that were fixed
+in advance. Prints one table, and the same as JSON.
 
 A set is `<name>/train`, `<name>/test` and `<name>/labels.csv`, in the formats that `--params=video` and
 `--params=labels` take.
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.dataset as pad
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from benchmarks.inputs import ROOT
@@ -22,15 +24,38 @@ from benchmarks.project import kedro_run, project_copy
 from cygnet.datasets.labels import LabelsDataset
 from cygnet.datasets.videos import list_sources
 from cygnet.labels import label_by_time, match_labels
+from cygnet.model.evaluation.baselines import (
+    BACKBONE,
+    Baseline,
+    MedianMad,
+    NearestNeighbour,
+    read_normal_frames,
+)
+from cygnet.model.evaluation.results import Variant
+from cygnet.model.network.backbone import CARRIED
+from cygnet.model.network.detector import Detector
+from cygnet.model.scoring.frame_scores import FrameScoring, list_items, see_frames
+from cygnet.scene import TrainingScene
 from cygnet.tables import ABNORMAL, frame_id_of
 
 DATA = ROOT.parent / "shared/data/real_anomalies"
+NORMAL_FRAMES, MEMORY_PATCHES = 200, 2000
+PARTS = {
+    "classifier": "classifier_margin",
+    "normality": "normality_distance",
+    "median_mad": "median_mad",
+    "nearest_neighbour": "nearest_neighbour",
+}
 COLUMNS = {
     "set": "set",
     "normal_frames": "normal",
     "abnormal_frames": "abnormal",
     "auroc": "AUROC",
     "average_precision": "AP",
+    "classifier_auroc": "AUROC of the classifier",
+    "normality_auroc": "of the normality",
+    "median_mad_auroc": "of median_mad",
+    "nearest_neighbour_auroc": "of nearest_neighbour",
     "false_alarm_frac": "alarms on normal",
     "recall": "recall",
     "event_recall": "event recall",
@@ -64,10 +89,12 @@ def measure_set(folder: Path) -> dict[str, Any]:
         training_s = time.perf_counter() - start_s
         changed = f"video={folder / 'test'},labels={labels},scoring.annotated_video=false"
         kedro_run(project, "--pipeline=scoring", f"--params={changed}")
-        scores = pd.read_csv(project / "data/07_model_output/scores.csv")
+        scores = _read(project / "data/07_model_output/scores")
+        baselines = score_baselines(project / "data", list_sources(str(folder / "test")))
         report = json.loads((project / "data/08_reporting/scoring_report.json").read_text())
     sources = list_sources(str(folder / "test"))
     matched = match_labels(sources, LabelsDataset(filepath=labels, default={"filepath": ""}).check())
+    scores = scores[scores["reason"].isna()].merge(baselines, on=["source", "frame_index"])
     frame_labels, _ = label_by_time(scores, *matched[1:])
     is_video = (sources["media"] == "video").all()  # images have no time: nothing about events means anything
     events = report["labels"] if is_video else {}
@@ -82,16 +109,49 @@ def measure_set(folder: Path) -> dict[str, Any]:
     }
 
 
+def score_baselines(data: Path, sources: pd.DataFrame) -> pd.DataFrame:
+    """Score all frames of some sources with the baselines that learn from normal frames alone.
+
+    Args:
+        data: The data of a run, which trained on the normal frames.
+        sources: What to score.
+
+    Returns:
+        `source`, `frame_index`, `median_mad`, `nearest_neighbour`.
+    """
+    scene = TrainingScene(**json.loads((data / "05_model_input/scene.json").read_text()))
+    scoring = FrameScoring("", "", "square", None, scene)
+    images = pad.dataset(data / "03_primary/images", exclude_invalid_files=True)
+    normal = read_normal_frames(images, NORMAL_FRAMES)
+    methods: dict[str, tuple[Baseline, Variant]] = {
+        "median_mad": (MedianMad(normal), {"quantile": 0.999}),
+        "nearest_neighbour": (
+            NearestNeighbour(Detector.load(CARRIED / BACKBONE), normal, MEMORY_PATCHES, seed=302),
+            {"layer": 6, "k": 1},
+        ),
+    }
+    rows = []
+    for row in list_items(sources, scoring).to_dict("records"):
+        item = {str(name): value for name, value in row.items()}
+        for frame in see_frames(item, scoring):
+            if frame.images:
+                scores = {
+                    name: method.score(frame.images, [variant])[0, 0] for name, (method, variant) in methods.items()
+                }
+                rows.append({"source": item["source"], "frame_index": frame.index, **scores})
+    return pd.DataFrame(rows)
+
+
 def measure_frames(scores: pd.DataFrame, frame_labels: pd.DataFrame) -> dict[str, Any]:
     """Measure the scores of the frames that have a label.
 
     Args:
-        scores: `source`, `frame_index`, `anomaly_score`, `is_anomalous`.
+        scores: `source`, `frame_index`, `is_anomalous`, and the scores `anomaly_score` and `PARTS`.
         frame_labels: The table `FRAME_LABELS`.
 
     Returns:
-        How many frames of each class, AUROC and average precision; and at the model's own threshold, the share of
-        normal frames above it, and of abnormal ones.
+        How many frames of each class, AUROC and average precision, AUROC of the parts; and at the model's own
+        threshold, the share of normal frames above it, and of abnormal ones.
     """
     frame_ids = [frame_id_of(*key) for key in scores[["source", "frame_index"]].itertuples(index=False)]
     rows = scores.assign(frame_id=frame_ids).merge(frame_labels.dropna(subset="label"), on="frame_id")
@@ -101,9 +161,16 @@ def measure_frames(scores: pd.DataFrame, frame_labels: pd.DataFrame) -> dict[str
         "abnormal_frames": int(is_abnormal.sum()),
         "auroc": float(roc_auc_score(is_abnormal, rows["anomaly_score"])),
         "average_precision": float(average_precision_score(is_abnormal, rows["anomaly_score"])),
+        **{f"{name}_auroc": float(roc_auc_score(is_abnormal, rows[column])) for name, column in PARTS.items()},
         "false_alarm_frac": float(rows.loc[~is_abnormal, "is_anomalous"].mean()),
         "recall": float(rows.loc[is_abnormal, "is_anomalous"].mean()),
     }
+
+
+def _read(table: Path) -> pd.DataFrame:
+    """Read a table without its maps."""
+    rows = pad.dataset(table, exclude_invalid_files=True)
+    return rows.to_table(columns=[name for name in rows.schema.names if name != "anomaly_map"]).to_pandas()
 
 
 def _cell(value: Any) -> str:

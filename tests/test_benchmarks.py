@@ -17,6 +17,8 @@ def test_frames_are_measured_where_they_are_labelled() -> None:
         [("a", 0, 0.1, False), ("a", 1, 0.6, True), ("a", 2, 0.4, False), ("b", 0, 0.9, True), ("b", 7, 0.9, True)],
         columns=["source", "frame_index", "anomaly_score", "is_anomalous"],
     )
+    scores = scores.assign(**dict.fromkeys(real.PARTS.values(), scores["anomaly_score"]))
+    scores["median_mad"] *= -1
     labels = [("a/000000", 1), ("a/000001", 1), ("a/000002", 0), ("b/000000", 0)]
     rows = pd.DataFrame([(*label, "human", "") for label in labels], columns=FRAME_LABELS.names)
     assert real.measure_frames(scores, rows) == {
@@ -24,6 +26,10 @@ def test_frames_are_measured_where_they_are_labelled() -> None:
         "abnormal_frames": 2,
         "auroc": 0.75,
         "average_precision": pytest.approx(5 / 6),
+        "classifier_auroc": 0.75,
+        "normality_auroc": 0.75,
+        "median_mad_auroc": 0.25,
+        "nearest_neighbour_auroc": 0.75,
         "false_alarm_frac": 0.5,
         "recall": 0.5,
     }

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,11 +16,12 @@ import pytest
 from cygnet.endpoints.client import EndpointError
 from cygnet.endpoints.versions import Decision, ModelVersion, UnusableVersionError
 from cygnet.errors import UserError
-from cygnet.parameters.serving import Client, Gate
+from cygnet.parameters.serving import Client, Gate, Parity
 from cygnet.pipelines.rollback.nodes import roll_back
 from cygnet.pipelines.serving.gate import NOT_COMPARED, Answers, IncumbentScores, refusal_reasons
 from cygnet.pipelines.serving.nodes import (
     ask_endpoint,
+    choose_test_rows,
     decide,
     promote,
     rescore_incumbent,
@@ -40,6 +42,13 @@ GATE = Gate(
     max_abs_score_difference=1e-3,
 )
 CLIENT = Client(timeout_s=5, retries=0, backoff_s=0, max_request_bytes=1_000_000, in_flight=1)
+PARITY_LIMITS = Parity(
+    images_per_kind=8,
+    max_abs_score_difference=1e-3,
+    max_mean_abs_score_difference=0.02,
+    min_decisions_agree_frac=0.95,
+    max_auroc_loss=0.1,
+)
 BATCH_SIZE = 3
 PASSING = {
     "auroc": 0.9,
@@ -175,6 +184,17 @@ def test_every_test_image_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None
         assert row["anomaly_score"] == pytest.approx(1 / (1 + np.exp(-2 * logit)), abs=1e-6)
 
 
+def test_each_kind_is_asked_about() -> None:
+    test = [row for row in TABLE.to_pylist() if row["split"] == "test"]
+    for images_per_kind in (1, 2, 100):
+        rows = choose_test_rows(TRAINING_ROWS, PARITY_LIMITS.model_copy(update={"images_per_kind": images_per_kind}))
+        chosen = rows.to_table().to_pandas()
+        counts = chosen.groupby("kind").size().to_dict()
+        expected = Counter(row["kind"] for row in test)
+        assert counts == {kind: min(images_per_kind, count) for kind, count in expected.items()}
+        assert set(chosen["split"]) == {"test"}
+
+
 @pytest.mark.parametrize(("life", "answered_rows", "failure"), [(0, 0, "did not start"), (2, 6, "answered 500")])
 def test_failure_of_the_endpoint_is_an_answer(
     life: int, answered_rows: int, failure: str, monkeypatch: pytest.MonkeyPatch
@@ -223,7 +243,7 @@ def test_incumbent_that_can_not_be_used_is_a_sentence_with_the_way_out() -> None
 
 def test_report_of_a_good_challenger_passes() -> None:
     served = ROWS.assign(anomaly_score=ROWS["anomaly_score"] + np.linspace(0, 5e-4, 8))
-    report = report_of(served)
+    report = report_of(served.iloc[1:])  # it is asked about a sample
     assert report["passed"]
     assert report["model"] == {"name": "cygnet", "version": "7"}
     assert (report["requests"], report["retries"]) == (2, 3)
@@ -235,7 +255,7 @@ def test_report_of_a_good_challenger_passes() -> None:
     assert (report["false_alarm_frac"], report["decision"]) == (0, "promote")
     assert report["gate"] == GATE.model_dump()
     for name, label in (("normal", NORMAL), ("abnormal", ABNORMAL)):
-        scores = served.loc[served["label"] == label, "anomaly_score"]
+        scores = ROWS.loc[ROWS["label"] == label, "anomaly_score"]
         assert (report[name]["mean"], report[name]["max"]) == pytest.approx((scores.mean(), scores.max()))
     assert "p99" in report["normal"]
     assert json.loads(json.dumps(report, allow_nan=False)) == report
@@ -258,14 +278,11 @@ def test_report_of_an_endpoint_that_never_answered_has_every_key() -> None:
     assert (report["passed"], report["reasons"]) == (False, ["did not start"])
 
 
-@pytest.mark.parametrize(
-    ("served", "predictions"), [(ROWS.drop(index=2), ROWS), (ROWS, ROWS.drop(index=2))], ids=["served", "predictions"]
-)
-def test_row_that_is_missing_on_either_side_fails(served: pd.DataFrame, predictions: pd.DataFrame) -> None:
-    report = report_of(served, predictions)
+def test_image_that_predictions_lack_fails() -> None:
+    report = report_of(ROWS, ROWS.drop(index=2))
     assert report["max_abs_score_difference"] is None
     assert not report["passed"]
-    assert "not of the same images" in report["reasons"][0]
+    assert "that the test rows of predictions lack" in report["reasons"][0]
 
 
 def test_images_without_a_score_fail_with_what_the_model_says() -> None:
@@ -304,7 +321,7 @@ def test_missed_limits_refuse_are_only_written_down_or_not_looked_at() -> None:
 
 def test_false_alarms_are_counted_as_the_model_calls_them_and_on_normal_images_alone() -> None:
     called = ROWS.assign(is_anomalous=[True, False, True, False, True, True, True, True])
-    report = report_of(called)
+    report = report_of(ROWS, called)
     assert report["false_alarm_frac"] == 0.5
     assert "serving.gate.max_false_alarm_frac" in report["reasons"][0]
 

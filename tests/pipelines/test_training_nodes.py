@@ -130,7 +130,7 @@ def test_chosen_runtime_is_calibrated_predicts_and_is_held_against_torch(
     (predicted,) = (row for row in predictions.to_pylist() if row["image_id"] == "test/1/0")
     expected = served.score([decode_image(row["image"])])[0].iloc[0]
     assert predicted["anomaly_score"] == pytest.approx(expected["anomaly_score"], abs=1e-6)
-    reference_scores = score_reference_rows(fitted, served, rows, training)
+    reference_scores = score_reference_rows(fitted, served, rows, training, serving.parity)
     parity = check_parity(reference_scores, pad.dataset(predictions), served, serving.parity)
     assert (parity["runtime"], parity["rows"]) == (runtime, 13)
     if runtime in {"torch", "onnx"}:

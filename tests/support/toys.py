@@ -54,10 +54,12 @@ def base_parameters() -> dict[str, Any]:
 
 
 def toy_training(training: Training, **changes: Any) -> Training:
-    """The project's parameters with a ViT of one layer, without twins, warm-up and averaging."""
+    """The project's parameters with a ViT of one layer, fitted whole, without twins, warm-up and averaging."""
     plain = {
         "checkpoint": None,
         "small_vit": SMALL_VIT,
+        "fitted": "full",
+        "learning_rate": 0.001,
         "twins": False,
         "warmup_frac": 0.0,
         "average": 0.0,

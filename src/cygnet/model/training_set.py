@@ -39,6 +39,15 @@ def read_keys(training_set: pad.Dataset, *splits: str) -> pd.DataFrame:
     return keys.sort_values("image_id", ignore_index=True)
 
 
+def sample_rows(training_set: pad.Dataset, split: str, images_per_kind: int) -> pad.Dataset:
+    """Choose at most so many images of each kind, normal ones too, evenly spread over time; always the same ones."""
+    chosen: list[str] = []
+    for _, rows in read_keys(training_set, split).groupby("kind"):
+        places = np.linspace(0, len(rows) - 1, min(images_per_kind, len(rows))).round().astype(int)
+        chosen += rows["image_id"].iloc[places].tolist()
+    return training_set.filter(pad.field("image_id").isin(chosen))
+
+
 def read_batches(
     table: pad.Dataset, columns: list[str], chosen: pad.Expression, batch_rows: int = BATCH_ROWS
 ) -> Iterator[pa.RecordBatch]:

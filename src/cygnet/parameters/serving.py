@@ -48,8 +48,9 @@ class RequestLimits(Parameters):
 
 
 class Parity(Parameters):
-    """How far the scores of `runtime` may differ from those of torch in float32, on `test`."""
+    """How far the scores of `runtime` may differ from those of torch in float32, and on how many test images."""
 
+    images_per_kind: int = Field(ge=1, le=1_000_000)
     max_abs_score_difference: float = Field(gt=0, le=1)
     max_mean_abs_score_difference: float = Field(gt=0, le=1)
     min_decisions_agree_frac: Fraction

@@ -92,7 +92,7 @@ def scored(
 ) -> tuple[pd.DataFrame, dict[str, FittedBaseline]]:
     """Give the rows of all baselines, and how they were fitted."""
     training_set = pad.dataset(pa.Table.from_pylist(rows_of(frame), schema=TRAINING_SET))
-    return fit_and_score(training_set, train_frames(frame), detector, training.threshold, SETTINGS)
+    return fit_and_score(training_set, train_frames(frame), training.threshold, SETTINGS)
 
 
 def test_white_squares_are_found_by_all_but_the_majority(
@@ -129,7 +129,7 @@ def test_neither_test_rows_nor_the_order_of_rows_decide_anything(
 ) -> None:
     rows = [row for row in rows_of(frame) if row["split"] != "test" or row["kind"] == KIND_NORMAL]
     training_set = pad.dataset(pa.Table.from_pylist(rows[::-1], schema=TRAINING_SET))
-    again, fitted = fit_and_score(training_set, train_frames(frame), detector, training.threshold, SETTINGS)
+    again, fitted = fit_and_score(training_set, train_frames(frame), training.threshold, SETTINGS)
     variants, variants_again = (
         {name: baseline.variant for name, baseline in baselines.items()} for baselines in (scored[1], fitted)
     )

@@ -14,6 +14,7 @@ from support.reports import assert_conforms
 from support.toys import toy_predictions
 
 LIMITS = Parity(
+    images_per_kind=100,
     max_abs_score_difference=1e-3,
     max_mean_abs_score_difference=0.02,
     min_decisions_agree_frac=0.95,

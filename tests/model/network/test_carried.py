@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from cygnet.anomaly_kinds import SEEN_KINDS
 from cygnet.model.network.backbone import CARRIED, load_detector
-from cygnet.model.network.detector import HEADS
+from cygnet.model.network.detector import HEADS, Detector
 from cygnet.parameters.base import Parameters
 
 FOLDER = CARRIED / "cygnet-vit-tiny"
@@ -50,10 +50,11 @@ def test_card_says_how_it_was_made() -> None:
         assert said in card
 
 
-def test_it_is_the_default_and_keeps_its_heads(parameters: dict[str, Any]) -> None:
-    training = parameters["training"]
-    assert training.checkpoint == FOLDER.name
+def test_it_keeps_its_heads_and_all_its_blocks(parameters: dict[str, Any]) -> None:
+    training = parameters["training"].model_copy(update={"checkpoint": FOLDER.name})
     detector, weights = load_detector(training), weights_of(FOLDER)
+    assert len(detector.blocks) == detector.backbone.config.num_hidden_layers == parameters["pretraining"].vit.layers
+    assert not detector.pooling.any()  # its heads were trained before patches counted for the image
     assert detector.preprocessing.size_px == parameters["pretraining"].input_size_px
     for name in HEADS:
         assert torch.equal(detector.state_dict()[name], weights[name].float())
@@ -68,13 +69,22 @@ def test_dinov2_is_in_half_precision_with_origin_and_licence() -> None:
     assert "END OF TERMS AND CONDITIONS" in (DINOV2 / "LICENSE").read_text()
 
 
-def test_dinov2_is_one_parameter_away(parameters: dict[str, Any]) -> None:
-    detector = load_detector(parameters["training"].model_copy(update={"checkpoint": DINOV2.name}))
+def test_dinov2_is_the_default_up_to_its_ninth_block(parameters: dict[str, Any], tmp_path: Path) -> None:
+    training = parameters["training"]
+    assert (training.checkpoint, training.fitted) == (DINOV2.name, "heads")
+    whole = load_detector(training.model_copy(update={"fitted": "last_blocks"})).eval()
+    detector = load_detector(training).eval()
+    assert (len(whole.blocks), len(detector.blocks)) == (12, 9)
+    assert detector.normality.blocks.tolist() == whole.normality.blocks.tolist() == [6, 9]
     assert (detector.preprocessing.size_px, detector.patches_per_side) == (224, 16)
     assert detector.preprocessing.mean == (0.485, 0.456, 0.406)
+    detector.save(tmp_path)
     images = torch.randint(0, 256, (1, 224, 224, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        tokens, features = detector.run_blocks(images, len(detector.blocks))
+        tokens, features = detector.run_blocks(images, 9)
+        for other in (whole, Detector.load(tmp_path).eval()):
+            torch.testing.assert_close(other.run_blocks(images, 9)[0], tokens)
+        torch.testing.assert_close(whole.run_blocks(images, 9)[1], features)
     assert tokens.shape == (1, 1 + 16 * 16, 384)
     assert features.shape == (1, 16 * 16, 384)
     assert tokens.isfinite().all()

@@ -201,7 +201,7 @@ def test_overconfidence_alone_rejects_no_epoch(
     nlls = []
     for factor in (4.0, 8.0):
         scaled = copy.deepcopy(detector)
-        for value in scaled.classifier.parameters():
+        for value in (*scaled.classifier.parameters(), scaled.pooling):
             value.data *= factor
         one_epoch = dataclasses.replace(settings, training=settings.training.model_copy(update={"epochs": 1}))
         splits = Splits(bright_and_dark(4), noisy)

@@ -8,11 +8,8 @@ from cygnet.model.network import hardware
 from cygnet.model.network.detector import Detector
 from cygnet.model.training.frozen import block_runner
 from cygnet.model.training.normality import Covariance, fit_normality
-from cygnet.parameters.training import Normality
 from cygnet.tables import NORMAL
 from support.toys import SMALL_VIT, toy_detector, toy_image
-
-SETTINGS = Normality(blocks_frac=(0.5, 1.0), explained_frac=0.9, top_frac=0.03)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +63,7 @@ def test_no_more_axes_than_the_share_needs(explained_frac: float, axes: int) -> 
 
 
 def test_normal_patches_lie_inside_and_others_outside(detector: Detector) -> None:
-    fitted = fit_normality(detector, [toy_image(NORMAL, seed) for seed in range(20)], SETTINGS)
+    fitted = fit_normality(detector, [toy_image(NORMAL, seed) for seed in range(20)], 0.9)
     assert detector.normality.basis is not fitted.normality.basis  # what was given stays as it is
     changed = toy_image(NORMAL, 100)
     changed[:32, 32:] = 255 - changed[:32, 32:]
@@ -78,13 +75,6 @@ def test_normal_patches_lie_inside_and_others_outside(detector: Detector) -> Non
     assert unseen.max() < 3 * seen.max()
     assert odd.flatten().argmax() == 1
     assert odd.max() > 2 * unseen.max()
-
-
-@pytest.mark.parametrize(("shares", "blocks"), [((0.0, 0.0), [1, 1]), ((0.5, 0.75), [2, 3]), ((1.0, 1.0), [4, 4])])
-def test_blocks_are_a_share_of_the_depth(shares: tuple[float, float], blocks: list[int]) -> None:
-    deep = toy_detector(SMALL_VIT.model_copy(update={"layers": 4}))
-    settings = SETTINGS.model_copy(update={"blocks_frac": shares})
-    assert fit_normality(deep, [toy_image(NORMAL)], settings).normality.blocks.tolist() == blocks
 
 
 @pytest.mark.parametrize("count", [0, 2, 4])

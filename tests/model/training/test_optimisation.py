@@ -57,7 +57,7 @@ def test_muon_has_the_matrices_of_the_blocks_alone(training: Training) -> None:
 def test_what_is_frozen_is_left_out(name: str, training: Training) -> None:
     detector = load_detector(training)
     detector.backbone.requires_grad_(False)
-    heads = {*detector.classifier.parameters(), *detector.patch_head.parameters()}
+    heads = {*detector.classifier.parameters(), *detector.patch_head.parameters(), detector.pooling}
     found = groups(make_optimizers(detector, name, 0.1, 0.05))
     assert {p for group in found for p in group["params"]} == heads
 

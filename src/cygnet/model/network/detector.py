@@ -1,8 +1,9 @@
 """The detector: a ViT backbone with two parts, a classifier of what was drawn and a distance to what is normal.
 
-The classifier has a 2-class head on the CLS token, which tells whether there is an anomaly, and a linear head on every
-patch, trained on the masks, which tells where. The distance is that of each patch's features to a subspace of normal
-ones. Labels are 0 = abnormal and 1 = normal, in the config as everywhere.
+The classifier has a linear head on every patch, trained on the masks, which tells where an anomaly is, and a 2-class
+head on the CLS token, to which the most abnormal patches are added: together they tell whether there is one. The
+distance is that of each patch's features to a subspace of normal ones. Labels are 0 = abnormal and 1 = normal, in the
+config as everywhere.
 """
 
 import inspect
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
 VIT_FAMILY = ("vit", "deit", "dinov2", "dinov2_with_registers")
 WEIGHTS = "model.safetensors"
 HEADS = ("classifier.weight", "classifier.bias", "patch_head.weight", "patch_head.bias")
+POOLING = "pooling"
 NORMALITY = ("normality.mean", "normality.basis", "normality.blocks")
 MIDDLE_BLOCKS_FRAC = (0.5, 0.75)
 """Shares of the blocks between which features for normality are taken, until it is fitted: see
 `training.normality.blocks_frac`."""
+POOLED_FRAC = 0.03
+"""Share of the patches, the most abnormal ones, that the image's logits take in."""
 ID2LABEL = {label: name for name, label in LABELS.items()}
 
 
@@ -52,14 +56,31 @@ class Detector(nn.Module):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
         nn.init.constant_(self.patch_head.bias, -3.0)  # few patches are abnormal
-        depth = len(self.blocks)
-        first, last = (max(1, round(share * depth)) for share in MIDDLE_BLOCKS_FRAC)
-        self.normality = Subspace(backbone.config.hidden_size, first, last)
+        self.pooling = nn.Parameter(torch.ones(()))  # weight of the most abnormal patches in the image's logits
+        self.use_middle_blocks(*(max(1, round(share * len(self.blocks))) for share in MIDDLE_BLOCKS_FRAC))
 
     @property
     def blocks(self) -> nn.ModuleList:
         """The transformer blocks, first to last; each family has its own name for them."""
         return next(module for module in self.backbone.modules() if isinstance(module, nn.ModuleList))
+
+    @property
+    def has_heads(self) -> bool:
+        """Whether the heads have been trained."""
+        return bool(self.patch_head.weight.any())
+
+    def use_middle_blocks(self, first: int, last: int) -> None:
+        """Take the features for `normality` from other blocks, counted from 1; it must be fitted anew."""
+        self.normality = Subspace(self.backbone.config.hidden_size, first, last)
+
+    def keep_blocks(self, count: int) -> None:
+        """Cut off the blocks after the first `count`."""
+        del self.blocks[count:]
+        config = self.backbone.config
+        config.num_hidden_layers = count
+        if hasattr(config, "stage_names"):  # DINOv2 names its blocks in the config
+            config.stage_names = config.stage_names[: count + 1]
+            config.out_features = config.stage_names[-1:]
 
     @property
     def patches_per_side(self) -> int:
@@ -100,9 +121,13 @@ class Detector(nn.Module):
             tokens = block(tokens)
         layernorm = self.backbone.layernorm
         tokens = layernorm(tokens if torch.is_autocast_enabled(tokens.device.type) else tokens.to(layernorm.weight))
-        patches = _patches(tokens)
-        side = math.isqrt(patches.shape[1])  # G
-        return self.classifier(tokens[:, 0]), self.patch_head(patches).reshape(-1, side, side)
+        patch_logits = self.patch_head(_patches(tokens)).flatten(1)  # (B, G * G)
+        count = int(patch_logits.shape[1])
+        side = math.isqrt(count)  # G
+        largest = patch_logits.topk(max(1, round(POOLED_FRAC * count)), dim=1)[0]
+        pooled = self.pooling * (largest.mean(1) - self.patch_head.bias)  # (B,)
+        logits = self.classifier(tokens[:, 0]) + torch.stack([pooled, -pooled], dim=1) / 2
+        return logits, patch_logits.reshape(-1, side, side)
 
     def _as_blocks(self, tokens: torch.Tensor) -> torch.Tensor:
         """Convert to the dtype of autocast where it is on, else to that of the blocks.
@@ -120,7 +145,7 @@ class Detector(nn.Module):
         self.backbone.save_pretrained(folder, max_shard_size="100GB")
         weights = load_file(folder / WEIGHTS)  # named as Hugging Face names them on disk
         state = self.state_dict()
-        weights |= {name: state[name] for name in HEADS}
+        weights |= {name: state[name] for name in (*HEADS, POOLING)}
         weights = {name: value.to("cpu", dtype).contiguous() for name, value in weights.items()}
         if self.normality.basis.numel():
             weights |= {name: state[name].cpu().contiguous() for name in NORMALITY}
@@ -250,10 +275,15 @@ def _preprocessing(checkpoint: str | Path, config: "PretrainedConfig", size_px: 
 
 
 def _read_heads(checkpoint: str | Path, config: "PretrainedConfig") -> dict[str, torch.Tensor]:
-    """Read both heads, if the checkpoint has both and our labels; otherwise nothing."""
-    if {int(label): name for label, name in (config.id2label or {}).items()} != ID2LABEL:
+    """Read both heads, if the checkpoint has both and our labels; otherwise nothing.
+
+    Heads that were trained before patches counted for the image go on without them.
+    """
+    heads = _read_weights(checkpoint, HEADS)
+    if not heads or {int(label): name for label, name in (config.id2label or {}).items()} != ID2LABEL:
         return {}
-    return {name: value.float() for name, value in _read_weights(checkpoint, HEADS).items()}
+    heads |= {POOLING: torch.zeros(())} | _read_weights(checkpoint, (POOLING,))
+    return {name: value.float() for name, value in heads.items()}
 
 
 def _read_weights(checkpoint: str | Path, names: tuple[str, ...]) -> dict[str, torch.Tensor]:

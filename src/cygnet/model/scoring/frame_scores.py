@@ -128,7 +128,7 @@ def score_item(item: Row, scoring: FrameScoring, tasks: int) -> Iterator[Row]:
     parts = ScoreParts(scoring.parts_folder).item(item["key"])
     rows: list[Row] = []
     with ThreadPoolExecutor(1, "decode") as decoder:
-        for batch in _ahead(_batches(_see_frames(item, scoring, parts.next_index())), decoder):
+        for batch in _ahead(_batches(see_frames(item, scoring, parts.next_index())), decoder):
             for row in score_batch(batch, scorer):
                 frame_id = frame_id_of(item["source"], row["frame_index"])
                 rows.append({"frame_id": frame_id, "source": item["source"], **row})
@@ -190,7 +190,8 @@ def _load_scorer(folder: str) -> Scorer:
         return Scorer.load(local)
 
 
-def _see_frames(item: Row, scoring: FrameScoring, next_index: int) -> Iterator[SeenFrame]:
+def see_frames(item: Row, scoring: FrameScoring, next_index: int = 0) -> Iterator[SeenFrame]:
+    """Read the frames of an item, from this frame index on, as the detector sees them."""
     for number, path in enumerate(item["paths"]):
         source = {"path": path, "media": item["media"], "file_index": int(item["first_index"]) + number}
         if item["media"] == "image" and source["file_index"] < next_index:

@@ -13,9 +13,7 @@ import numpy as np
 import torch
 
 from cygnet.model.network.detector import Detector
-from cygnet.model.network.normality import Subspace
 from cygnet.model.training.frozen import block_runner
-from cygnet.parameters.training import Normality
 
 logger = logging.getLogger(__name__)
 
@@ -57,22 +55,19 @@ class Covariance:
         return axes[:, : int((explained < explained_frac).sum()) + 1]
 
 
-def fit_normality(detector: Detector, images: Iterable[np.ndarray], settings: Normality) -> Detector:
+def fit_normality(detector: Detector, images: Iterable[np.ndarray], explained_frac: float) -> Detector:
     """Fit the subspace on normal images.
 
     Args:
         detector: With the blocks that will be served; it stays as it is.
         images: `(H, W, 3)` uint8 BGR, at least one.
-        settings: Which blocks, and how much of the variance the subspace explains.
+        explained_frac: Share of the variance that the subspace explains, > 0 and < 1.
 
     Returns:
         A copy of the detector with the subspace.
     """
     fitted = copy.deepcopy(detector)
-    depth = len(fitted.blocks)
-    first, last = (max(1, round(share * depth)) for share in settings.blocks_frac)
-    fitted.normality = Subspace(fitted.backbone.config.hidden_size, first, last)
-    run = block_runner(fitted, last)
+    run = block_runner(fitted, fitted.normality.last_block)
     covariance, count = Covariance(), 0
     resized = map(fitted.preprocessing.resize, images)
     while batch := list(islice(resized, IMAGES_AT_ONCE)):
@@ -80,13 +75,13 @@ def fit_normality(detector: Detector, images: Iterable[np.ndarray], settings: No
         covariance.add(features.flatten(0, 1))
         count += len(batch)
     fitted.normality.mean = covariance.mean().float()
-    fitted.normality.basis = covariance.principal_axes(settings.explained_frac).float().contiguous()
+    fitted.normality.basis = covariance.principal_axes(explained_frac).float().contiguous()
     fitted.normality.to(fitted.classifier.weight.device)
     logger.info(
         "Normality: %d of %d dimensions explain %g of the patches of %d normal frames.",
         fitted.normality.basis.shape[1],
         fitted.backbone.config.hidden_size,
-        settings.explained_frac,
+        explained_frac,
         count,
     )
     return fitted

@@ -1,4 +1,7 @@
-"""The gate: the endpoint's answers compared with `predictions`, with fixed limits and with the previous champion."""
+"""The gate: the endpoint's answers compared with `predictions`, and these with fixed limits and the previous champion.
+
+The endpoint is asked about a sample. Where it answers as `predictions` say, all of `predictions` tell what it is worth.
+"""
 
 from dataclasses import dataclass
 
@@ -40,14 +43,16 @@ def measure_answers(
     """Compute the metrics that the gate checks.
 
     Args:
-        answers: What the endpoint answered, a score for every test image.
+        answers: What the endpoint answered, a score for every image that it was asked about.
         predictions: The table.
         incumbent: The previous champion, or `NOT_COMPARED`.
         parity: What the challenger records of its own check of parity.
     """
     from cygnet.model.evaluation.evaluate import auroc, describe_normal, describe_scores
 
-    drawn = answers.scores[answers.scores["kind"] != KIND_NULL]
+    columns = ["image_id", "label", "kind", "anomaly_score", "is_anomalous"]
+    offline = predictions.to_table(columns=columns, filter=pad.field("split") == "test").to_pandas()
+    drawn = offline[offline["kind"] != KIND_NULL]
     normal = drawn[drawn["label"] == NORMAL]
     champion: ChampionAuroc | None = None
     if incumbent.version:
@@ -58,7 +63,7 @@ def measure_answers(
         "abnormal": describe_scores(drawn.loc[drawn["label"] == ABNORMAL, "anomaly_score"]),
         "false_alarm_frac": float(normal["is_anomalous"].mean()),
         "auroc": auroc(drawn),
-        "max_abs_score_difference": _largest_difference(answers.scores, predictions),
+        "max_abs_score_difference": _largest_difference(answers.scores, offline),
         "parity": parity,
         "champion": champion,
     }
@@ -69,7 +74,7 @@ def refusal_reasons(metrics: ServedMetrics, gate: Gate) -> list[str]:
     reasons = []
     difference = metrics["max_abs_score_difference"]
     if difference is None:
-        reasons.append("the endpoint's answers and the test rows of predictions are not of the same images")
+        reasons.append("the endpoint was asked about images that the test rows of predictions lack")
     elif difference > gate.max_abs_score_difference:
         reasons.append(
             f"the endpoint's scores differ from predictions by up to {difference:.2g}, "
@@ -119,12 +124,9 @@ def unscored(scores: pd.DataFrame) -> str | None:
     return f"the endpoint answered {len(unscored)} of {len(scores)} images without a score{said}"
 
 
-def _largest_difference(scores: pd.DataFrame, predictions: pad.Dataset) -> float | None:
-    """Largest absolute difference of the scores over all test rows; None if a row is missing on either side."""
-    offline = predictions.to_table(
-        columns=["image_id", "anomaly_score"], filter=pad.field("split") == "test"
-    ).to_pandas()
-    both = scores.merge(offline, on="image_id", how="outer", suffixes=("_served", "_offline"))
+def _largest_difference(scores: pd.DataFrame, offline: pd.DataFrame) -> float | None:
+    """Largest absolute difference of the scores over what was asked; None if `predictions` lack such an image."""
+    both = scores.merge(offline, on="image_id", how="left", suffixes=("_served", "_offline"))
     difference = (both["anomaly_score_served"] - both["anomaly_score_offline"]).abs()
     return None if difference.isna().any() else float(difference.max())
 

@@ -9,7 +9,7 @@ import pyarrow.dataset as pad
 from cygnet.endpoints.client import Endpoint, EndpointError
 from cygnet.endpoints.versions import PREVIOUS_CHAMPION, Decision, ModelVersion, UnusableVersionError, VersionTags
 from cygnet.errors import UserError
-from cygnet.parameters.serving import Client, Gate
+from cygnet.parameters.serving import Client, Gate, Parity
 from cygnet.pipelines.serving.gate import (
     NOT_COMPARED,
     Answers,
@@ -29,10 +29,17 @@ ROUNDS_AT_ONCE = 8
 """Images read into memory at once, as a multiple of the images in flight."""
 
 
+def choose_test_rows(training_set: pad.Dataset, parity: Parity) -> pad.Dataset:
+    """Choose the test rows that the endpoint is asked about: some of each kind tell whether it scores as offline."""
+    from cygnet.model.training_set import sample_rows
+
+    return sample_rows(training_set, "test", parity.images_per_kind)
+
+
 def ask_endpoint(
-    endpoint: Endpoint, challenger: ModelVersion, training_set: pad.Dataset, batch_size: int, client: Client
+    endpoint: Endpoint, challenger: ModelVersion, asked_rows: pad.Dataset, batch_size: int, client: Client
 ) -> Answers:
-    """Serve the challenger and ask it about every test image, in small batches, over REST.
+    """Serve the challenger and ask it about test images, in small batches, over REST.
 
     The score is computed here, by softmax of the returned logits. A failure is a result too: it goes into the report.
     """
@@ -48,7 +55,7 @@ def ask_endpoint(
     try:
         with endpoint.serve(challenger, client) as served:
             request_bytes, latency_ms, retries = served.request_bytes, served.latency_ms, served.retries
-            for rows in iterate_rows(training_set, ["test"], rows_at_once):
+            for rows in iterate_rows(asked_rows, ["test"], rows_at_once):
                 answer = served.score(list(rows["image"]), cropped=True, batch_size=batch_size)
                 answer["anomaly_score"] = softmax_abnormal(*answer[["logit_abnormal", "logit_normal"]].to_numpy().T)
                 keys = rows[["image_id", "frame_id", "label", "kind"]].reset_index(drop=True)

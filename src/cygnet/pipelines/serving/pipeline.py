@@ -2,16 +2,24 @@
 
 from kedro.pipeline import Pipeline, node
 
-from cygnet.pipelines.serving.nodes import ask_endpoint, decide, promote, rescore_incumbent, write_serving_report
+from cygnet.pipelines.serving.nodes import (
+    ask_endpoint,
+    choose_test_rows,
+    decide,
+    promote,
+    rescore_incumbent,
+    write_serving_report,
+)
 
 
 def create_pipeline() -> Pipeline:
     """Serve, ask, compare, report, decide, promote or raise."""
     return Pipeline(
         [
+            node(choose_test_rows, ["training_set", "params:serving.parity"], "asked_rows", name="choose_test_rows"),
             node(
                 ask_endpoint,
-                ["endpoint", "challenger", "training_set", "params:serving.batch_size", "params:serving.client"],
+                ["endpoint", "challenger", "asked_rows", "params:serving.batch_size", "params:serving.client"],
                 "endpoint_answers",
                 name="ask_endpoint",
             ),

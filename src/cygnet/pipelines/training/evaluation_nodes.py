@@ -26,12 +26,15 @@ from cygnet.tables import BASELINES
 logger = logging.getLogger(__name__)
 
 
-def score_reference_rows(fitted: Fitted, scorer: Scorer, training_set: pad.Dataset, training: Training) -> pd.DataFrame:
-    """Score `test` with torch in float32: the reference for the parity check."""
+def score_reference_rows(
+    fitted: Fitted, scorer: Scorer, training_set: pad.Dataset, training: Training, limits: Parity
+) -> pd.DataFrame:
+    """Score `test`, or a sample of it, with torch in float32: the reference for the parity check."""
     from cygnet.model.evaluation.parity import score_reference
     from cygnet.model.serving.runtimes import RUNTIMES
 
-    return score_reference(RUNTIMES["torch"].make(fitted.detector), scorer, training_set, training.threshold)
+    by_torch = RUNTIMES["torch"].make(fitted.detector)
+    return score_reference(by_torch, scorer, training_set, training.threshold, limits.images_per_kind)
 
 
 def check_parity(
@@ -66,17 +69,14 @@ def score_baselines(
     Args:
         training_set: The table.
         train_frames: The table `images`.
-        training: The checkpoint before fine-tuning, `threshold`, `evaluation`.
+        training: `threshold`, `evaluation`.
 
     Returns:
         The table `baselines`, and how each baseline was fitted.
     """
     from cygnet.model.evaluation.baselines import fit_and_score
-    from cygnet.model.network.backbone import load_detector
 
-    rows, fitted = fit_and_score(
-        training_set, train_frames, load_detector(training), training.threshold, training.evaluation
-    )
+    rows, fitted = fit_and_score(training_set, train_frames, training.threshold, training.evaluation)
     return pa.Table.from_pandas(rows, schema=BASELINES, preserve_index=False), fitted
 
 

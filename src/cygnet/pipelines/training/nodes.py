@@ -61,7 +61,9 @@ def fit_detector(
     augmentation: Augmentation,
     fitting_state: StateStore,
 ) -> Fitted:
-    """Fine-tune the checkpoint on `train`; `validation` decides when to stop and which epoch is kept.
+    """Fine-tune the checkpoint on `train`; the first half of `validation` decides when to stop.
+
+    The second half stays unseen: the threshold is chosen on it.
 
     Args:
         training_set: The table.
@@ -81,12 +83,13 @@ def fit_detector(
     from cygnet.model.training_set import check_classes, read_keys
 
     check_classes(read_keys(training_set, "test"), "test")
-    split_halves(read_keys(training_set, "validation"))  # else calibration would find out, after the fit
+    first_half, _ = split_halves(read_keys(training_set, "validation"))
+    stopping_rows = training_set.filter(pad.field("image_id").isin(first_half["image_id"]))
     detector = load_detector(training)
     with TemporaryDirectory(prefix="cygnet-fit-") as folder:
         train, validation = (
-            load_examples(training_set, split, detector.preprocessing, detector.patches_per_side, Path(folder))
-            for split in ("train", "validation")
+            load_examples(rows, split, detector.preprocessing, detector.patches_per_side, Path(folder))
+            for rows, split in ((training_set, "train"), (stopping_rows, "validation"))
         )
         logger.info("Fitting on %d images, stopping by %d.", len(train.labels), len(validation.labels))
         settings = FitSettings(training, synthesis, augmentation)
@@ -104,7 +107,8 @@ def fit_subspace(fitted_classifier: Fitted, train_frames: pad.Dataset, training:
     from cygnet.model.training.normality import fit_normality
     from cygnet.model.training_set import iterate_normal_frames
 
-    detector = fit_normality(fitted_classifier.detector, iterate_normal_frames(train_frames), training.normality)
+    frames = iterate_normal_frames(train_frames)
+    detector = fit_normality(fitted_classifier.detector, frames, training.normality.explained_frac)
     return replace(fitted_classifier, detector=detector)
 
 

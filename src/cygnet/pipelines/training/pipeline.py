@@ -52,7 +52,7 @@ def create_pipeline() -> Pipeline:
             ),
             node(
                 score_reference_rows,
-                ["fitted", "scorer", "training_set", "params:training"],
+                ["fitted", "scorer", "training_set", "params:training", "params:serving.parity"],
                 "reference_scores",
                 name="score_reference_rows",
             ),
