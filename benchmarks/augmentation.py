@@ -27,7 +27,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own
 from pyspark.sql.pandas.functions import pandas_udf
 
 from benchmarks import plain
-from benchmarks.inputs import full_hd_frames
+from benchmarks.inputs import crop_square, full_hd_frames
 from benchmarks.measure import Result, Work, compare
 from benchmarks.session import parameters_of, partitions, spark, training_scene, write
 from cygnet.parameters.augmentation import Augmentation
@@ -36,7 +36,6 @@ from cygnet.pipelines.augmentation.nodes import make_training_set
 from cygnet.pipelines.synthesis.nodes import draw_anomalies
 from cygnet.tables import ABNORMAL, IMAGES, NORMAL
 from cygnet.vision.codec import decode_image, encode_jpeg
-from cygnet.vision.crop import crop_square
 
 BASE_FRAMES = 100
 COUNTS = {NORMAL: 800, ABNORMAL: 200}
@@ -116,7 +115,7 @@ def _write_images(folder: Path) -> None:
         shifted = crop_square(frame, number / BASE_FRAMES)  # no two images with the same pixels
         image = cv2.resize(shifted, (plain.SIZE_PX, plain.SIZE_PX), interpolation=cv2.INTER_AREA)
         name = f"swan/{number:06d}"
-        rows.append((name, name, "train", NORMAL, "default", encode_jpeg(image, plain.JPEG_QUALITY)))
+        rows.append((name, name, 0, 1, "train", NORMAL, "default", encode_jpeg(image, plain.JPEG_QUALITY)))
     folder.mkdir()
     for part in range(partitions()):
         columns = dict(zip(IMAGES.names, zip(*rows[part :: partitions()], strict=True), strict=True))

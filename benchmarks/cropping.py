@@ -1,4 +1,4 @@
-"""Crop, resize and encode 1080p JPEGs in Spark: `frame_to_image` in `mapInPandas` against PIL in a pandas UDF.
+"""Crop, resize and encode 1080p JPEGs in Spark: `frame_to_images` in `mapInPandas` against PIL in a pandas UDF.
 
 Both sides read the same Parquet table in the same session, deal it out to the same number of tasks, and write their
 256x256 JPEGs of quality 95 to Parquet; the whole job is timed. The baseline is a scalar `pandas_udf` that takes the
@@ -25,7 +25,7 @@ from benchmarks.measure import Result, Work, compare
 from benchmarks.session import parameters_of, partitions, spark, write
 from cygnet.spark import flat_map_rows
 from cygnet.vision.codec import decode_image, encode_jpeg
-from cygnet.vision.crop import frame_to_image
+from cygnet.vision.crop import frame_to_images
 
 ROWS = 200
 QUALITY = 95
@@ -69,7 +69,8 @@ def _ours(frames: DataFrame) -> DataFrame:
 
 
 def _crop_row(row: dict[str, Any], horizontal_bias: float, quality: int) -> Iterator[dict[str, Any]]:
-    yield {**row, "image": encode_jpeg(frame_to_image(row["image"], horizontal_bias), quality)}
+    (image,) = frame_to_images(row["image"], "square", horizontal_bias)
+    yield {**row, "image": encode_jpeg(image, quality)}
 
 
 def _write_frames(folder: Path) -> None:

@@ -12,10 +12,17 @@ import cv2
 import numpy as np
 
 from benchmarks.measure import SkipBenchmark
+from cygnet.vision.crop import place_views
 
 ROOT = Path(__file__).parents[1]
 FRAMES = 50
 SHAPE = (1080, 1920, 3)
+
+
+def crop_square(frame: np.ndarray, horizontal_bias: float) -> np.ndarray:
+    """Cut the largest square out of a frame, as `scene.view: square` does."""
+    ((left, top, side),) = place_views("square", frame.shape[0], frame.shape[1], horizontal_bias)
+    return frame[top : top + side, left : left + side]
 
 
 @cache

@@ -19,12 +19,11 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import plain
-from benchmarks.inputs import full_hd_frames
+from benchmarks.inputs import crop_square, full_hd_frames
 from benchmarks.measure import Result, Work, compare
 from benchmarks.session import parameters_of
 from cygnet.parameters.synthesis import Polygon, Synthesis
 from cygnet.vision.anomalies import draw_anomaly, make_kinds
-from cygnet.vision.crop import crop_square
 from cygnet.vision.polygons import draw_polygons
 
 SEVERITY = 1.0

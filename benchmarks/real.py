@@ -12,6 +12,7 @@ A set is `<name>/train`, `<name>/test` and `<name>/labels.csv`, in the formats t
 import json
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -120,15 +121,16 @@ def score_baselines(data: Path, sources: pd.DataFrame) -> pd.DataFrame:
         `source`, `frame_index`, `median_mad`, `nearest_neighbour`.
     """
     scene = TrainingScene(**json.loads((data / "05_model_input/scene.json").read_text()))
-    scoring = FrameScoring("", "", "square", None, scene)
+    scoring = FrameScoring("", "", scene.view, None, scene)
     images = pad.dataset(data / "03_primary/images", exclude_invalid_files=True)
     normal = read_normal_frames(images, NORMAL_FRAMES)
+    neighbours = NearestNeighbour(
+        Detector.load(CARRIED / BACKBONE), [*chain.from_iterable(normal.values())], MEMORY_PATCHES, seed=302
+    )
+    _, middle, _ = (variant for variant in neighbours.variants if variant["k"] == 1)  # one of each depth
     methods: dict[str, tuple[Baseline, Variant]] = {
         "median_mad": (MedianMad(normal), {"quantile": 0.999}),
-        "nearest_neighbour": (
-            NearestNeighbour(Detector.load(CARRIED / BACKBONE), normal, MEMORY_PATCHES, seed=302),
-            {"layer": 6, "k": 1},
-        ),
+        "nearest_neighbour": (neighbours, middle),
     }
     rows = []
     for row in list_items(sources, scoring).to_dict("records"):
@@ -136,7 +138,8 @@ def score_baselines(data: Path, sources: pd.DataFrame) -> pd.DataFrame:
         for frame in see_frames(item, scoring):
             if frame.images:
                 scores = {
-                    name: method.score(frame.images, [variant])[0, 0] for name, (method, variant) in methods.items()
+                    name: method.score(frame.images, [variant])[:, 0].max()
+                    for name, (method, variant) in methods.items()
                 }
                 rows.append({"source": item["source"], "frame_index": frame.index, **scores})
     return pd.DataFrame(rows)

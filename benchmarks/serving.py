@@ -124,7 +124,7 @@ def _overhead(
     answer = loaded.predict(table, params=params)
 
     def preprocess() -> np.ndarray:
-        return scorer.runtime.preprocessing.resize(scorer.decode(encoded_image(cells[0]), cropped=True))
+        return scorer.runtime.preprocessing.resize(scorer.decode(encoded_image(cells[0])))
 
     batch = preprocess()[None]  # (1, S, S, 3)
     ms = _medians_ms(

@@ -28,7 +28,7 @@ def parameters_of(pipeline: str) -> dict[str, Any]:
 
 
 def training_scene() -> TrainingScene:
-    """Record the scene that the default parameters make."""
+    """Record the scene that the default parameters make, of one image per frame."""
     from cygnet.parameters.augmentation import Augmentation
     from cygnet.parameters.ingestion import Ingestion
     from cygnet.pipelines.augmentation.nodes import record_training_scene
@@ -36,7 +36,7 @@ def training_scene() -> TrainingScene:
 
     ingestion, augmentation = parameters_of("ingestion"), parameters_of("augmentation")
     return record_training_scene(
-        record_scene(Ingestion.model_validate(ingestion)), Augmentation.model_validate(augmentation)
+        record_scene(Ingestion.model_validate(ingestion), "square"), Augmentation.model_validate(augmentation)
     )
 
 

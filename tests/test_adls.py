@@ -633,7 +633,7 @@ def test_training_reads_and_writes_on_adls_as_on_a_disk(
 ) -> None:
     rows = toy_rows(per_class=12)
     train = [row for row in rows.to_pylist() if row["split"] == "train" and row["label"] == 1]
-    images = [{**row, "label_source": "default"} for row in train]
+    images = [{**row, "label_source": "default", "tile": 0, "tiles": 1} for row in train]
     root = f"{BY_ACCOUNT}/cygnet"
     for name, place, table in (
         ("training_set", "05_model_input", rows),

@@ -20,7 +20,14 @@ from cygnet.scene import Scene
 from cygnet.tables import PREDICTIONS
 from support.toys import SCENE, base_parameters, toy_predictions
 
-OLD = Scene(interval_s=0.1, crop_horizontal_bias=0.4, frame_jpeg_quality=95, image_jpeg_quality=95, image_size_px=256)
+OLD = Scene(
+    interval_s=0.1,
+    view="tiles",
+    crop_horizontal_bias=0.4,
+    frame_jpeg_quality=95,
+    image_jpeg_quality=95,
+    image_size_px=256,
+)
 READER = Pipeline([node(lambda scene: scene, "scene", "out", name="read")])
 
 
@@ -86,6 +93,7 @@ def test_a_scene_that_can_not_be_read_names_the_pipeline_that_writes_it(content:
     [
         ("ingestion.crop_horizontal_bias", "0.4", 0.1),
         ("ingestion.interval_s", "0.1", 2.5),
+        ("scene.view", "tiles", "whole"),
         ("ingestion.frame_jpeg_quality", "95", 70),
         ("ingestion.image_jpeg_quality", "95", 71),
     ],

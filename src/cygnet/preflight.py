@@ -109,7 +109,8 @@ def compare_parameters(name: str, made_with: Mapping[str, Any], parameters: Mapp
     for key, value in made_with.items():
         if key not in parameters or parameters[key] == value:
             continue
-        made_by = key.partition(".")[0] if key in PARAMETERS.values() else "training"
+        section = key.partition(".")[0] if key in PARAMETERS.values() else "training"
+        made_by = "ingestion" if section == "scene" else section
         difference = f"Parameter '{key}' is {parameters[key]}, but '{name}' was made with {value}"
         if key in PARAMETERS.values():
             msg = (

@@ -330,7 +330,7 @@ class ScoringReport(FrameCounts):
 
     model: Model  # the champion
     threshold: float  # score from which a frame is anomalous
-    crop: str  # `scoring.crop`
+    crop: str  # which part of a frame was scored: square, whole or tiles
     interval_s: float | None  # `scoring.interval_s`; null: every frame of a video
     frames_of_runs_before: int  # scored by an earlier run and reused
     seconds: float  # this run took to score its frames

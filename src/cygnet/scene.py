@@ -14,6 +14,7 @@ from typing import Any
 
 PARAMETERS = {
     "interval_s": "ingestion.interval_s",
+    "view": "scene.view",
     "crop_horizontal_bias": "ingestion.crop_horizontal_bias",
     "frame_jpeg_quality": "ingestion.frame_jpeg_quality",
     "image_jpeg_quality": "ingestion.image_jpeg_quality",
@@ -27,7 +28,8 @@ class Scene:
     """What every image of `images` has gone through."""
 
     interval_s: float  # seconds between sampled frames, > 0
-    crop_horizontal_bias: float  # 0-1: where the square sits across the frame; 0 left, 0.5 centre, 1 right
+    view: str  # square, whole or tiles: which part of a frame is seen, see `cygnet.vision.crop.place_views`
+    crop_horizontal_bias: float  # 0-1: where the `square` sits across the frame; 0 left, 0.5 centre, 1 right
     frame_jpeg_quality: int  # 50-100, of the whole frames
     image_jpeg_quality: int  # 50-100, of the cropped images
     image_size_px: int  # side of the cropped images

@@ -101,8 +101,10 @@ FRAMES = pa.schema(
 
 IMAGES = pa.schema(
     [
-        _required("image_id", pa.string()),  # = frame_id
+        _required("image_id", pa.string()),  # the frame_id; of a tile <frame_id>/tile-<n>
         _required("frame_id", pa.string()),
+        _required("tile", pa.int32()),  # which of the frame's images, from 0: see `cygnet.vision.crop.place_views`
+        _required("tiles", pa.int32()),  # how many images the frame has; 1 unless scene.view is tiles
         _required("split", pa.string()),  # one of SPLITS
         _required("label", pa.int32()),  # ABNORMAL or NORMAL
         _required("label_source", pa.string()),  # default, human, llm, folder

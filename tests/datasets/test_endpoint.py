@@ -115,7 +115,7 @@ def is_listening_after_s(seconds: float, url: str) -> bool:
 def test_endpoint_answers_as_the_scorer(session: Session, detector: PackagedDetector) -> None:
     scorer = detector.scorer
     for answer, encoded, cropped in ((session.images, IMAGES, True), (session.frame, [FRAME], False)):
-        expected = scorer.score([scorer.decode(image, cropped=cropped) for image in encoded])[0]
+        expected = scorer.score([(scorer.decode(image) if cropped else scorer.see(image)[0]) for image in encoded])[0]
         np.testing.assert_allclose(
             answer[SCORE_COLUMNS].to_numpy(float), expected[SCORE_COLUMNS].to_numpy(float), rtol=0, atol=1e-5
         )

@@ -15,6 +15,7 @@ from cygnet.datasets.table import TableDataset
 from cygnet.datasets.videos import list_sources
 from cygnet.errors import UserError
 from cygnet.labels import match_labels
+from cygnet.model.scoring.frame_scores import SCORED_ITEMS
 from cygnet.parameters.base import Parameters
 from cygnet.pipelines.augmentation.nodes import make_training_set, record_training_scene
 from cygnet.pipelines.ingestion.nodes import (
@@ -26,6 +27,7 @@ from cygnet.pipelines.ingestion.nodes import (
     record_scene,
     split_sources,
 )
+from cygnet.pipelines.ingestion.views import cut_images
 from cygnet.pipelines.synthesis.nodes import _with_donor, draw_anomalies
 from cygnet.scene import Scene
 from cygnet.spark import flat_map_rows, spark_schema
@@ -34,7 +36,14 @@ from cygnet.vision.codec import decode_image, decode_mask, encode_jpeg
 from support.project import ODD_VIDEO
 from support.toys import label_ranges
 
-SCENE = Scene(interval_s=0.1, crop_horizontal_bias=0.4, frame_jpeg_quality=95, image_jpeg_quality=95, image_size_px=256)
+SCENE = Scene(
+    interval_s=0.1,
+    view="square",
+    crop_horizontal_bias=0.4,
+    frame_jpeg_quality=95,
+    image_jpeg_quality=95,
+    image_size_px=256,
+)
 
 
 @pytest.fixture
@@ -45,6 +54,8 @@ def images(spark: SparkSession, scene: Callable[..., np.ndarray]) -> DataFrame:
         {
             "image_id": f"s/{index:06d}",
             "frame_id": f"s/{index:06d}",
+            "tile": 0,
+            "tiles": 1,
             "split": split,
             "label": 0 if index == 5 else 1,
             "label_source": "default",
@@ -109,12 +120,12 @@ def test_the_seed_of_a_split_changes_that_split_alone(images: DataFrame, paramet
 
 
 def test_a_donor_is_another_frame_of_the_same_split(images: DataFrame, parameters: dict[str, Parameters]) -> None:
-    normal = images.filter("label = 1").select("frame_id", "split", "image")
-    split_of = {row["frame_id"]: row["split"] for row in normal.collect()}
-    pairs = _with_donor(normal, parameters["synthesis"].seeds).select("frame_id", "donor_id").collect()
+    normal = images.filter("label = 1").select("image_id", "frame_id", "tile", "split", "image")
+    split_of = {row["image_id"]: row["split"] for row in normal.collect()}
+    pairs = _with_donor(normal, parameters["synthesis"].seeds).select("image_id", "donor_id").collect()
     assert len(pairs) == len(split_of)
-    assert all(row["frame_id"] != row["donor_id"] for row in pairs)
-    assert all(split_of[row["frame_id"]] == split_of[row["donor_id"]] for row in pairs)
+    assert all(row["image_id"] != row["donor_id"] for row in pairs)
+    assert all(split_of[row["image_id"]] == split_of[row["donor_id"]] for row in pairs)
 
 
 def test_no_two_train_rows_are_the_same_image_even_where_frames_are(
@@ -173,9 +184,11 @@ def test_several_videos_become_split_images_and_rejects(
         columns=["image_name", "label", "source"],
     )
     sources, frame_labels, _, label_rejects = match_labels(sources, labels)
-    frames = read_frames(sources, record_scene(ingestion)).cache()
+    frames = read_frames(sources, record_scene(ingestion, "square")).cache()
     splits = split_sources(frames, frame_labels, sources, ingestion)
-    images = make_images(frames, splits, frame_labels, record_scene(ingestion), ingestion.default_label).toPandas()
+    images = make_images(
+        frames, splits, frame_labels, record_scene(ingestion, "square"), ingestion.default_label
+    ).toPandas()
     rejects = list_rejects(frames, splits, frame_labels, label_rejects)
     assert frames.filter("source = 'a' and image is not null").count() == 40
     assert frames.filter("source = 'b' and image is not null").count() == 50
@@ -200,7 +213,7 @@ def test_a_source_too_short_to_split_stops_the_run(
     sources = list_sources(str(write_video("a.mp4", 5)))
     _, frame_labels, *_ = match_labels(sources, pd.DataFrame(columns=IMAGE_LABELS.names))
     with pytest.raises(UserError, match="has no frames"):
-        split_sources(read_frames(sources, record_scene(ingestion)), frame_labels, sources, ingestion)
+        split_sources(read_frames(sources, record_scene(ingestion, "square")), frame_labels, sources, ingestion)
 
 
 @pytest.fixture
@@ -210,7 +223,7 @@ def ingest(parameters: dict[str, Parameters]) -> Callable[..., tuple[pd.DataFram
 
     def run(path: Path, labels: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         sources, matched, ranges, unmatched = match_labels(list_sources(str(path)), labels)
-        scene = record_scene(ingestion)
+        scene = record_scene(ingestion, "square")
         frames = read_frames(sources, scene).cache()
         frame_labels, label_rejects = label_frames(frames, matched, ranges, unmatched)
         splits = split_sources(frames, frame_labels, sources, ingestion)
@@ -273,6 +286,39 @@ def test_folders_of_a_labelled_set_label_their_images_and_a_csv_overrules_them(
     assert others.groupby("split")["label"].nunique().to_dict() == {"train": 2, "validation": 2, "test": 2}
 
 
+def test_tiles_of_a_frame_are_images_of_its_split_and_share_its_anomalies(
+    spark: SparkSession, parameters: dict[str, Parameters], scene: Callable[..., np.ndarray]
+) -> None:
+    splits = ["train"] * 4 + ["test"] * 2
+    wide = [np.hstack([scene(number), scene(number + 50)]) for number in range(6)]
+    rows = [
+        {
+            "frame_id": f"s/{number:06d}",
+            "split": split,
+            "label": 1,
+            "label_source": "default",
+            "image": encode_jpeg(frame, 95),
+        }
+        for number, (split, frame) in enumerate(zip(splits, wide, strict=True))
+    ]
+    tiled = [tile for row in rows for tile in cut_images(row, record_scene(parameters["ingestion"], "tiles"))]
+    counts = [sum(tile["frame_id"] == row["frame_id"] for tile in tiled) for row in rows]
+    assert counts == [3] * 6  # 512 x 256
+    assert [tile["image_id"] for tile in tiled[:3]] == [f"s/000000/tile-{number}" for number in range(3)]
+    images = spark.createDataFrame(pd.DataFrame(tiled, columns=IMAGES.names), spark_schema(IMAGES))
+    synthesis = parameters["synthesis"]
+    anomalies = draw_anomalies(images, synthesis).toPandas()
+    of_image = {tile["image_id"]: decode_image(tile["image"]) for tile in tiled}
+    drawn = anomalies[anomalies["kind"] == "polygon"]
+    per_frame = drawn.groupby("frame_id").size()
+    assert per_frame.tolist() == [synthesis.kinds.train["polygon"]] * 4 + [synthesis.kinds.test["polygon"]] * 2
+    for row in drawn.to_dict("records"):
+        is_kept = decode_mask(row["mask"]) == 0
+        same = [np.array_equal(decode_image(row["image"])[is_kept], image[is_kept]) for image in of_image.values()]
+        assert sum(same) == 1
+        assert next(iter(np.array([*of_image])[same])).startswith(row["frame_id"])
+
+
 def test_a_row_without_a_required_value_is_an_error(spark: SparkSession) -> None:
     rows = spark.createDataFrame([(1,)], ["n"])
     with pytest.raises(Exception, match="which every row must have"):
@@ -281,10 +327,10 @@ def test_a_row_without_a_required_value_is_an_error(spark: SparkSession) -> None
 
 def test_workers_run_the_interpreter_that_runs_the_driver(spark: SparkSession) -> None:
     def name_interpreter(row: dict[str, object]) -> Iterator[dict[str, object]]:
-        yield {"image_id": sys.executable, "frame_id": "", "split": "", "label": 0, "label_source": "", "image": b"x"}
+        yield {"key": sys.executable, "rows": 1}
 
-    rows = flat_map_rows(spark.createDataFrame([(1,)], ["n"]), name_interpreter, IMAGES).collect()
-    assert rows[0]["image_id"] == sys.executable
+    rows = flat_map_rows(spark.createDataFrame([(1,)], ["n"]), name_interpreter, SCORED_ITEMS).collect()
+    assert rows[0]["key"] == sys.executable
 
 
 def test_spark_reads_a_table_where_it_wrote_it_under_any_name(images: DataFrame, tmp_path: Path) -> None:

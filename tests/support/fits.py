@@ -58,7 +58,7 @@ def change(settings: FitSettings, path: str, value: object) -> FitSettings:
 
 
 NOT_READ: dict[str, Any] = {
-    "training.threshold.rule": "target_fpr",
+    "training.threshold.rule": "max_f1",
     "training.evaluation.resamples": 500,
     "training.last_blocks": 3,
     "synthesis.kinds.test": {"polygon": 7},

@@ -23,6 +23,7 @@ from cygnet.parameters.training import SmallViT, Training
 from cygnet.scene import TrainingScene
 from cygnet.tables import ABNORMAL, KIND_NORMAL, KIND_REAL, LABEL_RANGES, NORMAL, TRAINING_SET
 from cygnet.vision.codec import encode_jpeg, encode_map, encode_png
+from cygnet.vision.crop import frame_to_images, place_views
 
 if TYPE_CHECKING:
     from cygnet.model.network.detector import Detector
@@ -33,6 +34,7 @@ LIMITS = Limits(
 )
 SCENE = TrainingScene(
     interval_s=0.1,
+    view="square",
     crop_horizontal_bias=0.4,
     frame_jpeg_quality=95,
     image_jpeg_quality=95,
@@ -118,6 +120,18 @@ def toy_scorer(
         scene=SCENE,
         limits=dataclasses.replace(LIMITS, **limits),
     )
+
+
+def crop_square(image: np.ndarray, bias: float) -> np.ndarray:
+    """The largest square of a frame."""
+    ((left, top, side),) = place_views("square", image.shape[0], image.shape[1], bias)
+    return image[top : top + side, left : left + side]
+
+
+def frame_to_image(encoded: bytes, bias: float) -> np.ndarray:
+    """The image of a frame of which one square is seen."""
+    (image,) = frame_to_images(encoded, "square", bias)
+    return image
 
 
 def toy_image(label: int, seed: int = 0, size_px: int = 64) -> np.ndarray:

@@ -8,7 +8,8 @@ import pytest
 
 from cygnet.vision import crop
 from cygnet.vision.codec import decode_image, encode_jpeg, encode_png
-from cygnet.vision.crop import crop_square, frame_to_image, map_to_frame
+from cygnet.vision.crop import frame_to_images, maps_to_frame, place_views
+from support.toys import crop_square, frame_to_image
 
 SCENE = Callable[..., np.ndarray]
 
@@ -86,11 +87,37 @@ def test_bytes_that_are_no_image_are_a_value_error() -> None:
         frame_to_image(b"no image", 0.4)
 
 
-@pytest.mark.parametrize("size_px", [(120, 40), (40, 120), (64, 64)])
-def test_map_lies_where_the_square_was_cut(size_px: tuple[int, int]) -> None:
+@pytest.mark.parametrize("view", ["square", "whole", "tiles"])
+@pytest.mark.parametrize("size_px", [(120, 40), (40, 120), (64, 64), (90, 61)])
+def test_maps_lie_where_the_squares_were_cut(view: str, size_px: tuple[int, int]) -> None:
     width_px, height_px = size_px
-    placed = map_to_frame(np.ones((3, 3), np.float32), height_px, width_px, 0.3)
+    places = place_views(view, height_px, width_px, 0.3)
+    maps = np.stack([np.full((3, 3), number, np.float32) for number in range(1, len(places) + 1)])
+    placed = maps_to_frame(maps, places, height_px, width_px)
     assert placed.shape == (height_px, width_px)
-    square = crop_square(placed, 0.3)
-    assert (square == 1).all()
-    assert placed.sum() == square.size
+    expected = np.zeros((height_px, width_px), np.float32)
+    for number, (left, top, side) in enumerate(places, 1):
+        expected[max(top, 0) : top + side, max(left, 0) : left + side] = number  # later ones are higher
+    assert np.array_equal(placed, expected)
+    assert (placed > 0).all() == (view != "square" or width_px == height_px)
+
+
+@pytest.mark.parametrize("size_px", [(640, 360), (360, 640), (400, 1000), (1920, 1080), (300, 300)])
+def test_every_pixel_is_in_a_tile_and_in_the_whole(scene: SCENE, size_px: tuple[int, int]) -> None:
+    frame = cv2.resize(scene(2), size_px)
+    counts = {view: len(frame_to_images(encode_png(frame), view, 0.4)) for view in ("square", "whole", "tiles")}
+    long, short = max(size_px), min(size_px)
+    assert counts == {"square": 1, "whole": 1, "tiles": max(1, int(np.ceil((long / short - 0.2) / 0.8)))}
+    seen = np.zeros(size_px[::-1], bool)
+    for left, top, side in place_views("tiles", size_px[1], size_px[0], 0.4):
+        assert side == short
+        seen[top : top + side, left : left + side] = True
+    assert seen.all()
+
+
+def test_the_whole_keeps_the_aspect_ratio(scene: SCENE) -> None:
+    frame = cv2.resize(scene(2), (512, 256))
+    (image,) = frame_to_images(encode_png(frame), "whole", 0.4)
+    expected = cv2.resize(frame, (256, 128), interpolation=cv2.INTER_AREA)
+    assert np.array_equal(image[64:192], expected)
+    assert np.array_equal(image[:64], image[65:129][::-1])  # reflected at the border

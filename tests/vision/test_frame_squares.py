@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cygnet.vision.codec import encode_jpeg
-from cygnet.vision.crop import frame_to_image
-from cygnet.vision.frame_squares import TILE_OVERLAP_FRAC, Square, cut_square, squares_of
+from cygnet.vision.crop import TILE_OVERLAP_FRAC, frame_to_images
+from cygnet.vision.frame_squares import Square, cut_square, squares_of
 
 SIZES = [(360, 640), (256, 256), (64, 96), (97, 61), (481, 853), (1080, 1920), (1031, 1153), (2160, 2049)]
 
@@ -27,13 +27,16 @@ def frame(scene: Callable[..., np.ndarray]) -> Callable[[int, int], np.ndarray]:
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
-@pytest.mark.parametrize("bias", [0.0, 0.4, 1.0])
-def test_the_models_square_has_the_very_pixels_that_ingestion_makes(
-    height: int, width: int, bias: float, frame: Callable[[int, int], np.ndarray]
+@pytest.mark.parametrize(
+    ("view", "bias"), [("square", 0.0), ("square", 0.4), ("square", 1.0), ("tiles", 0.4), ("whole", 0.4)]
+)
+def test_squares_have_the_very_pixels_that_ingestion_makes(
+    height: int, width: int, view: str, bias: float, frame: Callable[[int, int], np.ndarray]
 ) -> None:
     image = frame(height, width)
-    (square,) = squares_of("square", height, width, bias)
-    np.testing.assert_array_equal(cut_square(image, square, 95), frame_to_image(encode_jpeg(image, 95), bias))
+    squares, images = squares_of(view, height, width, bias), frame_to_images(encode_jpeg(image, 95), view, bias)
+    for square, expected in zip(squares, images, strict=True):
+        np.testing.assert_array_equal(cut_square(image, square, 95), expected)
 
 
 @pytest.mark.parametrize(("height", "width"), [*SIZES, (50, 1000), (1000, 50)])
@@ -58,7 +61,7 @@ def test_a_wide_frame_takes_two_tiles_and_a_square_one() -> None:
 def test_a_letterbox_holds_the_whole_frame_in_proportion(
     height: int, width: int, frame: Callable[[int, int], np.ndarray]
 ) -> None:
-    (square,) = squares_of("letterbox", height, width, 0.4)
+    (square,) = squares_of("whole", height, width, 0.4)
     assert square.left_px <= 0
     assert square.top_px <= 0
     assert square.left_px + square.side_px >= width
@@ -68,7 +71,7 @@ def test_a_letterbox_holds_the_whole_frame_in_proportion(
 
 
 def test_a_letterbox_is_padded_with_the_frame_reflected(frame: Callable[[int, int], np.ndarray]) -> None:
-    (square,) = squares_of("letterbox", 100, 200, 0.4)
+    (square,) = squares_of("whole", 100, 200, 0.4)
     assert square == Square(0, -50, 200)
     image = cut_square(frame(100, 200), square, 95)  # the frame is in rows 64 to 191
     np.testing.assert_array_equal(image[:64], image[65:129][::-1])

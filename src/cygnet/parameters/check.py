@@ -11,12 +11,14 @@ from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.base import Parameters
 from cygnet.parameters.ingestion import Ingestion
 from cygnet.parameters.pretraining import Pretraining
+from cygnet.parameters.scene import SceneParameters
 from cygnet.parameters.scoring import Scoring
 from cygnet.parameters.serving import Serving
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.parameters.training import Training
 
 PIPELINE_PARAMETERS: dict[str, type[Parameters]] = {
+    "scene": SceneParameters,
     "ingestion": Ingestion,
     "synthesis": Synthesis,
     "augmentation": Augmentation,

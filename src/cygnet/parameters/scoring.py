@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cygnet.parameters.base import Parameters, Share
+from cygnet.parameters.scene import View
 
 
 class Events(Parameters):
@@ -22,7 +23,12 @@ class Scoring(Parameters):
     """`params:scoring`: which frames are scored, which part of them, and what follows from the scores."""
 
     interval_s: Annotated[float, Field(gt=0, le=3600)] | None
-    crop: Crop
+    crop: Crop | None
     threshold: Share | None
     events: Events
     annotated_video: bool
+
+    @property
+    def view(self) -> View | None:
+        """What `scene.view` calls `crop`."""
+        return "whole" if self.crop == "letterbox" else self.crop

@@ -1,6 +1,7 @@
-"""From a whole frame to the 256x256 image that everything after ingestion sees.
+"""From a whole frame to the 256x256 images that everything after ingestion sees.
 
-Ingestion and the served model both call `frame_to_image`, which makes crop and resize the same in both.
+A frame is seen as one square cut out of it, as a whole, or as overlapping tiles. Ingestion and the served model both
+call `frame_to_images`, which makes crop and resize the same in both.
 """
 
 import cv2
@@ -9,46 +10,64 @@ import numpy as np
 from cygnet.tables import IMAGE_SIZE_PX
 from cygnet.vision.codec import decode_image, jpeg_size_px
 
+TILE_OVERLAP_FRAC = 0.2
+"""Smallest overlap of neighbouring tiles, as a share of their side; a frame of 16:9 or 4:3 needs two tiles."""
 
-def crop_square(image: np.ndarray, horizontal_bias: float) -> np.ndarray:
-    """Cut the largest square: vertically centred, horizontally at `horizontal_bias` of the free margin.
+Place = tuple[int, int, int]
+"""Left, top and side of a square, in pixels; the square of `whole` extends beyond the frame."""
+
+
+def place_views(view: str, height: int, width: int, horizontal_bias: float) -> list[Place]:
+    """Place the squares that are seen of one frame.
 
     Args:
-        image: `(H, W, 3)` or `(H, W)`.
-        horizontal_bias: 0 = flush left, 0.5 = centred, 1 = flush right.
-
-    Returns:
-        A view `(S, S, 3)` or `(S, S)`, with S = min(H, W).
+        view: `square`: the largest, vertically centred; `whole`: the smallest around the whole frame; `tiles`: as many
+            of the largest as cover the frame with an overlap.
+        height: Of the frame, in pixels.
+        width: Of the frame, in pixels.
+        horizontal_bias: Where `square` lies across a wide frame: 0 = flush left, 0.5 = centred, 1 = flush right.
     """
-    height, width = image.shape[:2]
-    left, top, side = place_square(height, width, horizontal_bias)
-    return image[top : top + side, left : left + side]
+    side, length = sorted((height, width))
+    if view == "whole":
+        return [((width - length) // 2, (height - length) // 2, length)]
+    if view == "square":
+        return [(round((width - side) * horizontal_bias), (height - side) // 2, side)]
+    count = int(np.ceil((length / side - TILE_OVERLAP_FRAC) / (1 - TILE_OVERLAP_FRAC)))
+    starts = np.linspace(0, length - side, max(count, 1)).round().astype(int).tolist()
+    return [(start, 0, side) if width > height else (0, start, side) for start in starts]
 
 
-def place_square(height: int, width: int, horizontal_bias: float) -> tuple[int, int, int]:
-    """Give the square that `crop_square` cuts: left, top and side, in pixels."""
-    side = min(height, width)
-    return round((width - side) * horizontal_bias), (height - side) // 2, side
+def cut_place(frame: np.ndarray, place: Place) -> np.ndarray:
+    """Cut a square out of a frame `(H, W, 3)` uint8 and resize it to `(256, 256, 3)`.
+
+    What extends beyond the frame is the frame reflected at its border: images are never padded with black or grey.
+    """
+    left, top, side = place
+    if left < 0 or top < 0:
+        return _letterbox(frame)
+    return resize_square(frame[top : top + side, left : left + side])
 
 
-def frame_to_image(encoded: bytes, horizontal_bias: float) -> np.ndarray:
-    """Decode a frame, crop its square and resize it.
+def frame_to_images(encoded: bytes, view: str, horizontal_bias: float) -> list[np.ndarray]:
+    """Decode a frame, and cut and resize what is seen of it.
 
     A large JPEG is decoded at a half, a quarter or an eighth of its size within the DCT, as long as at least two source
     pixels remain per output pixel: for 1080p 2.6 times as fast as with PIL row by row, without a visible difference.
 
     Args:
         encoded: JPEG, PNG, WebP, BMP or TIFF of any size.
-        horizontal_bias: See `crop_square`.
+        view: See `place_views`.
+        horizontal_bias: See `place_views`.
 
     Returns:
-        `(256, 256, 3)` uint8 BGR.
+        `(256, 256, 3)` uint8 BGR each, in the order of `place_views`.
 
     Raises:
         ValueError: The bytes are not an image.
     """
-    reduction = decoding_reduction(jpeg_size_px(encoded))
-    return resize_square(crop_square(decode_image(encoded, reduction), horizontal_bias))
+    frame = decode_image(encoded, decoding_reduction(jpeg_size_px(encoded)))
+    height, width = frame.shape[:2]
+    return [cut_place(frame, place) for place in place_views(view, height, width, horizontal_bias)]
 
 
 def resize_square(square: np.ndarray) -> np.ndarray:
@@ -59,21 +78,24 @@ def resize_square(square: np.ndarray) -> np.ndarray:
     )
 
 
-def map_to_frame(anomaly_map: np.ndarray, height_px: int, width_px: int, horizontal_bias: float) -> np.ndarray:
-    """Put the map of the square that `crop_square` cuts back into its frame.
+def maps_to_frame(maps: np.ndarray, places: list[Place], height_px: int, width_px: int) -> np.ndarray:
+    """Put the maps of what was seen back into the frame; where squares overlap, the highest value counts.
 
     Args:
-        anomaly_map: `(G, G)` float32.
+        maps: `(N, G, G)` float32, one of each place.
+        places: What `place_views` returned for the frame.
         height_px: H, of the frame.
         width_px: W, of the frame.
-        horizontal_bias: See `crop_square`.
 
     Returns:
-        `(H, W)` float32, 0 outside the square.
+        `(H, W)` float32, 0 where nothing was seen.
     """
     frame_map = np.zeros((height_px, width_px), np.float32)
-    square = crop_square(frame_map, horizontal_bias)
-    square[:] = cv2.resize(anomaly_map, square.shape, interpolation=cv2.INTER_LINEAR)
+    for anomaly_map, (left, top, side) in zip(maps, places, strict=True):
+        scaled = cv2.resize(anomaly_map, (side, side), interpolation=cv2.INTER_LINEAR)
+        inside = scaled[max(-top, 0) : height_px - top, max(-left, 0) : width_px - left]
+        part = frame_map[max(top, 0) : top + side, max(left, 0) : left + side]
+        np.maximum(part, inside, out=part)
     return frame_map
 
 
@@ -81,3 +103,13 @@ def decoding_reduction(size_px: tuple[int, int] | None) -> int:
     """Give the factor by which a JPEG is reduced in decoding: 1, 2, 4 or 8; 1 if its size is unknown."""
     side = min(size_px) if size_px else 0
     return max((factor for factor in (2, 4, 8) if side // factor >= 2 * IMAGE_SIZE_PX), default=1)
+
+
+def _letterbox(frame: np.ndarray) -> np.ndarray:
+    height, width = frame.shape[:2]
+    scale = IMAGE_SIZE_PX / max(height, width)
+    size_px = max(round(width * scale), 1), max(round(height * scale), 1)
+    scaled = cv2.resize(frame, size_px, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    left, top = (IMAGE_SIZE_PX - size_px[0]) // 2, (IMAGE_SIZE_PX - size_px[1]) // 2
+    right, bottom = IMAGE_SIZE_PX - size_px[0] - left, IMAGE_SIZE_PX - size_px[1] - top
+    return cv2.copyMakeBorder(scaled, top, bottom, left, right, cv2.BORDER_REFLECT_101)

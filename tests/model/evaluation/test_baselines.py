@@ -75,6 +75,8 @@ def train_frames(frame: Callable[[int], np.ndarray], labels: dict[int, int] | No
         {
             "image_id": f"video/{number:06}",
             "frame_id": f"video/{number:06}",
+            "tile": 0,
+            "tiles": 1,
             "split": split,
             "label": (labels or {}).get(number, NORMAL),
             "label_source": "default",
@@ -158,7 +160,7 @@ def test_pixel_statistics_return_log_odds_for_balanced_classes() -> None:
 
 def test_median_mad_models_each_pixel_and_tolerates_a_bad_frame(frame: Callable[[int], np.ndarray]) -> None:
     frames = [*(frame(number) for number in range(11)), np.zeros((256, 256, 3), np.uint8)]
-    baseline = MedianMad(frames)
+    baseline = MedianMad({0: frames})
     flipped = frame(50)[:, ::-1].copy()  # the same pixels, elsewhere
     normal, elsewhere = (baseline.score([image], baseline.variants)[0] for image in (frame(51), flipped))
     assert (elsewhere > 3 * normal).all()
@@ -190,8 +192,8 @@ def test_memory_is_bounded_and_seeded(frame: Callable[[int], np.ndarray], detect
 
 def test_normal_train_frames_are_spread_evenly_over_time(frame: Callable[[int], np.ndarray]) -> None:
     table = train_frames(frame, labels={0: ABNORMAL})
-    assert len(read_normal_frames(table, 100)) == 11
-    few = read_normal_frames(table, 3)
+    assert len(read_normal_frames(table, 100)[0]) == 11
+    few = read_normal_frames(table, 3)[0]
     for image, number in zip(few, (1, 6, 11), strict=True):
         assert np.abs(image.astype(int) - frame(number)).mean() < 5
 

@@ -129,6 +129,15 @@ def test_controls_and_other_splits_change_no_overall_metric() -> None:
     assert mixed == plain
 
 
+def test_the_highest_tile_counts_for_a_frame_that_is_labelled_abnormal() -> None:
+    rows = overlapping()
+    lower = rows.assign(anomaly_score=rows["anomaly_score"] / 2, image_id=rows["image_id"] + "/tile-1")
+    plain, tiled = judge(rows), judge(pd.concat([rows, lower], ignore_index=True))
+    assert tiled["by_kind"]["real"]["auroc"] == plain["by_kind"]["real"]["auroc"]
+    assert tiled["by_kind"]["real"]["count"] == plain["by_kind"]["real"]["count"]
+    assert tiled["by_kind"]["polygon"]["count"] == 2 * plain["by_kind"]["polygon"]["count"]
+
+
 def test_abnormal_is_the_positive_class() -> None:
     rows = overlapping()
     flipped = rows.assign(anomaly_score=1 - rows["anomaly_score"])

@@ -22,7 +22,7 @@ from cygnet.model.scoring.frame_scores import (
 from cygnet.model.scoring.score_parts import PART, ScoreParts
 from cygnet.model.serving.scorer import Scorer
 from cygnet.parameters.base import Parameters
-from cygnet.pipelines.ingestion.nodes import _crop_row
+from cygnet.pipelines.ingestion.views import cut_images
 from cygnet.vision.codec import decode_image, decode_map, encode_jpeg, encode_png
 from cygnet.vision.frame_squares import Square
 from cygnet.vision.video import read_rows
@@ -38,7 +38,7 @@ def scoring(tmp_path: Path, scorer: Scorer) -> FrameScoring:
     return FrameScoring(
         parts_folder=str(tmp_path / "parts"),
         scorer_folder=str(tmp_path / "parts" / "model-toy"),
-        crop="square",
+        view="square",
         interval_s=None,
         scene=replace(SCENE, interval_s=0.5),
     )
@@ -88,7 +88,7 @@ def test_a_frame_gets_the_score_that_it_has_in_predictions(
         writer.write(cv2.resize(scene(seed), (400, 300)))
     writer.release()
     ingested = read_rows({"source": "video", "path": str(path), "media": "video", "file_index": 0}, 0.1, 95)
-    images = [next(_crop_row(row, parameters["ingestion"]))["image"] for row in ingested]
+    images = [next(cut_images(row, SCENE))["image"] for row in ingested]
     of_predictions = scorer.score([decode_image(encode_jpeg(decode_image(image), 95)) for image in images])[0]
     scored = score(sources_of(path), scoring)
     assert scored["frame_index"].tolist() == list(range(20))
@@ -187,7 +187,7 @@ def test_a_key_changes_with_file_model_and_settings_and_with_nothing_else(
     before = key(scoring)
     assert key(scoring) == before
     changes = (
-        {"crop": "tiles"},
+        {"view": "tiles"},
         {"interval_s": 1.0},
         {"scorer_folder": "x"},
         {"scene": replace(SCENE, interval_s=2.0)},
@@ -220,12 +220,12 @@ def test_the_highest_square_of_a_frame_counts_with_its_place_and_map(
     assert [row["frame_index"] for row in rows] == [0, 1, 2]
 
 
-@pytest.mark.parametrize("crop", ["letterbox", "tiles"])
-def test_the_whole_frame_can_be_looked_at(crop: str, write_video: WRITE_VIDEO, scoring: FrameScoring) -> None:
-    scored = score(sources_of(write_video(frames=9)), replace(scoring, crop=crop))
+@pytest.mark.parametrize("view", ["whole", "tiles"])
+def test_the_whole_frame_can_be_looked_at(view: str, write_video: WRITE_VIDEO, scoring: FrameScoring) -> None:
+    scored = score(sources_of(write_video(frames=9)), replace(scoring, view=view))
     assert scored["frame_index"].tolist() == list(range(9))
     squares = scored[["square_left_px", "square_top_px", "square_side_px"]].drop_duplicates().to_numpy().tolist()
-    assert all(square in {"letterbox": [[0, -16, 96]], "tiles": [[0, 0, 64], [32, 0, 64]]}[crop] for square in squares)
+    assert all(square in {"whole": [[0, -16, 96]], "tiles": [[0, 0, 64], [32, 0, 64]]}[view] for square in squares)
 
 
 def test_what_other_settings_left_is_removed(tmp_path: Path) -> None:

@@ -18,8 +18,7 @@ import torch
 from cygnet.model.serving.scorer import Calibration, Scorer, scores_of, softmax_abnormal
 from cygnet.parameters.base import Parameters
 from cygnet.vision.codec import decode_image, encode_jpeg, encode_png
-from cygnet.vision.crop import frame_to_image
-from support.toys import LIMITS, toy_scorer
+from support.toys import LIMITS, frame_to_image, toy_scorer
 
 RUNTIMES = ["torch", "torch_bf16", "onnx", "onnx_int8"]
 MOST_DIFFERENCE = {"torch": 0, "onnx": 1e-5, "torch_bf16": 0.02, "onnx_int8": 0.05}
@@ -32,7 +31,7 @@ for name in ("torch", "transformers", "onnx", "safetensors", "pydantic", "click"
 from cygnet.model.serving.scorer import Scorer
 
 scorer = Scorer.load(Path(sys.argv[1]))
-scores, _ = scorer.score([scorer.decode(Path(sys.argv[2]).read_bytes(), cropped=True)])
+scores, _ = scorer.score([scorer.decode(Path(sys.argv[2]).read_bytes())])
 print(json.dumps(scores["anomaly_score"].tolist()))
 """
 LOGITS = ["logit_abnormal", "logit_normal"]
@@ -180,7 +179,7 @@ def test_frame_and_its_cropped_image_score_the_same(
 ) -> None:
     frame = encode_jpeg(cv2.resize(scene(5), size_px), 95)
     image = encode_png(frame_to_image(frame, scorer.scene.crop_horizontal_bias))
-    pixels = [scorer.decode(frame, cropped=False), scorer.decode(image, cropped=True)]
+    pixels = [scorer.see(frame)[0], scorer.decode(image)]
     assert pixels[0].shape == (256, 256, 3)
     assert np.array_equal(*pixels)
     one, other = (scorer.score([decoded])[0] for decoded in pixels)
@@ -190,7 +189,7 @@ def test_frame_and_its_cropped_image_score_the_same(
 def test_frame_is_cropped_at_the_scorers_bias(scorer: Scorer) -> None:
     frame = np.zeros((256, 512, 3), np.uint8)
     frame[:] = np.arange(512)[None, :, None] // 2
-    left = scorer.decode(encode_png(frame), cropped=False)[0, 0, 0]
+    left = scorer.see(encode_png(frame))[0][0, 0, 0]
     assert left == round(256 * 0.4) // 2
 
 
@@ -198,7 +197,7 @@ def test_frame_is_cropped_at_the_scorers_bias(scorer: Scorer) -> None:
 def test_bytes_that_are_no_image_are_refused(scorer: Scorer, cropped: bool) -> None:
     for encoded in (b"", b"no image", b"\xff\xd8\xff\xe0"):
         with pytest.raises(ValueError, match="no image"):
-            scorer.decode(encoded, cropped=cropped)
+            scorer.decode(encoded) if cropped else scorer.see(encoded)
 
 
 def bomb(width_px: int, height_px: int) -> bytes:
@@ -227,11 +226,11 @@ def test_what_is_above_the_limits_is_not_decoded(
 
     monkeypatch.setattr(cv2, "imdecode", decode)
     with pytest.raises(ValueError, match=reason):
-        scorer.decode(encoded, cropped=cropped)
+        scorer.decode(encoded) if cropped else scorer.see(encoded)
 
 
 def test_what_is_just_within_the_limits_is_decoded(scorer: Scorer) -> None:
-    assert scorer.decode(encode_png(np.zeros((2000, 2000, 3), np.uint8)), cropped=True).shape == (2000, 2000, 3)
+    assert scorer.decode(encode_png(np.zeros((2000, 2000, 3), np.uint8))).shape == (2000, 2000, 3)
 
 
 def test_images_of_an_iterator_are_taken_a_batch_at_a_time(scorer: Scorer, images: list[np.ndarray]) -> None:
@@ -253,17 +252,34 @@ def test_images_of_an_iterator_are_taken_a_batch_at_a_time(scorer: Scorer, image
 def test_heatmap_of_a_cropped_image_is_as_large_as_the_image(scorer: Scorer, size_px: tuple[int, int]) -> None:
     anomaly_map = np.array([[0, 0], [0, 1]], np.float32)
     image = encode_png(np.zeros((*size_px[::-1], 3), np.uint8))
-    heatmap = decode_image(scorer.draw_heatmap(image, anomaly_map, cropped=True))[:, :, 0]
+    heatmap = decode_image(scorer.draw_heatmap(image, anomaly_map[None], cropped=True))[:, :, 0]
     assert heatmap.shape == size_px[::-1]
     assert (heatmap[0, 0], heatmap[-1, -1]) == (0, 255)
 
 
 def test_heatmap_of_a_frame_lies_where_the_crop_lies(scorer: Scorer) -> None:
     frame = encode_png(np.zeros((100, 300, 3), np.uint8))
-    heatmap = decode_image(scorer.draw_heatmap(frame, np.ones((2, 2), np.float32), cropped=False))[:, :, 0]
+    heatmap = decode_image(scorer.draw_heatmap(frame, np.ones((1, 2, 2), np.float32), cropped=False))[:, :, 0]
     expected = np.zeros((100, 300), np.uint8)
     expected[:, 80:180] = 255  # 0.4 of the margin of 200
     assert np.array_equal(heatmap, expected)
+
+
+def test_the_tile_with_the_highest_score_counts_for_a_frame(scorer: Scorer, scene: Callable[..., np.ndarray]) -> None:
+    tiled = Scorer(scorer.runtime, scorer.calibration, dataclasses.replace(scorer.scene, view="tiles"), scorer.limits)
+    sizes = [(640, 256), (256, 256), (256, 700)]
+    encoded = [encode_png(cv2.resize(scene(number), size)) for number, size in enumerate(sizes)]
+    seen = [tiled.see(frame) for frame in encoded]
+    assert [len(images) for images in seen] == [3, 1, 4]
+    scores, maps = tiled.score_frames(seen)
+    for number, images in enumerate(seen):
+        alone, alone_maps = tiled.score(images)
+        assert scores["logit_abnormal"][number] == pytest.approx(alone["logit_abnormal"].max(), abs=1e-5)
+        np.testing.assert_allclose(maps[number], alone_maps, atol=1e-5)
+    heatmap = decode_image(tiled.draw_heatmap(encoded[0], np.ones((3, 2, 2), np.float32), cropped=False))
+    assert heatmap.shape == (256, 640, 3)
+    assert (heatmap == 255).all()
+    assert tiled.score_frames([])[0].columns.tolist() == COLUMNS
 
 
 def test_scores_of_extreme_logits_are_finite() -> None:

@@ -58,7 +58,7 @@ def ask(url: str) -> Callable[..., requests.Response]:
 
 
 def test_every_format_is_answered_as_the_scorer_does(ask: Callable[..., requests.Response], scorer: Scorer) -> None:
-    (expected,) = scorer.score([scorer.decode(IMAGE, cropped=False)])[0]["anomaly_score"]
+    (expected,) = scorer.score([scorer.see(IMAGE)[0]])[0]["anomaly_score"]
     records = [{"image": TEXT}]
     tables = {"dataframe_split": {"columns": ["image"], "data": [[TEXT]]}, "dataframe_records": records}
     bodies = [json.dumps({name: table}).encode() for name, table in tables.items()]

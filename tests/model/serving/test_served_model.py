@@ -116,7 +116,7 @@ def assert_scores(answer: pd.DataFrame, expected: pd.DataFrame) -> None:
 
 def test_registered_model_scores_frames_as_the_scorer(served: PyFuncModel, scorer: Scorer, frame: bytes) -> None:
     answer = asked(served, frame, frame)
-    assert_scores(answer, scorer.score([scorer.decode(frame, cropped=False)] * 2)[0])
+    assert_scores(answer, scorer.score([scorer.see(frame)[0]] * 2)[0])
     assert answer["threshold"].tolist() == [scorer.calibration.threshold] * 2
     assert answer["model_version"].tolist() == ["1"] * 2
     assert answer["error"].tolist() == [None] * 2
@@ -124,7 +124,7 @@ def test_registered_model_scores_frames_as_the_scorer(served: PyFuncModel, score
 
 def test_cropped_images_are_taken_as_they_are(served: PyFuncModel, scorer: Scorer, frame: bytes, image: bytes) -> None:
     answer = asked(served, frame, image, cropped=True)
-    assert_scores(answer, scorer.score([scorer.decode(encoded, cropped=True) for encoded in (frame, image)])[0])
+    assert_scores(answer, scorer.score([scorer.decode(encoded) for encoded in (frame, image)])[0])
     assert asked(served, frame)["logit_abnormal"][0] != pytest.approx(answer["logit_abnormal"][0], abs=1e-4)
 
 
@@ -141,13 +141,13 @@ def test_every_format_is_answered_as_mlflows_own_reader_passes_it_on(
         "cells": {"inputs": texts},
     }[form]
     answer = served.predict(infer_and_parse_data(body, served.metadata.get_input_schema()))
-    assert_scores(answer, scorer.score([scorer.decode(encoded, cropped=False) for encoded in (frame, image)])[0])
+    assert_scores(answer, scorer.score([scorer.see(encoded)[0] for encoded in (frame, image)])[0])
 
 
 def test_stored_example_is_answered(served: PyFuncModel, folder: Path, scorer: Scorer, scene: Callable) -> None:
     request = json.loads((folder / "serving_input_example.json").read_text())
     answer = served.predict(infer_and_parse_data(request, served.metadata.get_input_schema()))
-    assert_scores(answer, scorer.score([scorer.decode(encode_jpeg(scene(0), 95), cropped=False)])[0])
+    assert_scores(answer, scorer.score([scorer.see(encode_jpeg(scene(0), 95))[0]])[0])
 
 
 def test_mlflow_predicts_the_stored_example(served: PyFuncModel, library: str, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_undecodable_images_fill_their_own_errors(
     served: PyFuncModel, scorer: Scorer, image: bytes, cropped: bool
 ) -> None:
     answer = asked(served, *NO_IMAGES.values(), image, "no base64!", cropped=cropped)
-    expected = scorer.score([scorer.decode(image, cropped=cropped)])[0].iloc[0]
+    expected = scorer.score([scorer.decode(image) if cropped else scorer.see(image)[0]])[0].iloc[0]
     good = len(NO_IMAGES)
     assert answer.loc[good, SCORES].astype(float).tolist() == pytest.approx(expected.astype(float).tolist(), abs=1e-6)
     assert answer.loc[good, "error"] is None
@@ -213,7 +213,7 @@ def test_too_many_pixels_together_are_refused(served: PyFuncModel) -> None:
 
 
 def test_heatmap_is_a_png_of_the_map_where_the_image_was(served: PyFuncModel, scorer: Scorer, frame: bytes) -> None:
-    decoded = [scorer.decode(frame, cropped=cropped) for cropped in (True, False)]
+    decoded = [scorer.decode(frame), *scorer.see(frame)]
     for cropped, pixels in zip((True, False), decoded, strict=True):
         answer = asked(served, frame, b"", cropped=cropped, heatmap=True)
         assert answer["heatmap"][1] is None
@@ -247,7 +247,7 @@ def test_any_format_and_mode_is_scored_as_its_pixels(scorer: Scorer, served: PyF
     options = {"lossless": True} if form == "WEBP" else {}
     answer = asked(served, encoded_as(form, mode, **options))
     plain = encoded_as("PNG", "L" if mode in {"L", "LA", "I;16"} else "RGB")
-    expected = scorer.score([scorer.decode(plain, cropped=False)])[0]["anomaly_score"][0]
+    expected = scorer.score([scorer.see(plain)[0]])[0]["anomaly_score"][0]
     is_lossy = form == "JPEG" or mode in {"P", "1"}
     assert answer["error"][0] is None
     assert answer["anomaly_score"][0] == pytest.approx(expected, abs=0.05 if is_lossy else 1e-6)
@@ -343,7 +343,7 @@ def test_stored_model_runs_where_nothing_else_is(
     )
     assert done.returncode == 0, done.stderr[-3000:]
     answer = json.loads(done.stdout.splitlines()[-1])
-    expected = scorer.score([scorer.decode(frame, cropped=False)])[0].iloc[0].astype(float).to_dict()
+    expected = scorer.score([scorer.see(frame)[0]])[0].iloc[0].astype(float).to_dict()
     assert answer["row"] == pytest.approx(expected, abs=1e-5)
     assert answer["loaded"]
     assert all(Path(path).is_relative_to(folder) for path in answer["loaded"])

@@ -17,6 +17,8 @@ Outputs for Support Vector Machines", 1999). Temperature and threshold are then 
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
@@ -111,23 +113,32 @@ def pixel_statistics(image: np.ndarray) -> np.ndarray:
 
 
 class MedianMad:
-    """Robust z of each pixel and colour channel against the normal train frames, at 128 x 128 pixels."""
+    """Robust z of each pixel and colour channel against the normal train frames, at 128 x 128 pixels.
+
+    Each tile of a frame has a median of its own, and an image is compared with the one that it resembles most.
+    """
 
     variants: list[Variant] = [{"quantile": quantile} for quantile in Z_QUANTILES]  # noqa: RUF012 - never changed
     is_logit = False
 
-    def __init__(self, frames: Sequence[np.ndarray]) -> None:
-        """Fit on the normal train frames, `(H, W, 3)` uint8 BGR each."""
-        shrunk = np.stack([_shrunk(frame) for frame in frames])  # (N, P, 3) uint8
-        self.median = np.median(shrunk, axis=0).astype(np.float32)
-        mad = np.median(np.abs(shrunk - self.median), axis=0)
-        self.scale = np.maximum(MAD_TO_STD * mad, SMALLEST_SCALE).astype(np.float32)
+    def __init__(self, frames: dict[int, list[np.ndarray]]) -> None:
+        """Fit on the normal train frames, `(H, W, 3)` uint8 BGR each, by tile."""
+        self.models: list[tuple[np.ndarray, np.ndarray]] = []  # median and scale of a tile, (P, 3) float32 each
+        for of_tile in frames.values():
+            shrunk = np.stack([_shrunk(frame) for frame in of_tile])  # (N, P, 3) uint8
+            median = np.median(shrunk, axis=0).astype(np.float32)
+            mad = np.median(np.abs(shrunk - median), axis=0)
+            self.models.append((median, np.maximum(MAD_TO_STD * mad, SMALLEST_SCALE).astype(np.float32)))
 
     def score(self, images: Sequence[np.ndarray], variants: list[Variant]) -> np.ndarray:
         """Return the quantiles of z over the pixels; a pixel counts with its most unusual colour channel."""
         shrunk = np.stack([_shrunk(image) for image in images])  # (B, P, 3) uint8
-        z = (np.abs(shrunk - self.median) / self.scale).max(axis=2)  # (B, P)
-        return np.quantile(z, [variant["quantile"] for variant in variants], axis=1).T.astype(np.float64)
+        quantiles = [variant["quantile"] for variant in variants]
+        by_tile = []
+        for median, scale in self.models:
+            z = (np.abs(shrunk - median) / scale).max(axis=2)  # (B, P)
+            by_tile.append(np.quantile(z, quantiles, axis=1).T)  # (B, variants)
+        return np.min(by_tile, axis=0).astype(np.float64)
 
 
 def _shrunk(image: np.ndarray) -> np.ndarray:
@@ -214,7 +225,7 @@ class NearestNeighbour:
         return features
 
 
-def read_normal_frames(train_frames: pad.Dataset, count: int) -> list[np.ndarray]:
+def read_normal_frames(train_frames: pad.Dataset, count: int) -> dict[int, list[np.ndarray]]:
     """Read normal train frames without augmentation, at most `count` and evenly spread over time.
 
     Args:
@@ -222,16 +233,20 @@ def read_normal_frames(train_frames: pad.Dataset, count: int) -> list[np.ndarray
         count: The largest number of frames.
 
     Returns:
-        `(H, W, 3)` uint8 BGR each, sorted by `image_id`.
+        `(H, W, 3)` uint8 BGR each, sorted by frame, by tile.
     """
     is_wanted = (pad.field("split") == "train") & (pad.field("label") == NORMAL)
-    keys = np.sort(train_frames.to_table(columns=["image_id"], filter=is_wanted)["image_id"].to_numpy())
+    keys = np.unique(train_frames.to_table(columns=["frame_id"], filter=is_wanted)["frame_id"].to_numpy())
     chosen = keys[np.linspace(0, len(keys) - 1, min(count, len(keys))).round().astype(int)]
-    images: dict[str, np.ndarray] = {}
-    for batch in read_batches(train_frames, ["image_id", "image"], pad.field("image_id").isin(chosen), BATCH_IMAGES):
-        for image_id, image in zip(batch["image_id"].to_pylist(), batch["image"].to_pylist(), strict=True):
-            images[image_id] = decode_image(image)
-    return [images[image_id] for image_id in chosen]
+    rows = [
+        (tile, frame_id, decode_image(image))
+        for batch in read_batches(
+            train_frames, ["tile", "frame_id", "image"], pad.field("frame_id").isin(chosen), BATCH_IMAGES
+        )
+        for tile, frame_id, image in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    ]
+    rows.sort(key=itemgetter(0, 1))
+    return {tile: [image for *_, image in group] for tile, group in groupby(rows, key=itemgetter(0))}
 
 
 def fit_and_score(
@@ -263,7 +278,10 @@ def fit_and_score(
         "pixel_statistics": _fit_pixel_statistics(training_set),
         "median_mad": MedianMad(frames),
         "nearest_neighbour": NearestNeighbour(
-            Detector.load(CARRIED / BACKBONE), frames, settings.memory_patches, settings.seed
+            Detector.load(CARRIED / BACKBONE),
+            [*chain.from_iterable(frames.values())],
+            settings.memory_patches,
+            settings.seed,
         ),
     }
     variants = {name: baseline.variants for name, baseline in baselines.items()}

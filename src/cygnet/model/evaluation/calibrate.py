@@ -55,7 +55,9 @@ def calibrate(rows: pd.DataFrame, threshold: Threshold, start: Calibration = UNC
     labels = second["label"].to_numpy()
     if threshold.rule == "max_f1":
         return replace(start, threshold=max_f1_threshold(scores, labels == ABNORMAL))
-    score, fpr = conformal_threshold(scores[labels == NORMAL], threshold.target_fpr)
+    normal_scores = pd.Series(scores)[labels == NORMAL]
+    of_frames = normal_scores.groupby(second["frame_id"].to_numpy()[labels == NORMAL]).max()  # its highest tile counts
+    score, fpr = conformal_threshold(of_frames.to_numpy(), threshold.target_fpr)
     return replace(start, threshold=score, target_fpr=fpr)
 
 

@@ -80,13 +80,23 @@ def _measure_score(predictions: pd.DataFrame, calibration: Calibration) -> Score
     rows = test.assign(anomaly_score=calibration.margins(test))  # ranked as its softmax, without ties by rounding
     normal, counted = rows[rows["label"] == NORMAL], rows[rows["kind"] != KIND_NULL]
     abnormal = rows[rows["label"] == ABNORMAL]
-    by_kind = {str(kind): auroc(pd.concat([normal, group])) for kind, group in abnormal.groupby("kind")}
+    by_kind = {
+        str(kind): auroc(pd.concat(_comparable(normal, group, str(kind)))) for kind, group in abnormal.groupby("kind")
+    }
     return {
         "auroc": auroc(counted),
         "average_precision": float(average_precision_score(counted["label"] == ABNORMAL, counted["anomaly_score"])),
         "macro_auroc": _macro(by_kind),
         "by_kind": by_kind,
     }
+
+
+def _comparable(normal: pd.DataFrame, abnormal: pd.DataFrame, kind: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Compare images with images; but of a frame that is labelled abnormal nobody knows which tile it is: frames."""
+    if kind != KIND_REAL:
+        return normal, abnormal
+    frames = [rows.sort_values("anomaly_score").drop_duplicates("frame_id", keep="last") for rows in (normal, abnormal)]
+    return frames[0].sort_index(), frames[1].sort_index()
 
 
 def _macro(aurocs: Mapping[str, float]) -> float | None:
@@ -126,7 +136,7 @@ def measure(rows: pd.DataFrame, calibration: Calibration, settings: Evaluation) 
     by_kind = {
         str(kind): _measure_control(normal, group, settings)
         if kind == KIND_NULL
-        else _measure_kind(normal, group, settings)
+        else _measure_kind(*_comparable(normal, group, str(kind)), settings)
         for kind, group in test[test["label"] == ABNORMAL].groupby("kind")
     }
     has_enough = normal["frame_id"].nunique() >= FEWEST_FRAMES_FOR_1PCT

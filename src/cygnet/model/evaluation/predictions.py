@@ -38,7 +38,7 @@ def measure_rows(scorer: Scorer, training_set: pad.Dataset, splits: list[str]) -
     """
     tables = []
     for rows in iterate_rows(training_set, splits):
-        parts = scorer.measure(scorer.decode(encoded, cropped=True) for encoded in rows["image"])
+        parts = scorer.measure(scorer.decode(encoded) for encoded in rows["image"])
         maps = {"classifier_map": list(parts.classifier_maps), "distance_map": list(parts.distance_maps)}
         tables.append(pd.concat([rows.drop(columns="image"), parts.images], axis=1).assign(**maps))
     return pd.concat(tables).sort_values("image_id", ignore_index=True)

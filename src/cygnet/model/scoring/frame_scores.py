@@ -21,7 +21,6 @@ import pyarrow as pa
 from cygnet.model.network.threads import bound_threads
 from cygnet.model.scoring.score_parts import PART_ROWS, ScoreParts, digest
 from cygnet.model.serving.scorer import Scorer, scores_of
-from cygnet.parameters.scoring import Crop
 from cygnet.scene import TrainingScene
 from cygnet.storage import folder_on_disk, state_of
 from cygnet.tables import frame_id_of
@@ -56,7 +55,7 @@ class FrameScoring:
 
     parts_folder: str
     scorer_folder: str
-    crop: Crop
+    view: str  # square, whole or tiles
     interval_s: float | None  # seconds between scored frames of a video; None: every frame
     scene: TrainingScene  # what the images have gone through that the detector was fitted on
 
@@ -176,7 +175,7 @@ def see_frame(sample: Sample, scoring: FrameScoring) -> SeenFrame:
     if sample.image is None:
         return SeenFrame(sample.index, sample.timestamp_s, reason=sample.reason)
     height, width = sample.image.shape[:2]
-    squares = squares_of(scoring.crop, height, width, scoring.scene.crop_horizontal_bias)
+    squares = squares_of(scoring.view, height, width, scoring.scene.crop_horizontal_bias)
     images = [cut_square(sample.image, square, scoring.scene.frame_jpeg_quality) for square in squares]
     for quality in scoring.scene.image_jpeg_qualities:
         images = [decode_image(encode_jpeg(image, quality)) for image in images]

@@ -10,9 +10,9 @@ is the score, for every reader.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +25,7 @@ from cygnet.model.serving.runtimes import RUNTIMES, Runtime
 from cygnet.scene import TrainingScene
 from cygnet.tables import ABNORMAL, NORMAL
 from cygnet.vision.codec import decode_image, encode_png, image_size_px
-from cygnet.vision.crop import frame_to_image, map_to_frame
+from cygnet.vision.crop import frame_to_images, maps_to_frame, place_views
 
 SETTINGS = "detector.json"
 
@@ -132,12 +132,11 @@ class Scorer:
         """Give the same scorer with another calibration."""
         return Scorer(self.runtime, calibration, self.scene, self.limits)
 
-    def decode(self, encoded: bytes, *, cropped: bool) -> np.ndarray:
-        """Decode a whole frame, which is cropped and resized here, or an image that is cropped already.
+    def decode(self, encoded: bytes) -> np.ndarray:
+        """Decode an image that is cropped already.
 
         Args:
             encoded: JPEG, PNG, WebP, BMP or TIFF; see `cygnet.vision.codec.decode_image`.
-            cropped: Whether it is cropped already.
 
         Returns:
             `(H, H, 3)` uint8 BGR.
@@ -146,7 +145,16 @@ class Scorer:
             ValueError: The bytes are not an image of these formats, or exceed the limits in bytes or pixels.
         """
         self.count_px(encoded)
-        return decode_image(encoded) if cropped else frame_to_image(encoded, self.scene.crop_horizontal_bias)
+        return decode_image(encoded)
+
+    def see(self, encoded: bytes) -> list[np.ndarray]:
+        """Decode a whole frame, and cut and resize what the detector sees of it; raises as `decode` does.
+
+        Returns:
+            `(256, 256, 3)` uint8 BGR each: one, or all tiles.
+        """
+        self.count_px(encoded)
+        return frame_to_images(encoded, self.scene.view, self.scene.crop_horizontal_bias)
 
     def count_px(self, encoded: bytes) -> int:
         """Count the pixels of an image from its header; raises as `decode` does."""
@@ -173,6 +181,31 @@ class Scorer:
         parts = self.measure(images)
         calibration = self.calibration if threshold is None else replace(self.calibration, threshold=threshold)
         return scores_of(parts.images, calibration), self.anomaly_maps(parts)
+
+    def score_frames(
+        self, frames: Iterable[list[np.ndarray]], threshold: float | None = None
+    ) -> tuple[pd.DataFrame, list[np.ndarray]]:
+        """Score frames of which several images are seen: the one with the highest score counts.
+
+        Args:
+            frames: What `see` returned of each.
+            threshold: As for `score`.
+
+        Returns:
+            A row per frame as of `score`, and the maps of its images, `(n, G, G)` each.
+        """
+        starts = [0]
+
+        def images() -> Iterator[np.ndarray]:
+            for frame in frames:
+                starts.append(starts[-1] + len(frame))
+                yield from frame
+
+        scores, maps = self.score(images(), threshold)
+        spans = list(pairwise(starts))
+        logits = scores["logit_abnormal"].to_numpy()
+        best = [start + int(logits[start:stop].argmax()) for start, stop in spans]
+        return scores.iloc[best].reset_index(drop=True), [maps[start:stop] for start, stop in spans]
 
     def measure(self, images: Iterable[np.ndarray]) -> Parts:
         """Run the network, without calibration; arguments as `score`."""
@@ -201,22 +234,23 @@ class Scorer:
             return parts.classifier_maps
         return parts.distance_maps / (parts.distance_maps + np.float32(self.calibration.normal_distances[-1]))
 
-    def draw_heatmap(self, encoded: bytes, anomaly_map: np.ndarray, *, cropped: bool) -> bytes:
-        """Scale an anomaly map to the image as it was sent, upright.
+    def draw_heatmap(self, encoded: bytes, maps: np.ndarray, *, cropped: bool) -> bytes:
+        """Scale anomaly maps to the image as it was sent, upright.
 
         Args:
-            encoded: The image, as for `decode`.
-            anomaly_map: Its map from `score`, `(G, G)` float32, 0-1.
-            cropped: As for `decode`. Of a whole frame, what lies outside the cropped square is 0.
+            encoded: The image.
+            maps: Those of its images from `score_frames`, `(n, G, G)` float32, 0-1.
+            cropped: Whether it was cropped already. Of a whole frame, what the detector does not see is 0.
 
         Returns:
             A grey PNG in which 255 stands for 1.
         """
         height_px, width_px = decode_image(encoded).shape[:2]
         if cropped:
-            scaled = cv2.resize(anomaly_map, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
+            scaled = cv2.resize(maps[0], (width_px, height_px), interpolation=cv2.INTER_LINEAR)
         else:
-            scaled = map_to_frame(anomaly_map, height_px, width_px, self.scene.crop_horizontal_bias)
+            places = place_views(self.scene.view, height_px, width_px, self.scene.crop_horizontal_bias)
+            scaled = maps_to_frame(maps, places, height_px, width_px)
         return encode_png(np.rint(scaled * 255).astype(np.uint8))
 
     def save(self, folder: Path) -> None:

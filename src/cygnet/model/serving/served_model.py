@@ -6,7 +6,7 @@ A request has a column `image`: the bytes of a JPEG, PNG, WebP, BMP or TIFF (bas
   scene that are cropped already.
 - `threshold`: a score from 0 to 1 to use instead of the model's own.
 - `heatmap`: true for one more column, `heatmap`: a grey PNG of the size of each image as it was sent, upright. 255
-  stands for a patch that is certainly abnormal. What lies outside the cropped square of a whole frame is 0.
+  stands for a patch that is certainly abnormal. What the model does not see of a whole frame is 0.
 
 The answer has a row per image: `logit_abnormal`, `logit_normal` (calibrated), `anomaly_score`, `is_anomalous`,
 `threshold`, `model_version`, `error`. An image that can't be decoded has an `error` and null scores.
@@ -69,18 +69,18 @@ class ServedDetector(PythonModel):
             raise RequestError(msg)
 
         errors: list[str | None] = [None] * len(cells)
-        scores, maps = self.scorer.score(self._decode(cells, errors, cropped=cropped), threshold)
+        scores, maps = self.scorer.score_frames(self._decode(cells, errors, cropped=cropped), threshold)
         scored = [row for row, error in enumerate(errors) if error is None]
         if bool(params.get("heatmap")):
             scores["heatmap"] = [
-                self.scorer.draw_heatmap(encoded_image(cells[row]), anomaly_map, cropped=cropped)
-                for row, anomaly_map in zip(scored, maps, strict=True)
+                self.scorer.draw_heatmap(encoded_image(cells[row]), of_image, cropped=cropped)
+                for row, of_image in zip(scored, maps, strict=True)
             ]
         if len(scored) < len(cells):  # float32 has no null, and JSON has no NaN
             scores = scores.astype(object).set_axis(scored).reindex(range(len(cells))).replace({np.nan: None})
         return scores.assign(threshold=threshold, model_version=self.version, error=pd.Series(errors, dtype=object))
 
-    def _decode(self, cells: list[Any], errors: list[str | None], *, cropped: bool) -> Iterator[np.ndarray]:
+    def _decode(self, cells: list[Any], errors: list[str | None], *, cropped: bool) -> Iterator[list[np.ndarray]]:
         """Decode the images one by one, to keep only one large image in memory; write failures into `errors`.
 
         The total of a request's pixels is limited: a few megabytes can hold enough of them for minutes of decoding.
@@ -93,7 +93,7 @@ class ServedDetector(PythonModel):
                 if total_px > most_px:
                     msg = f"The request's images have more than {most_px} pixels together: send fewer at once."
                     raise RequestError(msg)
-                yield self.scorer.decode(encoded, cropped=cropped)
+                yield [self.scorer.decode(encoded)] if cropped else self.scorer.see(encoded)
             except ValueError as error:
                 errors[row] = f"The image can't be used: {error}."
 

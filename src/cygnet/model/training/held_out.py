@@ -22,7 +22,7 @@ from cygnet.parameters.pretraining import PairSynthesis, Pretraining
 from cygnet.reports import PairMetrics, PairMetricsByKind
 from cygnet.sample.video import SampleVideo
 from cygnet.tables import ABNORMAL, IMAGE_SIZE_PX, KIND_NULL, NORMAL
-from cygnet.vision.crop import crop_square, resize_square
+from cygnet.vision.crop import cut_place, place_views
 from cygnet.vision.paired_synthesis import PROCEDURAL, draw_by_weight, draw_pair, make_pair
 from cygnet.vision.rng import generator
 
@@ -48,7 +48,9 @@ def swan_pairs(pretraining: Pretraining, crop_horizontal_bias: float) -> Iterato
     """Make pairs of frames spread over the sample video, each kind once per frame if the anomaly shows."""
     sample = SampleVideo()
     for time_s in np.linspace(0, sample.duration_s, pretraining.swan_frames, endpoint=False).tolist():
-        scene = resize_square(crop_square(sample.frame(time_s), crop_horizontal_bias))
+        frame = sample.frame(time_s)
+        (place,) = place_views("square", frame.shape[0], frame.shape[1], crop_horizontal_bias)
+        scene = cut_place(frame, place)
         for kind in MEASURED_KINDS:
             rng = generator(pretraining.seed, "swan", round(1000 * time_s), kind)
             pair = make_pair(rng, scene, draw_by_weight(_only(kind, pretraining.twins)), PROCEDURAL)

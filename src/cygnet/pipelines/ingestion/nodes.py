@@ -1,9 +1,7 @@
 """Nodes of ingestion. A bad row costs one row: it is set aside with its reason, and listed in `rejects`."""
 
 import logging
-from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import pandas as pd
 from pyspark.sql import DataFrame
@@ -12,13 +10,13 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own
 from cygnet.errors import UserError
 from cygnet.labels import REJECT_COLUMNS, label_by_time
 from cygnet.parameters.ingestion import Ingestion
+from cygnet.parameters.scene import View
 from cygnet.pipelines.ingestion.frame_labels import count_unknown, known_frames, label_rows, labelled_events
 from cygnet.pipelines.ingestion.splits import cut_spans, with_split
+from cygnet.pipelines.ingestion.views import cut_images, tell_what_is_seen
 from cygnet.scene import Scene
 from cygnet.spark import flat_map_rows, get_session, spark_schema, spread_rows
 from cygnet.tables import FRAMES, IMAGE_SIZE_PX, IMAGES, LABELS, SOURCES, SPLITS
-from cygnet.vision.codec import encode_jpeg
-from cygnet.vision.crop import frame_to_image
 from cygnet.vision.video import read_rows
 
 logger = logging.getLogger(__name__)
@@ -26,10 +24,11 @@ logger = logging.getLogger(__name__)
 UNKNOWN = "outside the labelled ranges"
 
 
-def record_scene(ingestion: Ingestion) -> Scene:
+def record_scene(ingestion: Ingestion, view: View) -> Scene:
     """Record what the frames and images of this run go through; everything after this node reads it from there."""
     return Scene(
         interval_s=ingestion.interval_s,
+        view=view,
         crop_horizontal_bias=ingestion.crop_horizontal_bias,
         frame_jpeg_quality=ingestion.frame_jpeg_quality,
         image_jpeg_quality=ingestion.image_jpeg_quality,
@@ -131,13 +130,15 @@ def make_images(
         frames: The table `frames`.
         source_splits: The bounds of each source's splits.
         frame_labels: The labels that are given, by `frame_id`.
-        scene: `crop_horizontal_bias`, `image_jpeg_quality`.
+        scene: `view`, `crop_horizontal_bias`, `image_jpeg_quality`.
         default_label: `normal` or `abnormal`, of frames that no label names.
 
     Returns:
-        The table `images`: 256x256 JPEG. Frames in a gap, and those whose label is unknown, are left out.
+        The table `images`: 256x256 JPEG, of each frame or tile. Frames in a gap or without a known label are left out.
     """
-    good = frames.filter("reason is null").select("frame_id", "source", "timestamp_s", "image")
+    good = frames.filter("reason is null")
+    tell_what_is_seen(good, scene)
+    good = good.select("frame_id", "source", "timestamp_s", "image")
     rows = (
         with_split(known_frames(good, frame_labels), source_splits)
         .filter("split is not null")
@@ -150,7 +151,7 @@ def make_images(
             "image",
         )
     )
-    return flat_map_rows(rows, partial(_crop_row, scene=scene), IMAGES)
+    return flat_map_rows(rows, partial(cut_images, scene=scene), IMAGES)
 
 
 def list_rejects(
@@ -188,8 +189,3 @@ def list_rejects(
             len(unused) + len(label_rejects),
         )
     return rejects
-
-
-def _crop_row(row: dict[str, Any], scene: Scene) -> Iterator[dict[str, Any]]:
-    image = frame_to_image(row["image"], scene.crop_horizontal_bias)
-    yield {**row, "image_id": row["frame_id"], "image": encode_jpeg(image, scene.image_jpeg_quality)}

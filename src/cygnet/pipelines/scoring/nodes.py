@@ -55,12 +55,12 @@ def score_frames(
     settings = FrameScoring(
         parts_folder=score_parts.folder,
         scorer_folder=scorer_folder,
-        crop=scoring.crop,
+        view=scoring.view or model.scene.view,
         interval_s=scoring.interval_s,
         scene=model.scene,
     )
     rows, progress = score_sources(sources, score_parts, settings)
-    run = ScoringRun(scoring.threshold or model.calibration.threshold, *progress)
+    run = ScoringRun(scoring.threshold or model.calibration.threshold, settings.view, *progress)
     scores = rows.withColumn("is_anomalous", F.col("anomaly_score") >= F.lit(float(np.float32(run.threshold))))
     return scores.orderBy("source", "frame_index"), run
 
@@ -189,7 +189,7 @@ def write_scoring_report(
     return {
         "model": {"name": champion.name, "version": champion.version},
         "threshold": scoring_run.threshold,
-        "crop": scoring.crop,
+        "crop": scoring_run.view,
         "interval_s": scoring.interval_s,
         **frame_counts,
         "frames_of_runs_before": scoring_run.frames_before,

@@ -28,6 +28,7 @@ class ScoringRun:
     """What is known once all frames have their scores."""
 
     threshold: float  # score from which a frame is anomalous
+    view: str  # which part of a frame was scored: square, whole or tiles
     frames_before: int  # taken from a run before this one
     frames_now: int  # scored in this run
     seconds: float  # that this run took to score them

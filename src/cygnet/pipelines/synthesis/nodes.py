@@ -16,7 +16,7 @@ from cygnet.vision.rng import generator
 
 
 def draw_anomalies(images: DataFrame, synthesis: Synthesis) -> DataFrame:
-    """Draw the asked-for number of anomalies of each kind on every normal image.
+    """Draw the asked-for number of anomalies of each kind on every normal frame, each on one of its tiles.
 
     Args:
         images: The table `images`; those labelled abnormal are left alone.
@@ -26,25 +26,24 @@ def draw_anomalies(images: DataFrame, synthesis: Synthesis) -> DataFrame:
         The table `anomalies`: lossless 256x256 images with their masks. Where a kind does not show on an image, however
         often it is drawn, there is no row.
     """
-    normal = images.filter(F.col("label") == NORMAL).select("frame_id", "split", "image")
+    normal = images.filter(F.col("label") == NORMAL).select("image_id", "frame_id", "split", "tile", "tiles", "image")
     return flat_map_rows(_with_donor(normal, synthesis.seeds), partial(_draw_row, synthesis=synthesis), ANOMALIES)
 
 
 def _with_donor(normal: DataFrame, seeds: SplitSeeds) -> DataFrame:
-    """Add `donor_image`, another frame of the same split.
+    """Add `donor_image`, the same tile of another frame of the same split.
 
     The frames of a split form one ring in an order drawn by seed and key; a frame's donor is the next in the ring, so
     it is the frame itself only where it is alone.
     """
     seed = F.coalesce(*(F.when(F.col("split") == name, F.lit(getattr(seeds, name))) for name in SPLITS))
-    ring = Window.partitionBy("split").orderBy(F.xxhash64(seed, F.col("frame_id")), "frame_id")
-    keys = normal.select("frame_id", "split")
-    donors = keys.select(
-        "frame_id",
-        F.coalesce(F.lead("frame_id").over(ring), F.first("frame_id").over(ring)).alias("donor_id"),
+    ring = Window.partitionBy("split", "tile").orderBy(F.xxhash64(seed, F.col("frame_id")), "frame_id")
+    donors = normal.select(
+        "image_id",
+        F.coalesce(F.lead("image_id").over(ring), F.first("image_id").over(ring)).alias("donor_id"),
     )
-    donor_images = normal.select(F.col("frame_id").alias("donor_id"), F.col("image").alias("donor_image"))
-    return normal.join(donors, "frame_id").join(donor_images, "donor_id")
+    donor_images = normal.select(F.col("image_id").alias("donor_id"), F.col("image").alias("donor_image"))
+    return normal.join(donors, "image_id").join(donor_images, "donor_id")
 
 
 def _draw_row(row: dict[str, Any], synthesis: Synthesis) -> Iterator[dict[str, Any]]:
@@ -53,7 +52,10 @@ def _draw_row(row: dict[str, Any], synthesis: Synthesis) -> Iterator[dict[str, A
     split, frame_id = row["split"], row["frame_id"]
     for kind, count in getattr(synthesis.kinds, split).items():
         for number in range(count):
-            rng = generator(getattr(synthesis.seeds, split), frame_id, kind, number)
+            key = (getattr(synthesis.seeds, split), frame_id, kind, number)
+            if generator(*key, "tile").integers(row["tiles"]) != row["tile"]:
+                continue
+            rng = generator(*key)
             draw = draw_once if kind == KIND_NULL else draw_anomaly
             anomaly = draw(draws[kind], image, donor, rng, synthesis.severity)
             if anomaly is None:

@@ -1,0 +1,13 @@
+"""`conf/*/parameters_scene.yml`."""
+
+from typing import Literal
+
+from cygnet.parameters.base import Parameters
+
+View = Literal["square", "whole", "tiles"]
+
+
+class SceneParameters(Parameters):
+    """`params:scene`: what kind of scene the videos show, and which part of it is looked at."""
+
+    view: View
