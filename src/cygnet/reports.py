@@ -308,7 +308,7 @@ class CalibrationReport(CalibrationFrames):
     alarms_per_hour_upper_bound: float  # Poisson, one-sided, 95 %
     old_auroc: float | None  # on the test rows of `predictions`; null: they are of another model
     auroc: float | None  # the same with the new calibration
-    gate: dict[str, str | float]  # `serving.gate.mode` and `serving.gate.max_auroc_loss`
+    gate: dict[str, str | float]  # `mode`, `min_auroc` and `max_auroc_loss` of `serving.gate`
     passed: bool | None  # null: `serving.gate.mode` is off
     reasons: list[str]  # the limits that are missed
     decision: Literal["promote", "refuse"]

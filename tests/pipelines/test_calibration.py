@@ -188,6 +188,7 @@ def test_the_gate_compares_both_calibrations_on_rows_of_the_champion_alone(param
     assert found == AurocComparison(recorded, auroc(predictions_of(new)))
     champion = ModelVersion("cygnet", "7")
     assert refusal_reasons(AurocComparison(0.9, 0.9 - gate.max_auroc_loss), champion, gate) == []
+    assert "serving.gate.min_auroc" in refusal_reasons(AurocComparison(0.45, 0.45), champion, gate)[0]
     assert "serving.gate.max_auroc_loss" in refusal_reasons(AurocComparison(0.9, 0.7), champion, gate)[0]
     for unknown in (None, recorded - 0.01):
         others = measure_auroc(arrow(rows), unknown, old, new)

@@ -1,4 +1,4 @@
-"""The gate of calibration: a new calibration must not cost more AUROC than a new model may.
+"""The gate of calibration: a new calibration must reach the AUROC that a new model must.
 
 The network stays, and `predictions` hold what it said of every test image. Their scores are computed again with either
 calibration, which takes no endpoint and no image.
@@ -58,9 +58,12 @@ def refusal_reasons(comparison: AurocComparison, champion: ModelVersion, gate: G
             f"the table 'predictions' is not of version {champion.version}, so there is nothing to compare by "
             "(serving.gate.mode=off leaves that out)"
         ]
-    if comparison.new >= comparison.old - gate.max_auroc_loss:
-        return []
-    return [
-        f"AUROC {comparison.new:.4f} is more than {gate.max_auroc_loss:g} (serving.gate.max_auroc_loss) below the "
-        f"{comparison.old:.4f} of the calibration before, on the test rows of predictions"
-    ]
+    reasons = []
+    if comparison.new < gate.min_auroc:
+        reasons.append(f"AUROC {comparison.new:.4f} is below {gate.min_auroc:g} (serving.gate.min_auroc)")
+    if comparison.new < comparison.old - gate.max_auroc_loss:
+        reasons.append(
+            f"AUROC {comparison.new:.4f} is more than {gate.max_auroc_loss:g} (serving.gate.max_auroc_loss) below the "
+            f"{comparison.old:.4f} of the calibration before, on the test rows of predictions"
+        )
+    return reasons

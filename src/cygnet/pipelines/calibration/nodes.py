@@ -15,7 +15,6 @@ from cygnet.model.scoring.score_parts import ScoreParts
 from cygnet.model.serving.packaging import PackagedDetector, fetch_detector
 from cygnet.parameters.scoring import Scoring
 from cygnet.parameters.serving import Gate
-from cygnet.parameters.training import Threshold
 from cygnet.pipelines.calibration.gate import AurocComparison, measure_auroc, refusal_reasons
 from cygnet.pipelines.scoring.nodes import score_frames
 from cygnet.pipelines.scoring.spark_scoring import collect_scored
@@ -67,7 +66,7 @@ def read_champion(calibrated_champion: ModelVersion) -> PackagedDetector:
 
 
 def recalibrate_champion(
-    normal_frames: pd.DataFrame, champion_detector: PackagedDetector, scoring: Scoring, threshold: Threshold
+    normal_frames: pd.DataFrame, champion_detector: PackagedDetector, scoring: Scoring, target_fpr: float
 ) -> Recalibration:
     """Calibrate on the normal frames: see `cygnet.model.evaluation.alarm_rate.recalibrate`.
 
@@ -75,18 +74,18 @@ def recalibrate_champion(
         normal_frames: What `list_normal_frames` gave.
         champion_detector: The champion; its calibration promises a false-positive rate.
         scoring: `max_alarms_per_hour`, `events`.
-        threshold: `target_fpr`, for a champion that promises none.
+        target_fpr: Share of normal frames that may be called anomalous, > 0 and < 1, by a champion that promises none.
     """
     old = champion_detector.scorer.calibration
-    target_fpr = threshold.target_fpr if old.target_fpr is None else old.target_fpr
-    found = recalibrate(normal_frames, old, target_fpr, scoring.max_alarms_per_hour, scoring.events)
+    promised_fpr = target_fpr if old.target_fpr is None else old.target_fpr
+    found = recalibrate(normal_frames, old, promised_fpr, scoring.max_alarms_per_hour, scoring.events)
     logger.info(
-        "Threshold %.4f (was %.4f): %d alarms in %.3g hours of normal video prove, at 95 %%, at most %.3g per hour; "
-        "%.1f %% of the frames are anomalous (were %.1f %%).",
+        "Threshold %.4f (was %.4f). Alarms in %.3g hours of normal video: %d, which proves at most %.4g per hour with "
+        "95 %% confidence. Anomalous frames: %.1f %% (were %.1f %%).",
         found.calibration.threshold,
         old.threshold,
-        found.alarms,
         found.threshold_hours,
+        found.alarms,
         rate_upper_bound(found.alarms, found.threshold_hours),
         100 * found.anomalous_frac,
         100 * found.old_anomalous_frac,
@@ -109,7 +108,7 @@ def write_calibration_report(
     scoring: Scoring,
     gate: Gate,
 ) -> CalibrationReport:
-    """Sum up, and decide: the new calibration must not cost more AUROC than a new model may.
+    """Sum up, and decide: see `cygnet.pipelines.calibration.gate`.
 
     Returns:
         The content of `calibration_report.json`.
@@ -136,7 +135,7 @@ def write_calibration_report(
         "alarms_per_hour_upper_bound": rate_upper_bound(recalibration.alarms, recalibration.threshold_hours),
         "old_auroc": auroc_comparison.old,
         "auroc": auroc_comparison.new,
-        "gate": {"mode": gate.mode, "max_auroc_loss": gate.max_auroc_loss},
+        "gate": gate.model_dump(include={"mode", "min_auroc", "max_auroc_loss"}),
         "passed": None if gate.mode == "off" else not reasons,
         "reasons": reasons,
         "decision": "refuse" if reasons and gate.mode == "enforce" else "promote",

@@ -28,7 +28,7 @@ def create_pipeline() -> Pipeline:
             node(read_champion, "calibrated_champion", "champion_detector", name="read_champion"),
             node(
                 recalibrate_champion,
-                ["normal_frames", "champion_detector", "params:scoring", "params:training.threshold"],
+                ["normal_frames", "champion_detector", "params:scoring", "params:training.threshold.target_fpr"],
                 "recalibration",
                 name="recalibrate_champion",
             ),
