@@ -23,7 +23,7 @@ from cygnet.model.serving.packaging import PackagedDetector, fetch_detector
 from cygnet.model.serving.scorer import Calibration, scores_of
 from cygnet.parameters.base import Parameters
 from cygnet.pipelines.calibration.gate import AurocComparison, measure_auroc, refusal_reasons
-from cygnet.pipelines.calibration.nodes import score_normal_video
+from cygnet.pipelines.calibration.nodes import recalibrate_champion, score_normal_video
 from cygnet.reports import CalibrationReport
 from cygnet.tables import NORMAL, PREDICTIONS, SOURCES
 from cygnet.vision.codec import encode_jpeg
@@ -137,6 +137,27 @@ def test_calibrated_in_other_light_it_keeps_the_rate_there_and_a_rollback_restor
     run_here(made.data, "rollback")
     assert made.champion == before
     pd.testing.assert_frame_equal(made.score(more), old_scores, check_exact=True)
+
+
+def test_a_threshold_that_scoring_would_use_instead_gets_a_warning(
+    made: Project, parameters: dict[str, Parameters], caplog: pytest.LogCaptureFixture
+) -> None:
+    scoring = parameters["scoring"]
+    frames = pd.DataFrame(
+        {
+            "frame_id": [f"a/{index:06d}" for index in range(50)],
+            "source": "a",
+            "frame_index": range(50),
+            "timestamp_s": np.arange(50) / FRAMES_PER_S,
+            "classifier_margin": np.linspace(-1, 1, 50),
+            "normality_distance": np.linspace(1, 2, 50),
+        }
+    )
+    for threshold, warnings in ((None, 0), (0.7, 1)):
+        caplog.clear()
+        given = scoring.model_copy(update={"threshold": threshold})
+        recalibrate_champion(frames, made.detector("1"), given, 0.05)
+        assert sum("scoring.threshold is 0.7" in record.getMessage() for record in caplog.records) == warnings
 
 
 def test_network_example_and_records_stay(made: Project) -> None:

@@ -73,7 +73,7 @@ def recalibrate_champion(
     Args:
         normal_frames: What `list_normal_frames` gave.
         champion_detector: The champion; its calibration promises a false-positive rate.
-        scoring: `max_alarms_per_hour`, `events`.
+        scoring: `max_alarms_per_hour`, `events`, and `threshold`, which replaces the new one where it is given.
         target_fpr: Share of normal frames that may be called anomalous, > 0 and < 1, by a champion that promises none.
     """
     old = champion_detector.scorer.calibration
@@ -90,6 +90,11 @@ def recalibrate_champion(
         100 * found.anomalous_frac,
         100 * found.old_anomalous_frac,
     )
+    if scoring.threshold is not None:
+        logger.warning(
+            "The pipeline scoring ignores this threshold for as long as scoring.threshold is %g: set that to null.",
+            scoring.threshold,
+        )
     return found
 
 
