@@ -29,6 +29,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--pipelines", "pretraining", "--params=pretraining.small_size_px=50"], "small_size_px 50 is not a multiple"),
         (["--pipelines", "synthesis"], "There is no table 'images'"),
         (["--pipelines", "serving"], "is the challenger: run"),
+        (["--pipelines", "calibration"], "is the champion: run `kedro run --pipeline=serving` first"),
+        (["--pipelines", "calibration", "--params=scoring.max_alarms_per_hour=-1"], "max_alarms_per_hour' is -1"),
         (["--pipelines", "rollback"], "is the champion: run `kedro run --pipeline=serving` first"),
     ],
 )

@@ -248,6 +248,7 @@ def test_unknown_key_is_refused_with_the_nearest_known_one(name: str, nearest: s
         ("serving.client.in_flight", 0, "'serving.client.in_flight' is 0: input should be greater than or equal to 1"),
         ("scoring.interval_s", 0, "'scoring.interval_s' is 0: input should be greater than 0"),
         ("scoring.threshold", 1.5, "'scoring.threshold' is 1.5: input should be less than or equal to 1"),
+        ("scoring.max_alarms_per_hour", 0, "'scoring.max_alarms_per_hour' is 0: input should be greater than 0"),
         ("scoring.crop", "circle", "'scoring.crop' is 'circle': input should be 'square', 'letterbox' or 'tiles'"),
         ("scoring.events.close_frac", 0, "'scoring.events.close_frac' is 0: input should be greater than 0"),
         ("scoring.annotated_video", 3, "'scoring.annotated_video' is 3: input should be a valid boolean"),

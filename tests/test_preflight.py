@@ -165,23 +165,23 @@ def test_a_setting_that_the_version_carries_already_is_told_with_what_to_run(cap
 @pytest.mark.parametrize(
     ("pipeline", "name", "value", "readers"),
     [
-        ("serving", "training.epochs", 3, ["training"]),
-        ("ingestion", "scoring.crop", "tiles", ["scoring"]),
-        ("rollback", "synthesis.severity", [0.1, 0.2], ["synthesis", "training"]),
-        ("training", "serving.gate.min_auroc", 0.9, ["serving"]),
-        ("serving", "serving.limits.request_rows", 9, ["training"]),
-        ("augmentation", "video", "x.mp4", ["ingestion", "scoring"]),
-        ("synthesis", "labels", "x.csv", ["ingestion", "scoring"]),
+        ("serving", "training.epochs", 3, "training"),
+        ("ingestion", "scoring.crop", "tiles", "calibration and scoring"),
+        ("rollback", "synthesis.severity", [0.1, 0.2], "synthesis and training"),
+        ("training", "serving.gate.min_auroc", 0.9, "serving and calibration"),
+        ("serving", "serving.limits.request_rows", 9, "training"),
+        ("augmentation", "video", "x.mp4", "ingestion, calibration and scoring"),
+        ("synthesis", "labels", "x.csv", "ingestion and scoring"),
     ],
 )
 def test_a_parameter_that_the_run_does_not_read_gets_one_warning_with_the_pipelines_that_do(
-    pipeline: str, name: str, value: Any, readers: list[str], caplog: pytest.LogCaptureFixture
+    pipeline: str, name: str, value: Any, readers: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
         preflight.warn_of_unread([name], register_pipelines()[pipeline], DataCatalog())
     (record,) = caplog.records
     assert f"'{name}'" in record.getMessage()
-    assert record.getMessage().endswith(f"{' and '.join(readers)}.")
+    assert record.getMessage().endswith(f"read by {readers}.")
 
 
 @pytest.mark.parametrize(

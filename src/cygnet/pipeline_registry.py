@@ -2,7 +2,17 @@
 
 from kedro.pipeline import Pipeline
 
-from cygnet.pipelines import augmentation, ingestion, pretraining, rollback, scoring, serving, synthesis, training
+from cygnet.pipelines import (
+    augmentation,
+    calibration,
+    ingestion,
+    pretraining,
+    rollback,
+    scoring,
+    serving,
+    synthesis,
+    training,
+)
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -16,6 +26,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     }
     default = sum(pipelines.values(), start=Pipeline([]))
     apart = {
+        "calibration": calibration.create_pipeline(),
         "pretraining": pretraining.create_pipeline(),
         "rollback": rollback.create_pipeline(),
         "scoring": scoring.create_pipeline(),

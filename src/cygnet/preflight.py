@@ -136,8 +136,13 @@ def warn_of_unread(given: Sequence[str], pipeline: Pipeline, catalog: DataCatalo
         logger.warning(
             "Parameter '%s' changes nothing in this run: %s.",
             key,
-            f"it is read by {' and '.join(readers)}" if readers else "no pipeline reads it",
+            f"it is read by {listed(readers)}" if readers else "no pipeline reads it",
         )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join at least one name to a list in a sentence: `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def reads(pipeline: Pipeline, key: str, catalog: DataCatalog) -> bool:

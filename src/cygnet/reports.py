@@ -277,6 +277,43 @@ class ServingReport(RequestMetrics):
     decision: Literal["promote", "refuse"]
 
 
+# ---- calibration_report.json: the champion calibrated on new normal video -------------------------------------------
+
+
+class CalibrationFrames(TypedDict):
+    """The normal video; a frame without a score counts nowhere."""
+
+    sources: list[str]  # names
+    frames: int
+    hours: float
+    threshold_frames: int  # the second half of every source's frames, which sets the threshold
+    threshold_hours: float
+
+
+class CalibrationReport(CalibrationFrames):
+    """The content of `calibration_report.json`. Alarms and shares are of the frames that set the threshold."""
+
+    model: Model  # the champion that was calibrated
+    crop: str  # `scoring.crop`
+    interval_s: float | None  # `scoring.interval_s`; null: every frame of a video
+    rule: Literal["target_fpr", "max_alarms_per_hour"]  # what set the threshold
+    old_threshold: float
+    new_threshold: float
+    promised_fpr: float  # share of normal frames that may be called anomalous
+    old_anomalous_frac: float  # share of the frames that the champion called anomalous
+    anomalous_frac: float  # the same with the new calibration
+    max_alarms_per_hour: float | None  # `scoring.max_alarms_per_hour`
+    alarms: int  # events at the new threshold
+    alarms_per_hour: float
+    alarms_per_hour_upper_bound: float  # Poisson, one-sided, 95 %
+    old_auroc: float | None  # on the test rows of `predictions`; null: they are of another model
+    auroc: float | None  # the same with the new calibration
+    gate: dict[str, str | float]  # `mode`, `min_auroc` and `max_auroc_loss` of `serving.gate`
+    passed: bool | None  # null: `serving.gate.mode` is off
+    reasons: list[str]  # the limits that are missed
+    decision: Literal["promote", "refuse"]
+
+
 # ---- scoring_report.json: videos scored with the champion ------------------------------------------------------------
 
 

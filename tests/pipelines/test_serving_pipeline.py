@@ -1,4 +1,4 @@
-"""What the wiring of serving and rollback promises: noted first, then the traffic, and the alias last."""
+"""What the wiring of serving, calibration and rollback promises: noted first, then the traffic, and the alias last."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 
 from cygnet.endpoints.client import EndpointError
-from cygnet.endpoints.versions import ModelVersion
+from cygnet.endpoints.versions import PREVIOUS_CHAMPION, ModelVersion
 from cygnet.errors import UserError
 from cygnet.hooks import UserErrorHooks
 from cygnet.pipeline_registry import register_pipelines
-from cygnet.pipelines import rollback, serving
+from cygnet.pipelines import calibration, rollback, serving
 
 CHALLENGER, INCUMBENT = ModelVersion("cygnet", "7"), ModelVersion("cygnet", "3")
 PASSED = {
@@ -23,7 +23,14 @@ PASSED = {
     "gate": {"mode": "enforce"},
 }
 REFUSED = {**PASSED, "passed": False, "reasons": ["too dull"], "decision": "refuse"}
-GIVEN = {"challenger": CHALLENGER, "incumbent": INCUMBENT, "previous_champion": INCUMBENT}
+GIVEN = {
+    "challenger": CHALLENGER,
+    "incumbent": INCUMBENT,
+    "previous_champion": INCUMBENT,
+    "recalibrated": CHALLENGER,
+    "calibrated_champion": INCUMBENT,
+    "calibration_report": PASSED,
+}
 
 
 class Recorder(AbstractDataset[Any, None]):
@@ -59,10 +66,15 @@ def run(
 DECIDING = serving.create_pipeline().only_nodes("decide", "promote")
 
 
-def test_the_traffic_follows_before_the_alias() -> None:
+CALIBRATING = calibration.create_pipeline().only_nodes("promote_recalibrated")
+
+
+@pytest.mark.parametrize("pipeline", [DECIDING, CALIBRATING], ids=["serving", "calibration"])
+def test_the_traffic_follows_before_the_alias(pipeline: Pipeline) -> None:
     saved: list[tuple[str, Any]] = []
-    run(DECIDING, saved)
+    run(pipeline, saved)
     assert [name for name, _ in saved] == ["decision_tags", "live_endpoint", "champion"]
+    assert saved[0][1].tags[PREVIOUS_CHAMPION] == INCUMBENT.version
     assert saved[1][1].is_promoted
     assert saved[2][1] == CHALLENGER
 
@@ -75,7 +87,9 @@ def test_a_refusal_is_noted_and_told_to_the_endpoint_before_it_is_raised() -> No
     assert not saved[1][1].is_promoted
 
 
-@pytest.mark.parametrize("pipeline", [DECIDING, rollback.create_pipeline()], ids=["serving", "rollback"])
+@pytest.mark.parametrize(
+    "pipeline", [DECIDING, CALIBRATING, rollback.create_pipeline()], ids=["serving", "calibration", "rollback"]
+)
 def test_the_alias_stays_where_the_traffic_did_not_follow(pipeline: Pipeline) -> None:
     saved: list[tuple[str, Any]] = []
     with pytest.raises(DatasetError) as failed:
@@ -94,6 +108,7 @@ def test_a_rollback_gives_traffic_and_then_alias_to_the_champion_before() -> Non
     ]
 
 
-def test_a_rollback_is_no_part_of_a_plain_run() -> None:
+@pytest.mark.parametrize("name", ["rollback", "calibration"])
+def test_it_is_no_part_of_a_plain_run(name: str) -> None:
     pipelines = register_pipelines()
-    assert not {node.name for node in pipelines["rollback"].nodes} & {n.name for n in pipelines["__default__"].nodes}
+    assert not {node.name for node in pipelines[name].nodes} & {n.name for n in pipelines["__default__"].nodes}

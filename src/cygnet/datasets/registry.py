@@ -1,7 +1,8 @@
 """The MLflow model registry: a registered version by its alias, the previous champion, and a version's tags.
 
-`challenger` and `champion` are two entries of one dataset. Saving a fitted detector logs it to MLflow, registers a
-version and sets the alias. Saving a version that is registered already only moves the alias, which is a promotion.
+`challenger`, `champion` and `recalibrated` are entries of one dataset. Saving a fitted detector logs it to MLflow,
+registers a version and sets the alias. Saving a version that is registered already only moves the alias, which is a
+promotion.
 """
 
 from typing import Any
@@ -17,7 +18,7 @@ from cygnet.endpoints.versions import PREVIOUS_CHAMPION, ModelVersion, VersionTa
 from cygnet.errors import UserError
 from cygnet.model.serving.packaging import PackagedDetector, log_detector
 
-SET_BY = {"challenger": "training", "champion": "serving"}
+SET_BY = {"challenger": "training", "champion": "serving", "recalibrated": "calibration"}
 """The pipeline that sets an alias."""
 
 MAX_TAG_CHARS = 1000
@@ -34,7 +35,7 @@ class RegisteredModelDataset(AbstractDataset[Any, Any]):
 
         Args:
             name: Registered name; three levels in Unity Catalog.
-            alias: `challenger` or `champion`.
+            alias: `challenger`, `champion` or `recalibrated`.
             optional: Load None instead of failing when no version has the alias yet.
             metadata: For kedro-viz.
         """

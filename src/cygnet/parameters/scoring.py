@@ -25,6 +25,7 @@ class Scoring(Parameters):
     interval_s: Annotated[float, Field(gt=0, le=3600)] | None
     crop: Crop | None
     threshold: Share | None
+    max_alarms_per_hour: Annotated[float, Field(gt=0, le=3600)] | None
     events: Events
     annotated_video: bool
 

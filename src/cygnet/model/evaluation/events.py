@@ -131,9 +131,7 @@ def measure_events(events: pd.DataFrame, spans: pd.DataFrame, scores: pd.DataFra
         abnormal_in_events_s += (found["end_s"].clip(upper=end_s) - found["start_s"].clip(lower=start_s)).sum()
         if len(found):
             delays_s.append(max(float(found["start_s"].min() - start_s), 0.0))
-    times_of_sources = scores.groupby("source")["timestamp_s"]
-    total_s = sum(len(times_s) * frame_spacing_s(times_s.to_numpy()) for _, times_s in times_of_sources)
-    normal_s = max(float(total_s - (spans["end_s"] - spans["start_s"]).sum()), 0.0)
+    normal_s = max(float(scored_s(scores) - (spans["end_s"] - spans["start_s"]).sum()), 0.0)
     normal_in_events_s = max(float((events["end_s"] - events["start_s"]).sum() - abnormal_in_events_s), 0.0)
     has_normal = normal_s > TOLERANCE_S
     return {
@@ -153,14 +151,20 @@ def frame_spacing_s(times_s: np.ndarray) -> float:
     return float(np.median(np.diff(times_s))) if len(times_s) > 1 else LONE_FRAME_S
 
 
+def scored_s(scores: pd.DataFrame) -> float:
+    """Sum up the seconds that frames represent; arguments as `measure_events`."""
+    times_of_sources = scores.groupby("source")["timestamp_s"]
+    return float(sum(len(times_s) * frame_spacing_s(times_s.to_numpy()) for _, times_s in times_of_sources))
+
+
 def _open_frames(score: np.ndarray, threshold: float, close_frac: float) -> np.ndarray:
     """Tell for each frame whether an event is open: `(N,)` float32 to `(N,)` bool."""
-    high, low = np.float32(threshold), np.float32(close_frac * threshold)
-    opened = np.zeros(len(score), bool)
-    is_open = False
-    for position, value in enumerate(score):
-        is_open = opened[position] = value >= (low if is_open else high)
-    return opened
+    place = np.arange(len(score))
+    last_high, last_closed = (
+        np.maximum.accumulate(np.where(flags, place, -1))
+        for flags in (score >= np.float32(threshold), score < np.float32(close_frac * threshold))
+    )
+    return last_high > last_closed
 
 
 def _joined_runs(flags: np.ndarray, barriers: np.ndarray, times_s: np.ndarray, max_gap_s: float) -> list[Run]:

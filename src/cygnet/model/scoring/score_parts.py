@@ -91,10 +91,11 @@ class ScoreParts:
         import mlflow
         from mlflow.models import Model
 
+        from cygnet.model.serving.packaging import stored_scorer
+
         with TemporaryDirectory(prefix="cygnet-") as download:
             model = Path(mlflow.artifacts.download_artifacts(artifact_uri=model_uri, dst_path=download))
-            artifacts = Model.load(str(model)).flavors["python_function"]["artifacts"]
-            scorer = model / artifacts["detector"]["path"]
+            scorer = stored_scorer(model, Model.load(str(model)))
             folder = f"{self.folder}/model-{_digest_of_folder(scorer)}"
             if MARKER not in list_files(folder):
                 put_folder(scorer, folder)

@@ -16,7 +16,7 @@ from typing import Any
 
 import mlflow
 import pandas as pd
-from mlflow.models import ModelSignature
+from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
 import cygnet
@@ -101,6 +101,24 @@ def log_detector(detector: PackagedDetector, registered_model_name: str) -> str:
             registered_model_name=registered_model_name,
         )
     return str(info.registered_model_version)
+
+
+def fetch_detector(model_uri: str) -> PackagedDetector:
+    """Read what `log_detector` logged; MLflow keeps a model that it fetches until this process ends.
+
+    Raises:
+        MlflowException, OSError: There is no such model.
+        ValueError: It is of another version of Cygnet.
+    """
+    folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=model_uri))
+    model = Model.load(str(folder))
+    example = pd.DataFrame(model.load_input_example(str(folder)))["image"].iloc[0]
+    return PackagedDetector(Scorer.load(stored_scorer(folder, model)), example, model.metadata or {})
+
+
+def stored_scorer(folder: Path, model: Model) -> Path:
+    """Give the folder of the scorer within that of a model."""
+    return folder / model.flavors["python_function"]["artifacts"]["detector"]["path"]
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own documentation uses
 
 from cygnet.endpoints.versions import ModelVersion
-from cygnet.errors import UserError
 from cygnet.model.evaluation.events import find_events, frame_spacing_s, label_spans, measure_known_events
 from cygnet.model.scoring import summary
 from cygnet.model.scoring.clips import annotated_clip
@@ -21,6 +20,7 @@ from cygnet.model.scoring.score_parts import ScoreParts
 from cygnet.parameters.scoring import Scoring
 from cygnet.pipelines.scoring.spark_scoring import (
     ScoringRun,
+    collect_scored,
     count_failures,
     iterate_scored,
     read_model_settings,
@@ -74,12 +74,7 @@ def list_scores(scores: DataFrame) -> pd.DataFrame:
     Raises:
         UserError: No frame has one.
     """
-    rows = scores.filter("reason is null").select(SCORES_CSV_COLUMNS).orderBy("source", "frame_index").toPandas()
-    if rows.empty:
-        failed = scores.select("reason").first()
-        msg = f"Nothing could be scored: {failed['reason'] if failed else 'there are no frames'}."
-        raise UserError(msg)
-    return rows
+    return collect_scored(scores, SCORES_CSV_COLUMNS)
 
 
 def find_scored_events(scores_csv: pd.DataFrame, scoring_run: ScoringRun, scoring: Scoring) -> pd.DataFrame:

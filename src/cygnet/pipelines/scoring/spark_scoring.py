@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own documentation uses
 
 from cygnet.endpoints.versions import ModelVersion, UnusableVersionError
+from cygnet.errors import UserError
 from cygnet.model.scoring.frame_scores import ITEMS, SCORED_ITEMS, FrameScoring, list_items, score_item
 from cygnet.model.scoring.progress import shown_progress
 from cygnet.model.scoring.score_parts import PART, ScoreParts
@@ -76,6 +77,20 @@ def read_model_settings(champion: ModelVersion, scorer_folder: str) -> Settings:
             return Settings.load(folder)
     except ValueError as error:
         raise UnusableVersionError(champion, error) from error
+
+
+def collect_scored(scores: DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Give columns of the frames that have a score: by source, in time order.
+
+    Raises:
+        UserError: No frame has one.
+    """
+    rows = scores.filter("reason is null").select(columns).orderBy("source", "frame_index").toPandas()
+    if rows.empty:
+        failed = scores.select("reason").first()
+        msg = f"Nothing could be scored: {failed['reason'] if failed else 'there are no frames'}."
+        raise UserError(msg)
+    return rows
 
 
 def count_failures(scores: DataFrame) -> pd.DataFrame:

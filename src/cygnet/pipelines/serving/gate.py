@@ -3,6 +3,7 @@
 The endpoint is asked about a sample. Where it answers as `predictions` say, all of `predictions` tell what it is worth.
 """
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,16 @@ import pandas as pd
 import pyarrow.dataset as pad
 
 from cygnet.parameters.serving import Gate
-from cygnet.reports import ChampionAuroc, LatencyMs, ParityReport, RequestBytes, RequestMetrics, ServedMetrics
+from cygnet.reports import (
+    CalibrationReport,
+    ChampionAuroc,
+    LatencyMs,
+    ParityReport,
+    RequestBytes,
+    RequestMetrics,
+    ServedMetrics,
+    ServingReport,
+)
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
 
 
@@ -102,6 +112,16 @@ def refusal_reasons(metrics: ServedMetrics, gate: Gate) -> list[str]:
     if parity and not parity["passed"]:
         reasons.append(f"the model failed its own check of parity: {', '.join(parity['reasons'])}")
     return reasons
+
+
+def note_decision(report: ServingReport | CalibrationReport) -> dict[str, str]:
+    """Give the tags by which the registry notes what was decided about a version."""
+    return {
+        "cygnet_gate_mode": str(report["gate"]["mode"]),
+        "cygnet_gate_passed": json.dumps(report["passed"]),
+        "cygnet_gate_decision": report["decision"],
+        "cygnet_gate_reasons": "; ".join(report["reasons"]),
+    }
 
 
 def describe_requests(answers: Answers) -> RequestMetrics:

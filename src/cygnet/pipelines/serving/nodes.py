@@ -1,6 +1,5 @@
 """Nodes of serving. The report is always written; the decision follows from it."""
 
-import json
 import logging
 
 import pandas as pd
@@ -16,6 +15,7 @@ from cygnet.pipelines.serving.gate import (
     IncumbentScores,
     describe_requests,
     measure_answers,
+    note_decision,
     refusal_reasons,
     unscored,
 )
@@ -170,12 +170,7 @@ def decide(
         )
         raise UserError(msg)
     is_promoted = serving_report["decision"] == "promote"
-    tags = {
-        "cygnet_gate_mode": str(serving_report["gate"]["mode"]),
-        "cygnet_gate_passed": json.dumps(serving_report["passed"]),
-        "cygnet_gate_decision": serving_report["decision"],
-        "cygnet_gate_reasons": "; ".join(serving_report["reasons"]),
-    }
+    tags = note_decision(serving_report)
     if is_promoted and incumbent is not None and incumbent.version != challenger.version:
         tags[PREVIOUS_CHAMPION] = incumbent.version
     decision = Decision(challenger, is_promoted, tuple(serving_report["reasons"]))
