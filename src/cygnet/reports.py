@@ -294,7 +294,7 @@ class CalibrationReport(CalibrationFrames):
     """The content of `calibration_report.json`. Alarms and shares are of the frames that set the threshold."""
 
     model: Model  # the champion that was calibrated
-    crop: str  # `scoring.crop`
+    crop: str | None  # `scoring.crop`; null: what the champion sees
     interval_s: float | None  # `scoring.interval_s`; null: every frame of a video
     rule: Literal["target_fpr", "max_alarms_per_hour"]  # what set the threshold
     old_threshold: float
