@@ -193,6 +193,9 @@ SCORES = pa.schema(
 SCORES_CSV_COLUMNS = ["source", "frame_index", "timestamp_s", "anomaly_score", "is_anomalous"]
 """Columns of `scores.csv`: the frames that have a score."""
 
+SUSPICIOUS_FRAMES_COLUMNS = ["source", "frame_index", "distance", "limit"]
+"""Columns of `suspicious_frames.csv`: normal train frames whose distance (>= 0) to the others is above the limit."""
+
 TABLES = {
     "frames": FRAMES,
     "images": IMAGES,

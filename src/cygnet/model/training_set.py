@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset as pad
 
 from cygnet.errors import UserError
-from cygnet.tables import KIND_NULL, LABELS, NORMAL
+from cygnet.tables import KIND_NULL, LABELS, NORMAL, parse_frame_id
 from cygnet.vision.codec import decode_image
 
 BATCH_ROWS = 64
@@ -81,8 +81,18 @@ def iterate_rows(
         yield pending.to_pandas()
 
 
-def iterate_normal_frames(images: pad.Dataset) -> Iterator[np.ndarray]:
-    """Read the normal train frames of the table `images`, `(H, W, 3)` uint8 BGR, in the order of storage."""
-    chosen = (pad.field("split") == "train") & (pad.field("label") == NORMAL)
-    for batch in read_batches(images, ["image"], chosen):
-        yield from (decode_image(encoded) for encoded in batch["image"].to_pylist())
+def normal_frame_ids(images: pad.Dataset) -> list[str]:
+    """List the normal train frames of the table `images` by source and time."""
+    frame_ids = images.to_table(columns=["frame_id"], filter=_is_normal_train())["frame_id"].to_pylist()
+    return sorted(frame_ids, key=parse_frame_id)
+
+
+def iterate_normal_frames(images: pad.Dataset) -> Iterator[tuple[str, np.ndarray]]:
+    """Read the same frames in the order of storage: `frame_id`, and image, `(H, W, 3)` uint8 BGR."""
+    for batch in read_batches(images, ["frame_id", "image"], _is_normal_train()):
+        for row in batch.to_pylist():
+            yield row["frame_id"], decode_image(row["image"])
+
+
+def _is_normal_train() -> pad.Expression:
+    return (pad.field("split") == "train") & (pad.field("label") == NORMAL)
