@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.dataset as pad
 
 from cygnet.model.evaluation.plots import MapCell, SheetCell
@@ -77,7 +78,8 @@ def distant_frames(
 
 
 def _rows_by_id(table: pad.Dataset, image_ids: Iterable[str], columns: list[str]) -> dict[str, dict[str, Any]]:
-    rows = table.to_table(columns=["image_id", *columns], filter=pad.field("image_id").isin(list(image_ids)))
+    chosen = pa.array(image_ids, pa.string())  # of no names Arrow would not know the type
+    rows = table.to_table(columns=["image_id", *columns], filter=pad.field("image_id").isin(chosen))
     return {row["image_id"]: row for row in rows.to_pylist()}
 
 
