@@ -35,7 +35,9 @@ SMALLEST_DEVIATION = 0.1
 def measure_left_out(seen: FrameFeatures, normality: Normality) -> LeftOut:
     """Measure every frame, and set the limit from which one is suspicious.
 
-    The limit is the median plus `suspicious_from` robust deviations, which up to half of the frames can't move far.
+    The limit is the median plus `suspicious_from` robust deviations, which less than half of the frames can't move far.
+    In the normal frames of four videos (871 frames) the largest distance is 4.9 deviations above the median, on Ped2.
+    Each of 25 frames of another Ped2 clip, which show an anomaly, is more than 30 above it among the 465 normal ones.
 
     Args:
         seen: The features of all normal train frames.
