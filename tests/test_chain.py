@@ -37,9 +37,9 @@ SMALL = {
     "evaluation": {"resamples": 100, "normal_frames": 20, "memory_patches": 100},
 }
 REPORTS = (
-    *("evaluation.json", "serving_report.json", "parity.json", "rejects.csv"),
+    *("evaluation.json", "serving_report.json", "parity.json", "rejects.csv", "suspicious_frames.csv"),
     *("contact_sheet.png", "score_histogram.png", "roc.png", "precision_recall.png", "reliability.png"),
-    *("confusion.png", "auroc_by_kind.png", "training_curves.png", "anomaly_maps.png"),
+    *("confusion.png", "auroc_by_kind.png", "training_curves.png", "anomaly_maps.png", "suspicious_frames.png"),
 )
 
 

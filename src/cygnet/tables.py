@@ -35,6 +35,12 @@ def parse_frame_id(frame_id: str) -> tuple[str, int]:
     return source, int(frame_index)
 
 
+def parse_image_id(image_id: str) -> tuple[str, int, int]:
+    """Give source, frame index and tile of an `image_id` of the table `images`."""
+    frame_id, _, tile = image_id.rpartition("/tile-")
+    return (*parse_frame_id(frame_id), int(tile)) if tile.isdigit() else (*parse_frame_id(image_id), 0)
+
+
 def _image(name: str, mime_type: str, *, nullable: bool) -> pa.Field:
     metadata = {"spark.contentAnnotation": f'{{"mimeType": "{mime_type}"}}'}
     return pa.field(name, pa.binary(), nullable=nullable, metadata=metadata)
@@ -194,6 +200,10 @@ SCORES = pa.schema(
 
 SCORES_CSV_COLUMNS = ["source", "frame_index", "timestamp_s", "anomaly_score", "is_anomalous"]
 """Columns of `scores.csv`: the frames that have a score."""
+
+SUSPICIOUS_FRAMES_COLUMNS = ["source", "frame_index", "tile", "distance", "limit"]
+"""Columns of `suspicious_frames.csv`: images of normal train frames whose distance (>= 0) to the others is above the
+limit."""
 
 TABLES = {
     "frames": FRAMES,

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset as pad
 
 from cygnet.errors import UserError
-from cygnet.tables import KIND_NULL, LABELS, NORMAL
+from cygnet.tables import KIND_NULL, LABELS, NORMAL, parse_image_id
 from cygnet.vision.codec import decode_image
 
 BATCH_ROWS = 64
@@ -81,8 +81,18 @@ def iterate_rows(
         yield pending.to_pandas()
 
 
-def iterate_normal_frames(images: pad.Dataset) -> Iterator[np.ndarray]:
-    """Read the normal train frames of the table `images`, `(H, W, 3)` uint8 BGR, in the order of storage."""
-    chosen = (pad.field("split") == "train") & (pad.field("label") == NORMAL)
-    for batch in read_batches(images, ["image"], chosen):
-        yield from (decode_image(encoded) for encoded in batch["image"].to_pylist())
+def normal_image_ids(images: pad.Dataset) -> list[str]:
+    """List the normal train images of the table `images` by source, time and tile."""
+    image_ids = images.to_table(columns=["image_id"], filter=_is_normal_train())["image_id"].to_pylist()
+    return sorted(image_ids, key=parse_image_id)
+
+
+def iterate_normal_images(images: pad.Dataset) -> Iterator[tuple[str, np.ndarray]]:
+    """Read the same images in the order of storage: `image_id`, and image, `(H, W, 3)` uint8 BGR."""
+    for batch in read_batches(images, ["image_id", "image"], _is_normal_train()):
+        for row in batch.to_pylist():
+            yield row["image_id"], decode_image(row["image"])
+
+
+def _is_normal_train() -> pad.Expression:
+    return (pad.field("split") == "train") & (pad.field("label") == NORMAL)

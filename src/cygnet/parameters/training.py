@@ -49,6 +49,7 @@ class Normality(Parameters):
     blocks_frac: tuple[Fraction, Fraction]
     explained_frac: Annotated[float, Field(gt=0, lt=1)]
     top_frac: Share
+    suspicious_from: Annotated[float, Field(gt=0, le=1000)]
 
     @model_validator(mode="after")
     def _is_ordered(self) -> Self:

@@ -1,5 +1,7 @@
 """What the subspace promises: the same for any order, partition and memory; small inside, large outside."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -62,8 +64,20 @@ def test_no_more_axes_than_the_share_needs(explained_frac: float, axes: int) -> 
     assert counted([vectors()]).principal_axes(explained_frac).shape == (12, axes)
 
 
-def test_normal_patches_lie_inside_and_others_outside(detector: Detector) -> None:
-    fitted = fit_normality(detector, [toy_image(NORMAL, seed) for seed in range(20)], 0.9)
+def test_merged_parts_are_all_vectors_at_once() -> None:
+    rows = vectors()
+    parts = [counted([part + 50]) for part in rows.split(70)]
+    untouched = [part.products.clone() for part in parts]
+    merged, whole = Covariance.merged(parts), counted([rows + 50])
+    assert merged.count == whole.count
+    torch.testing.assert_close(merged.mean(), whole.mean(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(projector(merged, 0.999), projector(whole, 0.999), rtol=0, atol=1e-8)
+    assert all(torch.equal(part.products, before) for part, before in zip(parts, untouched, strict=True))
+
+
+def test_normal_patches_lie_inside_and_others_outside(detector: Detector, tmp_path: Path) -> None:
+    frames = {f"toy/{seed:06d}": toy_image(NORMAL, seed) for seed in range(20)}
+    fitted, _ = fit_normality(detector, frames.items(), list(frames), 0.9, tmp_path / "features")
     assert detector.normality.basis is not fitted.normality.basis  # what was given stays as it is
     changed = toy_image(NORMAL, 100)
     changed[:32, 32:] = 255 - changed[:32, 32:]

@@ -1,10 +1,11 @@
-"""Chooses the images that the contact sheet and the anomaly maps show, and decodes them."""
+"""Chooses the images that the contact sheet, the anomaly maps and the suspicious frames show, and decodes them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.dataset as pad
 
 from cygnet.model.evaluation.plots import MapCell, SheetCell
@@ -14,6 +15,8 @@ from cygnet.vision.codec import decode_image, decode_map, decode_mask
 
 EXAMPLES_PER_CLASS = 12
 HARDEST_PER_CLASS = 5
+CALM_FRAMES = 3
+"""Number of train frames that are shown if none is suspicious."""
 
 
 def training_examples(training_set: pad.Dataset) -> list[SheetCell]:
@@ -54,8 +57,29 @@ def hardest_images(predictions: pad.Dataset, training_set: pad.Dataset) -> tuple
     return [cell(row) for row in normal], [cell(row) for row in abnormal]
 
 
-def _rows_by_id(training_set: pad.Dataset, image_ids: Iterable[str], columns: list[str]) -> dict[str, dict[str, Any]]:
-    rows = training_set.to_table(columns=["image_id", *columns], filter=pad.field("image_id").isin(list(image_ids)))
+def distant_frames(
+    frames: pd.DataFrame, maps: Mapping[str, np.ndarray], limit: float, train_frames: pad.Dataset
+) -> list[MapCell]:
+    """Choose the suspicious train frames that have a map, or if none is suspicious, the most distant frames.
+
+    Args:
+        frames: `image_id`, `distance`, the most distant frame first.
+        maps: Squared distance of each patch, `(G, G)` float32, by `image_id`; of the most distant frames.
+        limit: Distance above which a frame is suspicious; a patch at the limit is 0.5 in the map that is shown.
+        train_frames: The table `images`.
+    """
+    suspicious = frames[frames["distance"] > limit]
+    shown = (suspicious if len(suspicious) else frames.head(CALM_FRAMES)).head(len(maps))
+    images = _rows_by_id(train_frames, shown["image_id"], ["image"])
+    return [
+        (f"{name}: {distance:.3g}", decode_image(images[name]["image"]), maps[name] / (maps[name] + limit), None)
+        for name, distance in shown[["image_id", "distance"]].to_numpy()
+    ]
+
+
+def _rows_by_id(table: pad.Dataset, image_ids: Iterable[str], columns: list[str]) -> dict[str, dict[str, Any]]:
+    chosen = pa.array(image_ids, pa.string())  # of no names Arrow would not know the type
+    rows = table.to_table(columns=["image_id", *columns], filter=pad.field("image_id").isin(chosen))
     return {row["image_id"]: row for row in rows.to_pylist()}
 
 

@@ -22,6 +22,8 @@ TIMELINE_POINTS = 4000
 BASELINE_MARKERS = {"majority": "|", "pixel_statistics": "s", "median_mad": "^", "nearest_neighbour": "D"}
 PANELS_PER_IMAGE = 3
 """The image, the image under its anomaly map, and the image with its mask outlined."""
+SUSPICIOUS_PER_ROW = 3
+"""Suspicious frames in a row of their figure; a frame takes two panels."""
 
 SheetCell = tuple[str, np.ndarray, np.ndarray | None]
 """Title, image `(H, H, 3)` uint8 BGR, and mask `(H, H)` uint8 or None."""
@@ -203,6 +205,30 @@ def draw_anomaly_maps(normal: list[MapCell], abnormal: list[MapCell]) -> Figure:
             for axis, panel in zip(panels, shown, strict=True):
                 axis.imshow(panel[:, :, ::-1])
             panels[0].set_title(title, fontsize=8, color=colour, pad=3, loc="left")
+    return figure
+
+
+def draw_suspicious_frames(cells: list[MapCell], suspicious: int, measured: int) -> Figure:
+    """Show train frames in a grid, each as it is and under its distance map.
+
+    Args:
+        cells: The frames, in reading order; the mask is not used.
+        suspicious: Number of suspicious frames.
+        measured: Number of frames that were measured.
+    """
+    rows = max(-(-len(cells) // SUSPICIOUS_PER_ROW), 1)
+    figure = Figure(figsize=(1.9 * 2 * SUSPICIOUS_PER_ROW, 0.3 + 2.1 * rows), layout="constrained")
+    axes = figure.subplots(rows, 2 * SUSPICIOUS_PER_ROW, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    for place, (title, image, distance_map, _) in enumerate(cells):
+        for axis, panel in zip(axes[2 * place :], (image, _overlaid(image, distance_map)), strict=False):
+            axis.imshow(panel[:, :, ::-1])
+        colour = ABNORMAL_COLOUR if suspicious else NORMAL_COLOUR
+        axes[2 * place].set_title(title, fontsize=8, color=colour, pad=3, loc="left")
+    counted = f"{suspicious or 'None'} of {measured} normal train frames"
+    shown = "look contaminated" if suspicious > 1 else "looks contaminated"
+    figure.suptitle(f"{counted} {shown}; by distance to the others, the largest {len(cells)}", fontsize=9)
     return figure
 
 

@@ -1,23 +1,31 @@
 """Fitting of the normality part: the subspace that the patches of normal frames span.
 
 Only count, sum and sum of products of the features are kept, in float64: memory does not grow with the number of
-frames, there is no seed, and in another order the frames give the same subspace but for rounding.
+frames, there is no seed, and in another order the frames give the same subspace but for rounding. They are kept for
+each stretch of time, so that `left_out` can fit without one; the features themselves stay in a file for it.
 """
 
 import copy
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
 
 from cygnet.model.network.detector import Detector
+from cygnet.model.network.normality import Subspace
+from cygnet.model.training.examples import mapped_tensor
 from cygnet.model.training.frozen import block_runner
 
 logger = logging.getLogger(__name__)
 
 IMAGES_AT_ONCE = 8
+STRETCHES = 20
+"""Number of stretches of time that frames are counted in."""
 
 
 class Covariance:
@@ -34,13 +42,30 @@ class Covariance:
         """Count `(N, D)` vectors, N >= 1."""
         vectors = vectors.double()
         if not self.count:
-            self.origin = vectors.mean(0)
-            self.total = torch.zeros_like(self.origin)
-            self.products = torch.zeros(len(self.origin), len(self.origin), dtype=torch.float64)
+            self._start(vectors.mean(0))
         centred = vectors - self.origin
         self.count += len(vectors)
         self.total += centred.sum(0)
         self.products += centred.T @ centred
+
+    @classmethod
+    def merged(cls, parts: Iterable["Covariance"]) -> Self:
+        """Count what at least one part has counted, as if all vectors had been added here; the parts stay."""
+        whole = cls()
+        for part in parts:
+            if not whole.count:
+                whole._start(part.origin)
+            shift = part.origin - whole.origin
+            cross = torch.outer(shift, part.total)
+            whole.count += part.count
+            whole.total += part.total + part.count * shift
+            whole.products += part.products + cross + cross.T + part.count * torch.outer(shift, shift)
+        return whole
+
+    def _start(self, origin: torch.Tensor) -> None:
+        self.origin = origin
+        self.total = torch.zeros_like(origin)
+        self.products = torch.zeros(len(origin), len(origin), dtype=torch.float64)
 
     def mean(self) -> torch.Tensor:
         """Return the mean, `(D,)` float64."""
@@ -54,34 +79,71 @@ class Covariance:
         explained = variances.cumsum(0) / variances.sum()
         return axes[:, : int((explained < explained_frac).sum()) + 1]
 
+    def set_subspace(self, subspace: Subspace, explained_frac: float) -> None:
+        """Give a subspace this mean, and the axes that explain this share of the variance."""
+        subspace.mean = self.mean().float()
+        subspace.basis = self.principal_axes(explained_frac).float().contiguous()
 
-def fit_normality(detector: Detector, images: Iterable[np.ndarray], explained_frac: float) -> Detector:
-    """Fit the subspace on normal images.
+
+@dataclass(frozen=True)
+class FrameFeatures:
+    """What the network says of N normal frames, in the order of `image_ids`: by source and time."""
+
+    image_ids: list[str]
+    features: torch.Tensor  # (N, P, D) float16, memory-mapped
+    stretches: np.ndarray  # (N,) int64, ascending from 0: frames with the same number follow each other
+    counted: list[Covariance]  # of each stretch
+
+
+def fit_normality(
+    detector: Detector,
+    frames: Iterable[tuple[str, np.ndarray]],
+    image_ids: list[str],
+    explained_frac: float,
+    path: Path,
+) -> tuple[Detector, FrameFeatures]:
+    """Fit the subspace on normal images; the network runs once over them.
 
     Args:
         detector: With the blocks that will be served; it stays as it is.
-        images: `(H, W, 3)` uint8 BGR, at least one.
+        frames: `image_id` and image, `(H, W, 3)` uint8 BGR, each once and in any order; at least one.
+        image_ids: All of them by source and time.
         explained_frac: Share of the variance that the subspace explains, > 0 and < 1.
+        path: The memory-mapped file to write, of 2 P D bytes for each frame; it must outlive the features.
 
     Returns:
-        A copy of the detector with the subspace.
+        A copy of the detector with the subspace, and the features.
     """
     fitted = copy.deepcopy(detector)
-    run = block_runner(fitted, fitted.normality.last_block)
-    covariance, count = Covariance(), 0
-    resized = map(fitted.preprocessing.resize, images)
-    while batch := list(islice(resized, IMAGES_AT_ONCE)):
-        _, features = run(torch.from_numpy(np.stack(batch)))  # (B, P, D)
-        covariance.add(features.flatten(0, 1))
-        count += len(batch)
-    fitted.normality.mean = covariance.mean().float()
-    fitted.normality.basis = covariance.principal_axes(explained_frac).float().contiguous()
+    seen = _compute_features(fitted, frames, image_ids, path)
+    Covariance.merged(seen.counted).set_subspace(fitted.normality, explained_frac)
     fitted.normality.to(fitted.classifier.weight.device)
     logger.info(
         "Normality: %d of %d dimensions explain %g of the patches of %d normal frames.",
         fitted.normality.basis.shape[1],
         fitted.backbone.config.hidden_size,
         explained_frac,
-        count,
+        len(image_ids),
     )
-    return fitted
+    return fitted, seen
+
+
+def _compute_features(
+    detector: Detector, frames: Iterable[tuple[str, np.ndarray]], image_ids: list[str], path: Path
+) -> FrameFeatures:
+    run = block_runner(detector, detector.normality.last_block)
+    place_of = {image_id: place for place, image_id in enumerate(image_ids)}
+    count = min(STRETCHES, len(image_ids))
+    stretches = np.arange(len(image_ids)) * count // len(image_ids)
+    counted = [Covariance() for _ in range(count)]
+    kept = torch.empty(0)
+    rows = ((place_of[image_id], detector.preprocessing.resize(image)) for image_id, image in frames)
+    while batch := list(islice(rows, IMAGES_AT_ONCE)):
+        places, images = zip(*batch, strict=True)
+        _, features = run(torch.from_numpy(np.stack(images)))  # (B, P, D)
+        if not len(kept):
+            kept = mapped_tensor(path, (len(image_ids), *features.shape[1:]), torch.float16)
+        kept[list(places)] = features.half()
+        for place, of_frame in zip(places, features, strict=True):
+            counted[stretches[place]].add(of_frame)
+    return FrameFeatures(image_ids, kept, stretches, counted)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
@@ -20,6 +21,20 @@ class Fitted:
     history: pd.DataFrame  # epoch, train_loss, images, fitted_frac, validation_nll, validation_auroc, is_best
     images: int  # fitted on, over all epochs
     seconds: float
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """How far normal train frames lie from a subspace that was fitted without them and without their neighbours."""
+
+    frames: pd.DataFrame  # image_id, distance (float64, >= 0): all that were measured, the most distant first
+    limit: float  # of the distance; a frame above it is suspicious; infinite if nothing was measured
+    maps: dict[str, np.ndarray]  # by image_id: the most distant frames' squared distance of each patch, (G, G) float32
+
+    @property
+    def suspicious(self) -> pd.DataFrame:
+        """The frames above the limit, the most distant first."""
+        return self.frames[self.frames["distance"] > self.limit]
 
 
 @dataclass(frozen=True)

@@ -96,22 +96,6 @@ def fit_detector(
         return fit(detector, Splits(train, validation), settings, fitting_state, Path(folder))
 
 
-def fit_subspace(fitted_classifier: Fitted, train_frames: pad.Dataset, training: Training) -> Fitted:
-    """Fit what normal patches span, on the normal train frames as they are: see `cygnet.model.training.normality`.
-
-    Args:
-        fitted_classifier: The fitted detector.
-        train_frames: The table `images`.
-        training: `normality`.
-    """
-    from cygnet.model.training.normality import fit_normality
-    from cygnet.model.training_set import iterate_normal_frames
-
-    frames = iterate_normal_frames(train_frames)
-    detector = fit_normality(fitted_classifier.detector, frames, training.normality.explained_frac)
-    return replace(fitted_classifier, detector=detector)
-
-
 def make_scorer(
     fitted: Fitted, training_scene: TrainingScene, runtime: RuntimeName, limits: RequestLimits, training: Training
 ) -> Scorer:

@@ -17,16 +17,16 @@ from cygnet.pipelines.training.evaluation_nodes import (
 from cygnet.pipelines.training.nodes import (
     draw_training_images,
     fit_detector,
-    fit_subspace,
     list_training_rows,
     make_scorer,
     package_detector,
     score_held_out_rows,
 )
+from cygnet.pipelines.training.normality_nodes import draw_suspicious_frames, fit_subspace, list_suspicious_frames
 
 
 def create_pipeline() -> Pipeline:
-    """Fit, score and calibrate, compare runtimes, evaluate, draw, register."""
+    """Fit, list suspicious train frames, score and calibrate, compare runtimes, evaluate, draw, register."""
     return Pipeline(
         [
             node(list_training_rows, "training_set", "training_rows", name="list_training_rows"),
@@ -37,7 +37,19 @@ def create_pipeline() -> Pipeline:
                 "fitted_classifier",
                 name="fit_detector",
             ),
-            node(fit_subspace, ["fitted_classifier", "train_frames", "params:training"], "fitted", name="fit_subspace"),
+            node(
+                fit_subspace,
+                ["fitted_classifier", "train_frames", "params:training"],
+                ["fitted", "left_out"],
+                name="fit_subspace",
+            ),
+            node(list_suspicious_frames, "left_out", "suspicious_frames", name="list_suspicious_frames"),
+            node(
+                draw_suspicious_frames,
+                ["left_out", "train_frames"],
+                "suspicious_frames_figure",
+                name="draw_suspicious_frames",
+            ),
             node(
                 make_scorer,
                 ["fitted", "training_scene", "params:serving.runtime", "params:serving.limits", "params:training"],
