@@ -127,7 +127,9 @@ def write_tables(data: Path, model: ModelVersion) -> None:
     keys = rows.select(["image_id", "frame_id", "split", "label", "kind", "severity"]).to_pandas()
     scores = said[["logit_abnormal", "logit_normal", "anomaly_score", "is_anomalous"]]
     grids = [encode_map(pd.DataFrame([[score]]).to_numpy("float32")) for score in said["anomaly_score"]]
-    predictions = pd.concat([keys, scores], axis=1).assign(anomaly_map=grids)
+    margin = said["logit_abnormal"] - said["logit_normal"]
+    parts = {"classifier_margin": margin, "normality_distance": 0.0, "anomaly_map": grids, "classifier_map": grids}
+    predictions = pd.concat([keys, scores], axis=1).assign(**parts)
     TableDataset(filepath=str(data / "07_model_output/predictions"), table="predictions").save(predictions)
 
 
