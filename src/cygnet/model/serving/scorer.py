@@ -46,7 +46,7 @@ class Calibration:
     rule: str = "fixed"  # how the threshold was chosen
     target_fpr: float | None = None  # the false-positive rate that the threshold promises
     score: ScoreName = "classifier"
-    top_frac: float = 0.01  # of an image's patches, the most distant ones: their mean is its distance
+    top_frac: float = 0.03  # of an image's patches, the most distant ones: their mean is its distance
     normal_margins: list[float] = field(default_factory=list)  # of normal frames, ascending; empty: not calibrated yet
     normal_distances: list[float] = field(default_factory=list)
 

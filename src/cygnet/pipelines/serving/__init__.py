@@ -1,4 +1,4 @@
-"""Serving: the challenger is served, asked about every test image, and promoted or refused."""
+"""Serving: the challenger is served, asked about test images, and promoted or refused."""
 
 from cygnet.pipelines.serving.pipeline import create_pipeline
 
