@@ -91,9 +91,9 @@ def measure_set(folder: Path) -> dict[str, Any]:
         changed = f"video={folder / 'test'},labels={labels},scoring.annotated_video=false"
         kedro_run(project, "--pipeline=scoring", f"--params={changed}")
         scores = _read(project / "data/07_model_output/scores")
-        baselines = score_baselines(project / "data", list_sources(str(folder / "test")))
+        sources = list_sources(str(folder / "test"))
+        baselines = score_baselines(project / "data", sources)
         report = json.loads((project / "data/08_reporting/scoring_report.json").read_text())
-    sources = list_sources(str(folder / "test"))
     matched = match_labels(sources, LabelsDataset(filepath=labels, default={"filepath": ""}).check())
     scores = scores[scores["reason"].isna()].merge(baselines, on=["source", "frame_index"])
     frame_labels, _ = label_by_time(scores, *matched[1:])

@@ -16,18 +16,10 @@ from cygnet.datasets.table import TableDataset
 from cygnet.errors import UserError
 from cygnet.pipeline_registry import register_pipelines
 from cygnet.preflight import check_run, checked_before_run
-from cygnet.scene import Scene
 from cygnet.tables import PREDICTIONS
-from support.toys import SCENE, base_parameters, toy_predictions
+from support.toys import IMAGES_SCENE, SCENE, base_parameters, toy_predictions
 
-OLD = Scene(
-    interval_s=0.1,
-    view="tiles",
-    crop_horizontal_bias=0.4,
-    frame_jpeg_quality=95,
-    image_jpeg_quality=95,
-    image_size_px=256,
-)
+OLD = replace(IMAGES_SCENE, view="tiles")
 READER = Pipeline([node(lambda scene: scene, "scene", "out", name="read")])
 
 

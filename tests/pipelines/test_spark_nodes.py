@@ -29,21 +29,11 @@ from cygnet.pipelines.ingestion.nodes import (
 )
 from cygnet.pipelines.ingestion.views import cut_images
 from cygnet.pipelines.synthesis.nodes import _with_donor, draw_anomalies
-from cygnet.scene import Scene
 from cygnet.spark import flat_map_rows, spark_schema
 from cygnet.tables import IMAGE_LABELS, IMAGES, SOURCES, TRAINING_SET
 from cygnet.vision.codec import decode_image, decode_mask, encode_jpeg
 from support.project import ODD_VIDEO
-from support.toys import label_ranges
-
-SCENE = Scene(
-    interval_s=0.1,
-    view="square",
-    crop_horizontal_bias=0.4,
-    frame_jpeg_quality=95,
-    image_jpeg_quality=95,
-    image_size_px=256,
-)
+from support.toys import IMAGES_SCENE, label_ranges
 
 
 @pytest.fixture
@@ -72,7 +62,7 @@ def small(parameters: dict[str, Parameters]) -> Parameters:
 
 
 def training_set_of(images: DataFrame, anomalies: DataFrame, augmentation: Parameters) -> DataFrame:
-    return make_training_set(images, anomalies, record_training_scene(SCENE, augmentation), augmentation)
+    return make_training_set(images, anomalies, record_training_scene(IMAGES_SCENE, augmentation), augmentation)
 
 
 def collect(rows: DataFrame) -> pd.DataFrame:

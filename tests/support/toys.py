@@ -20,7 +20,7 @@ from cygnet.model.network.preprocessing import Preprocessing
 from cygnet.model.serving.scorer import Calibration, Limits, ScoreName, Scorer
 from cygnet.parameters.serving import RuntimeName
 from cygnet.parameters.training import SmallViT, Training
-from cygnet.scene import TrainingScene
+from cygnet.scene import Scene, TrainingScene
 from cygnet.tables import ABNORMAL, KIND_NORMAL, KIND_REAL, LABEL_RANGES, NORMAL, TRAINING_SET
 from cygnet.vision.codec import encode_jpeg, encode_map, encode_png
 from cygnet.vision.crop import frame_to_images, place_views
@@ -32,15 +32,15 @@ CONF_BASE = Path(__file__).parents[2] / "conf" / "base"
 LIMITS = Limits(
     request_rows=50, request_bytes=2_000_000, request_px=9_000_000, image_bytes=1_000_000, image_px=4_000_000
 )
-SCENE = TrainingScene(
+IMAGES_SCENE = Scene(
     interval_s=0.1,
     view="square",
     crop_horizontal_bias=0.4,
     frame_jpeg_quality=95,
     image_jpeg_quality=95,
     image_size_px=256,
-    training_jpeg_quality=95,
 )
+SCENE = TrainingScene(**dataclasses.asdict(IMAGES_SCENE), training_jpeg_quality=95)
 SMALL_VIT = SmallViT(image_size_px=32, patch_size_px=16, hidden_size=32, layers=1, heads=2)
 
 

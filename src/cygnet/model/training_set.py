@@ -39,12 +39,16 @@ def read_keys(training_set: pad.Dataset, *splits: str) -> pd.DataFrame:
     return keys.sort_values("image_id", ignore_index=True)
 
 
+def spread_evenly(length: int, most: int) -> np.ndarray:
+    """Choose at most so many places of a sequence, evenly spread, both ends among them: ascending, int64."""
+    return np.linspace(0, length - 1, min(most, length)).round().astype(int)
+
+
 def sample_rows(training_set: pad.Dataset, split: str, images_per_kind: int) -> pad.Dataset:
     """Choose at most so many images of each kind, normal ones too, evenly spread over time; always the same ones."""
     chosen: list[str] = []
     for _, rows in read_keys(training_set, split).groupby("kind"):
-        places = np.linspace(0, len(rows) - 1, min(images_per_kind, len(rows))).round().astype(int)
-        chosen += rows["image_id"].iloc[places].tolist()
+        chosen += rows["image_id"].iloc[spread_evenly(len(rows), images_per_kind)].tolist()
     return training_set.filter(pad.field("image_id").isin(chosen))
 
 
@@ -83,16 +87,17 @@ def iterate_rows(
 
 def normal_image_ids(images: pad.Dataset) -> list[str]:
     """List the normal train images of the table `images` by source, time and tile."""
-    image_ids = images.to_table(columns=["image_id"], filter=_is_normal_train())["image_id"].to_pylist()
+    image_ids = images.to_table(columns=["image_id"], filter=is_normal_train())["image_id"].to_pylist()
     return sorted(image_ids, key=parse_image_id)
 
 
 def iterate_normal_images(images: pad.Dataset) -> Iterator[tuple[str, np.ndarray]]:
     """Read the same images in the order of storage: `image_id`, and image, `(H, W, 3)` uint8 BGR."""
-    for batch in read_batches(images, ["image_id", "image"], _is_normal_train()):
+    for batch in read_batches(images, ["image_id", "image"], is_normal_train()):
         for row in batch.to_pylist():
             yield row["image_id"], decode_image(row["image"])
 
 
-def _is_normal_train() -> pad.Expression:
+def is_normal_train() -> pad.Expression:
+    """Choose the normal train rows of the table `images`."""
     return (pad.field("split") == "train") & (pad.field("label") == NORMAL)

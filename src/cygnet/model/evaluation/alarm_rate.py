@@ -19,6 +19,7 @@ from cygnet.errors import UserError
 from cygnet.model.evaluation.calibrate import conformal_threshold, in_first_half
 from cygnet.model.evaluation.events import find_events, scored_s
 from cygnet.model.serving.scorer import Calibration, scores_of
+from cygnet.model.training_set import spread_evenly
 from cygnet.parameters.scoring import Events
 
 MOST_NORMAL_FRAMES = 300
@@ -150,9 +151,7 @@ def lowest_threshold(scores: pd.DataFrame, most_events: int, events: Events, at_
 
 def thin(values: np.ndarray) -> list[float]:
     """Sort values `(N,)`, N >= 1, and keep at most `MOST_NORMAL_FRAMES`: evenly by rank, both ends among them."""
-    count = min(len(values), MOST_NORMAL_FRAMES)
-    kept = np.linspace(0, len(values) - 1, count).round().astype(int)
-    return [float(value) for value in np.sort(values)[kept]]
+    return [float(value) for value in np.sort(values)[spread_evenly(len(values), MOST_NORMAL_FRAMES)]]
 
 
 def _score(frames: pd.DataFrame, calibration: Calibration) -> np.ndarray:

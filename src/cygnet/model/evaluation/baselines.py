@@ -33,9 +33,9 @@ from sklearn.preprocessing import StandardScaler
 from cygnet.model.evaluation.calibrate import calibrate, in_first_half
 from cygnet.model.evaluation.results import FittedBaseline, Variant
 from cygnet.model.serving.scorer import scores_of
-from cygnet.model.training_set import iterate_rows, read_batches
+from cygnet.model.training_set import is_normal_train, iterate_rows, read_batches, spread_evenly
 from cygnet.parameters.training import Evaluation, Threshold
-from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
+from cygnet.tables import ABNORMAL, KIND_NULL
 from cygnet.vision.codec import decode_image
 from cygnet.vision.rng import generator
 
@@ -235,9 +235,8 @@ def read_normal_frames(train_frames: pad.Dataset, count: int) -> dict[int, list[
     Returns:
         `(H, W, 3)` uint8 BGR each, sorted by frame, by tile.
     """
-    is_wanted = (pad.field("split") == "train") & (pad.field("label") == NORMAL)
-    keys = np.unique(train_frames.to_table(columns=["frame_id"], filter=is_wanted)["frame_id"].to_numpy())
-    chosen = keys[np.linspace(0, len(keys) - 1, min(count, len(keys))).round().astype(int)]
+    keys = np.unique(train_frames.to_table(columns=["frame_id"], filter=is_normal_train())["frame_id"].to_numpy())
+    chosen = keys[spread_evenly(len(keys), count)]
     rows = [
         (tile, frame_id, decode_image(image))
         for batch in read_batches(

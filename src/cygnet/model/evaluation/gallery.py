@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.dataset as pad
 
 from cygnet.model.evaluation.plots import MapCell, SheetCell
-from cygnet.model.training_set import read_keys
+from cygnet.model.training_set import read_keys, spread_evenly
 from cygnet.tables import ABNORMAL, KIND_NORMAL, KIND_NULL, NORMAL
 from cygnet.vision.codec import decode_image, decode_map, decode_mask
 
@@ -25,7 +25,7 @@ def training_examples(training_set: pad.Dataset) -> list[SheetCell]:
     chosen: list[str] = []
     for label in (NORMAL, ABNORMAL):
         image_ids = keys.loc[keys["label"] == label, "image_id"].to_numpy()
-        positions = np.linspace(0, len(image_ids) - 1, min(EXAMPLES_PER_CLASS, len(image_ids))).round().astype(int)
+        positions = spread_evenly(len(image_ids), EXAMPLES_PER_CLASS)
         chosen += list(image_ids[positions])
     rows = _rows_by_id(training_set, chosen, ["frame_id", "kind", "image", "mask"])
     return [(_sheet_title(rows[image_id]), *_decoded(rows[image_id])) for image_id in chosen]

@@ -37,11 +37,9 @@ def load_detector(training: Training) -> Detector:
         detector = Detector(initial_vit(training.small_vit), Preprocessing(training.small_vit.image_size_px))
     else:
         detector = _load_checkpoint(training.checkpoint, training.image_size_px)
-    depth = len(detector.blocks)
-    first, last = (max(1, round(share * depth)) for share in training.normality.blocks_frac)
-    detector.use_middle_blocks(first, last)
+    detector.use_middle_blocks(training.normality.blocks_frac)
     if training.fitted == "heads" and not detector.has_heads:
-        detector.keep_blocks(last)
+        detector.keep_blocks(detector.normality.last_block)
     return detector
 
 

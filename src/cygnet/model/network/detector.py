@@ -57,7 +57,7 @@ class Detector(nn.Module):
             nn.init.zeros_(head.bias)
         nn.init.constant_(self.patch_head.bias, -3.0)  # few patches are abnormal
         self.pooling = nn.Parameter(torch.ones(()))  # weight of the most abnormal patches in the image's logits
-        self.use_middle_blocks(*(max(1, round(share * len(self.blocks))) for share in MIDDLE_BLOCKS_FRAC))
+        self.use_middle_blocks(MIDDLE_BLOCKS_FRAC)
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -69,8 +69,9 @@ class Detector(nn.Module):
         """Whether the heads have been trained."""
         return bool(self.patch_head.weight.any())
 
-    def use_middle_blocks(self, first: int, last: int) -> None:
-        """Take the features for `normality` from other blocks, counted from 1; it must be fitted anew."""
+    def use_middle_blocks(self, blocks_frac: tuple[float, float]) -> None:
+        """Take the features for `normality` from blocks between these shares of the depth; it must be fitted anew."""
+        first, last = (max(1, round(share * len(self.blocks))) for share in blocks_frac)
         self.normality = Subspace(self.backbone.config.hidden_size, first, last)
 
     def keep_blocks(self, count: int) -> None:
