@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from traceback import format_exc
@@ -640,7 +641,9 @@ def test_training_reads_and_writes_on_adls_as_on_a_disk(
         ("images", "03_primary", pa.Table.from_pylist(images, schema=IMAGES)),
     ):
         TableDataset(filepath=f"{root}/{place}/{name}", table=name, load_as="arrow").save(table)
-    SceneDataset(filepath=f"{root}/05_model_input/scene.json", made_by="augmentation").save(SCENE)
+    SceneDataset(filepath=f"{root}/05_model_input/scene.json", made_by="augmentation").save(
+        replace(SCENE, view="whole")  # as in conf/test
+    )
     done = lake_run(tmp_path, "--pipelines=training", data=root, to=connection_string(port))
     assert done.returncode == 0, done.stderr
     predictions = TableDataset(filepath=f"{root}/07_model_output/predictions", table="predictions", load_as="arrow")
