@@ -36,7 +36,7 @@ def training_scene() -> TrainingScene:
 
     ingestion, augmentation = parameters_of("ingestion"), parameters_of("augmentation")
     return record_training_scene(
-        record_scene(Ingestion.model_validate(ingestion), "square"), Augmentation.model_validate(augmentation)
+        record_scene(Ingestion.model_validate(ingestion), "square"), Augmentation.model_validate(augmentation), "fixed"
     )
 
 

@@ -228,7 +228,7 @@ def _plain(detector: Detector, train: Examples, epochs: int, batch_size: int = B
 def _ours(detector: Detector, train: Examples, training: Training, synthesis: Synthesis) -> list[float]:
     """Fit; give the time at which each epoch ended, from epoch 0 on."""
     detector.requires_grad_(True)
-    settings = FitSettings(training, synthesis, AUGMENTATION)
+    settings = FitSettings(training, synthesis, AUGMENTATION.reference)
     with tempfile.TemporaryDirectory(prefix="cygnet-bench-") as folder:
         store = _NotWritten(Path(folder))
         fit(detector, Splits(train, _examples(2)), settings, store, Path(folder))

@@ -148,7 +148,10 @@ def test_evaluation_can_be_recomputed_from_the_tables(chain: Chain, parameters: 
     found = LocalisationByPart(*(localise(images, predictions, name) for name in ("anomaly_map", "classifier_map")))
     validation = predictions[predictions["split"] == "validation"]
     threshold = parameters["training"].threshold.model_copy(update=SMALL["threshold"])
-    calibration = calibrate(validation, threshold, Calibration(1.0, 0.5, score=report["score"]))
+    stored = json.loads(next(data.rglob("detector.json")).read_text())["calibration"]
+    left_out = stored["left_out_distances"]
+    start = Calibration(1.0, 0.5, score=report["score"], left_out_distances=left_out)
+    calibration = calibrate(validation, threshold, start)
     again = evaluate(predictions, calibration, report["training"], settings, found)
     chosen = {
         name: FittedBaseline(figures["variant"], calibration_of(figures))

@@ -100,6 +100,14 @@ def test_parameters_that_disagree_with_the_scene_stop_the_run(
     assert "\n" not in message
 
 
+def test_the_camera_is_recorded_by_augmentation(tmp_path: Path) -> None:
+    recorded = SceneDataset(filepath=str(tmp_path / "training_scene.json"), made_by="augmentation")
+    recorded.save(replace(SCENE, view="tiles"))
+    reader = Pipeline([node(lambda scene: scene, "training_scene", "out", name="read")])
+    with pytest.raises(UserError, match=r"'scene\.camera' is fixed, .* made with moving: .* pipeline augmentation"):
+        start(reader, {"training_scene": recorded}, "scene.camera", "fixed")
+
+
 def test_parameters_that_agree_or_decide_nothing_about_pixels_do_not_stop_it(scene: SceneDataset) -> None:
     start(READER, {"scene": scene}, "ingestion.crop_horizontal_bias", 0.4)
     start(READER, {"scene": scene}, "ingestion.split.gap_s", 1.0)

@@ -18,7 +18,7 @@ from kedro.pipeline.node import Node
 from cygnet.datasets.base import Checked, MadeWith, SettingsChecked, Stored
 from cygnet.datasets.table import TableDataset
 from cygnet.errors import UserError
-from cygnet.scene import PARAMETERS
+from cygnet.scene import PARAMETERS, recorded_by
 
 logger = logging.getLogger(__name__)
 
@@ -109,8 +109,7 @@ def compare_parameters(name: str, made_with: Mapping[str, Any], parameters: Mapp
     for key, value in made_with.items():
         if key not in parameters or parameters[key] == value:
             continue
-        section = key.partition(".")[0] if key in PARAMETERS.values() else "training"
-        made_by = "ingestion" if section == "scene" else section
+        made_by = recorded_by(key) if key in PARAMETERS.values() else "training"
         difference = f"Parameter '{key}' is {parameters[key]}, but '{name}' was made with {value}"
         if key in PARAMETERS.values():
             msg = (

@@ -9,7 +9,7 @@ The served model carries this module, so it imports nothing but the standard lib
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 PARAMETERS = {
@@ -18,6 +18,7 @@ PARAMETERS = {
     "crop_horizontal_bias": "ingestion.crop_horizontal_bias",
     "frame_jpeg_quality": "ingestion.frame_jpeg_quality",
     "image_jpeg_quality": "ingestion.image_jpeg_quality",
+    "camera": "scene.camera",
     "training_jpeg_quality": "augmentation.jpeg_quality",
 }
 """Field of a scene to the parameter that sets it."""
@@ -44,6 +45,7 @@ class TrainingScene(Scene):
     """What every image of `training_set`, and so every image that a detector sees, has gone through."""
 
     training_jpeg_quality: int  # 50-100, of the rows of training_set
+    camera: str  # fixed or moving: how train images vary, see `cygnet.vision.transforms`
 
     @property
     def image_jpeg_qualities(self) -> tuple[int, int]:
@@ -54,3 +56,9 @@ class TrainingScene(Scene):
 def read_scene(values: Mapping[str, Any]) -> Scene:
     """Make a scene from its recorded fields. Raises TypeError if some are missing or unknown."""
     return (TrainingScene if "training_jpeg_quality" in values else Scene)(**values)
+
+
+def recorded_by(parameter: str) -> str:
+    """Name the pipeline that records a parameter of the scene, one of the values of `PARAMETERS`."""
+    is_of_images = any(PARAMETERS.get(field.name) == parameter for field in fields(Scene))
+    return "ingestion" if is_of_images else "augmentation"

@@ -1,5 +1,6 @@
 """What the nodes promise of train frames that look contaminated: a list, a picture and one line for each run."""
 
+import dataclasses
 import logging
 
 import numpy as np
@@ -13,7 +14,7 @@ from cygnet.parameters.base import Parameters
 from cygnet.pipelines.training.normality_nodes import draw_suspicious_frames, fit_subspace, list_suspicious_frames
 from cygnet.tables import IMAGES, NORMAL, SUSPICIOUS_FRAMES_COLUMNS
 from cygnet.vision.codec import encode_jpeg
-from support.toys import SMALL_VIT, toy_detector, toy_image
+from support.toys import SCENE, SMALL_VIT, toy_detector, toy_image
 
 MAP = np.array([[0, 1], [0, 0]], np.float32)
 
@@ -27,11 +28,15 @@ def distances(count: int, suspicious: int, measured: int = 30, maps: int = 12) -
 
 
 def table(count: int, changed: int | None = None) -> pad.Dataset:
+    images = [toy_image(NORMAL, number) for number in range(count)]
+    if changed is not None:
+        images[changed][:32, 32:] = 255 - images[changed][:32, 32:]
+    return table_of(images)
+
+
+def table_of(images: list[np.ndarray]) -> pad.Dataset:
     rows = []
-    for number in range(count):
-        image = toy_image(NORMAL, number)
-        if number == changed:
-            image[:32, 32:] = 255 - image[:32, 32:]
+    for number, image in enumerate(images):
         name = f"a/b/{number:06d}"
         keys = {
             "image_id": name,
@@ -91,7 +96,35 @@ def test_a_contaminated_frame_of_the_table_is_listed(parameters: dict[str, Param
     normality = settings.normality.model_copy(update={"explained_frac": 0.9})
     training = settings.model_copy(update={"normality": normality})
     given = Fitted(toy_detector(SMALL_VIT), pd.DataFrame(), 0, 1.0)
-    fitted, left_out = fit_subspace(given, table(40, changed=17), training)
+    fixed = dataclasses.replace(SCENE, camera="fixed")
+    fitted, left_out = fit_subspace(given, table(40, changed=17), training, fixed)
     assert fitted.detector is not given.detector
     listed = list_suspicious_frames(left_out)
     assert listed["frame_index"].tolist() == [17]
+
+
+@pytest.mark.parametrize(("camera", "moves", "warns"), [("fixed", False, 0), ("fixed", True, 1), ("moving", False, 1)])
+def test_a_camera_that_contradicts_the_frames_gets_a_warning_with_numbers(
+    camera: str, moves: bool, warns: int, parameters: dict[str, Parameters], caplog: pytest.LogCaptureFixture
+) -> None:
+    still = toy_image(NORMAL, 0)
+    noise = np.random.default_rng(0)
+    frames = [noise.integers(0, 256, still.shape, np.uint8) if moves else still for _ in range(12)]
+    if moves:  # coarse noise: every place of every frame is different
+        frames = [np.kron(frame[:8, :8], np.ones((8, 8, 1), np.uint8)) for frame in frames]
+    given = Fitted(toy_detector(SMALL_VIT), pd.DataFrame(), 0, 1.0)
+    with caplog.at_level(logging.WARNING):
+        fit_subspace(given, table_of(frames), parameters["training"], dataclasses.replace(SCENE, camera=camera))
+    messages = [record.message for record in caplog.records if "scene.camera" in record.message]
+    assert len(messages) == warns
+    for message in messages:
+        other = {"fixed": "moving", "moving": "fixed"}[camera]
+        assert f"scene.camera is {camera}, but" in message
+        assert f"set scene.camera={other}" in message
+
+
+def test_of_clean_frames_the_largest_distance_of_its_tiles_counts() -> None:
+    names = ["a/000001/tile-0", "a/000001/tile-1", "a/000002/tile-0", "a/000002/tile-1", "b/000001/tile-1"]
+    frames = pd.DataFrame({"image_id": names, "distance": [0.5, 1.5, 9.0, 1.0, 0.7]})
+    assert sorted(LeftOut(frames, 2.0, {}).clean_distances()) == [0.7, 1.0, 1.5]
+    assert LeftOut(frames.head(0), float("inf"), {}).clean_distances() == []

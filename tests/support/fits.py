@@ -64,8 +64,5 @@ NOT_READ: dict[str, Any] = {
     "synthesis.kinds.test": {"polygon": 7},
     "synthesis.kinds.validation": {"polygon": 7},
     "synthesis.seeds.test": 9,
-    "augmentation.seed": 9,
-    "augmentation.counts.normal": 9,
-    "augmentation.fixed_camera.shift_px": 9.0,
 }
 """What changes no weight by itself: what it does to the rows shows in their fingerprint."""

@@ -11,6 +11,7 @@ from cygnet.parameters.augmentation import Augmentation
 from cygnet.vision.rng import generator
 from cygnet.vision.transforms import (
     Pair,
+    Policy,
     apply_symmetry,
     augment,
     list_symmetries,
@@ -18,6 +19,7 @@ from cygnet.vision.transforms import (
     squash_and_skew,
     vary,
     vary_camera,
+    vary_normal,
 )
 from support.toys import ramps, slopes_of
 
@@ -51,9 +53,32 @@ def as_image(mask: np.ndarray) -> np.ndarray:
     return np.repeat(mask[:, :, None], 3, axis=2)
 
 
+def policy_of(augmentation: Augmentation) -> tuple[Policy, int]:
+    """What `augment` takes of the settings."""
+    return select_policy(augmentation, "fixed"), augmentation.seed
+
+
 def correlation(image: np.ndarray, other: np.ndarray) -> float:
     """Pearson's r of the pixels."""
     return float(np.corrcoef(image.ravel(), other.ravel())[0, 1])
+
+
+def test_the_camera_selects_the_policy_unless_a_preset_does(augmentation: Callable[..., Augmentation]) -> None:
+    settings = augmentation("reference")
+    by_camera = settings.model_copy(update={"preset": None})
+    assert select_policy(by_camera, "fixed") == settings.fixed_camera
+    assert select_policy(by_camera, "moving") == settings.reference
+    assert select_policy(settings, "fixed") == settings.reference
+
+
+def test_a_variant_of_a_normal_image_is_turned_a_little_and_brighter_or_darker(scene: SCENE) -> None:
+    image, flat = scene(1), np.full((64, 64, 3), 100, np.uint8)
+    varied = [vary_normal(image, generator(seed)) for seed in range(30)]
+    assert all(0.3 < correlation(each, image) < 0.9999 for each in varied)
+    levels = [vary_normal(flat, generator(seed)) for seed in range(60)]
+    assert all(np.ptp(each) == 0 for each in levels)  # nothing from beyond the border
+    assert 84 <= min(each.mean() for each in levels) < 90
+    assert 110 < max(each.mean() for each in levels) <= 115
 
 
 @pytest.mark.parametrize(("horizontal", "vertical", "quarter"), list(product([False, True], repeat=3)))
@@ -94,7 +119,7 @@ def test_symmetry_moves_the_mask_like_the_image_and_changes_no_pixel(symmetry: t
 def test_no_two_variants_of_one_content_are_the_same_image(
     preset: str, augmentation: Callable[..., Augmentation], pair: Pair
 ) -> None:
-    images = [augment(pair, "swan/000001", variant, augmentation(preset))[0] for variant in range(51)]
+    images = [augment(pair, "swan/000001", variant, *policy_of(augmentation(preset)))[0] for variant in range(51)]
     assert len({image.tobytes() for image in images}) == 51
 
 
@@ -104,7 +129,7 @@ def test_no_two_variants_are_the_same_image_when_nothing_may_be_flipped(
     settings = augmentation(
         "reference", horizontal_flip=False, vertical_flip=False, quarter_turns=False, affine_probability=0.01
     )
-    images = [augment(pair, "swan/000001", variant, settings)[0] for variant in range(51)]
+    images = [augment(pair, "swan/000001", variant, *policy_of(settings))[0] for variant in range(51)]
     assert len({image.tobytes() for image in images}) == 51
 
 
@@ -114,7 +139,7 @@ def test_same_arguments_give_the_same_pixels(
 ) -> None:
     for variant in (0, 20):
         (first, first_mask), (again, again_mask) = (
-            augment(pair, "swan/000001", variant, augmentation(preset)) for _ in range(2)
+            augment(pair, "swan/000001", variant, *policy_of(augmentation(preset))) for _ in range(2)
         )
         assert np.array_equal(first, again)
         assert first_mask is not None
@@ -126,7 +151,7 @@ def test_another_seed_and_another_content_give_other_variants(
     preset: str, augmentation: Callable[..., Augmentation], pair: Pair
 ) -> None:
     made = {
-        augment(pair, content, 20, augmentation(preset, seed=seed))[0].tobytes()
+        augment(pair, content, 20, *policy_of(augmentation(preset, seed=seed)))[0].tobytes()
         for content, seed in product(["swan/000001", "swan/000002"], [1, 2])
     }
     assert len(made) == 4
@@ -137,7 +162,7 @@ def test_another_seed_and_another_content_give_other_variants(
 def test_variant_keeps_shape_and_type_and_leaves_its_input_alone(
     preset: str, variant: int, augmentation: Callable[..., Augmentation], pair: Pair, scene: SCENE
 ) -> None:
-    image, mask = augment(pair, "swan/000001", variant, augmentation(preset))
+    image, mask = augment(pair, "swan/000001", variant, *policy_of(augmentation(preset)))
     assert mask is not None
     assert (image.shape, image.dtype) == ((256, 256, 3), np.uint8)
     assert (mask.shape, mask.dtype) == ((256, 256), np.uint8)
@@ -149,9 +174,9 @@ def test_normal_image_has_no_mask_and_the_pixels_that_it_has_with_one(
     preset: str, augmentation: Callable[..., Augmentation], pair: Pair
 ) -> None:
     for variant in range(12):
-        image, mask = augment((pair[0], None), "swan/000001", variant, augmentation(preset))
+        image, mask = augment((pair[0], None), "swan/000001", variant, *policy_of(augmentation(preset)))
         assert mask is None
-        assert np.array_equal(image, augment(pair, "swan/000001", variant, augmentation(preset))[0])
+        assert np.array_equal(image, augment(pair, "swan/000001", variant, *policy_of(augmentation(preset)))[0])
 
 
 @pytest.mark.parametrize("variant", range(0, 24, 3))
@@ -161,7 +186,7 @@ def test_mask_is_binary_and_stays_on_what_it_marks(
 ) -> None:
     mask = pair[1]
     assert mask is not None
-    image, moved = augment((as_image(mask), mask), "swan/000001", variant, augmentation(preset))
+    image, moved = augment((as_image(mask), mask), "swan/000001", variant, *policy_of(augmentation(preset)))
     assert moved is not None
     assert set(np.unique(moved).tolist()) == {0, 255}
     assert np.mean((image[..., 0] > 127) != (moved == 255)) < 0.01
@@ -252,7 +277,7 @@ def test_images_that_vary_together_get_the_same_draws_and_their_mask_the_same_ma
 ) -> None:
     image, mask = pair
     assert mask is not None
-    policy = select_policy(augmentation(preset))
+    policy = select_policy(augmentation(preset), "fixed")
     for seed in range(10):
         (one, other, marked), moved = vary([image, image, as_image(mask)], mask, generator(seed), policy)
         assert np.array_equal(one, other)
@@ -267,14 +292,14 @@ def test_with_fixed_camera_pairs_vary_as_the_table_does(augmentation: Callable[.
     settings = augmentation("fixed_camera")
     for variant in range(5):
         rng = generator(settings.seed, "swan/000001", variant)
-        (varied,), moved = vary([image], mask, rng, select_policy(settings))
-        in_table = augment(pair, "swan/000001", variant, settings)
+        (varied,), moved = vary([image], mask, rng, select_policy(settings, "fixed"))
+        in_table = augment(pair, "swan/000001", variant, *policy_of(settings))
         assert np.array_equal(varied, in_table[0])
         assert np.array_equal(moved, in_table[1])
 
 
 def test_with_fixed_camera_nothing_flips_turns_or_shears(augmentation: Callable[..., Augmentation]) -> None:
-    policy = select_policy(augmentation("fixed_camera"))
+    policy = augmentation("fixed_camera").fixed_camera
     for seed in range(40):
         (varied,), _ = vary([ramps(256)], np.zeros((256, 256), np.uint8), generator(seed), policy)
         exposure = slopes_of(varied)
@@ -286,9 +311,9 @@ def test_with_fixed_camera_nothing_flips_turns_or_shears(augmentation: Callable[
 def test_pairs_flip_only_as_reference_allows(
     horizontal: bool, vertical: bool, augmentation: Callable[..., Augmentation]
 ) -> None:
-    policy = select_policy(
-        augmentation("reference", horizontal_flip=horizontal, vertical_flip=vertical, affine_probability=1e-9)
-    )
+    policy = augmentation(
+        "reference", horizontal_flip=horizontal, vertical_flip=vertical, affine_probability=1e-9
+    ).reference
     seen = set()
     for seed in range(40):
         (varied,), _ = vary([ramps(64)], np.zeros((64, 64), np.uint8), generator(seed), policy)
@@ -301,7 +326,7 @@ def test_pairs_flip_only_as_reference_allows(
 def distorted(shear: float, augmentation: Callable[..., Augmentation]) -> list[np.ndarray]:
     """Ramps that went through the affine map alone, 60 times."""
     changes = {"horizontal_flip": False, "vertical_flip": False, "affine_probability": 1.0, "affine_shear": shear}
-    policy, mask = select_policy(augmentation("reference", **changes)), np.zeros((256, 256), np.uint8)
+    policy, mask = augmentation("reference", **changes).reference, np.zeros((256, 256), np.uint8)
     return [vary([ramps(256)], mask, generator(seed), policy)[0][0] for seed in range(60)]
 
 

@@ -12,9 +12,12 @@ import pyarrow.dataset as pad
 
 from cygnet.errors import UserError
 from cygnet.tables import KIND_NULL, LABELS, NORMAL, parse_image_id
+from cygnet.vision.camera import changing_frac
 from cygnet.vision.codec import decode_image
 
 BATCH_ROWS = 64
+MOST_VIEWS, MOST_FRAMES = 8, 50
+"""Bounds what `measure_changing_frac` reads: images of 8 views, 50 of each."""
 KEYS = ["image_id", "frame_id", "split", "label", "kind", "severity"]
 
 
@@ -96,6 +99,25 @@ def iterate_normal_images(images: pad.Dataset) -> Iterator[tuple[str, np.ndarray
     for batch in read_batches(images, ["image_id", "image"], is_normal_train()):
         for row in batch.to_pylist():
             yield row["image_id"], decode_image(row["image"])
+
+
+def measure_changing_frac(images: pad.Dataset) -> float:
+    """Measure how much of the picture changes from one normal train frame to another, 0-1; see `cygnet.vision.camera`.
+
+    Args:
+        images: The table `images`. Of each view, that is source and tile, some frames are read; of many views, some.
+    """
+    rows = [(image_id, *parse_image_id(image_id)) for image_id in normal_image_ids(images)]
+    keys = pd.DataFrame(rows, columns=["image_id", "source", "index", "tile"])
+    views = [of_view["image_id"] for _, of_view in keys.groupby(["source", "tile"])]
+    fracs = []
+    for place in spread_evenly(len(views), MOST_VIEWS):
+        chosen = views[place].iloc[spread_evenly(len(views[place]), MOST_FRAMES)]
+        batches = read_batches(images, ["image"], pad.field("image_id").isin(chosen))
+        fracs.append(
+            changing_frac(decode_image(encoded) for batch in batches for encoded in batch["image"].to_pylist())
+        )
+    return float(np.mean(fracs))
 
 
 def is_normal_train() -> pad.Expression:

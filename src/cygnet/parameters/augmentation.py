@@ -39,6 +39,6 @@ class Augmentation(Parameters):
     seed: Seed
     counts: Counts
     jpeg_quality: Quality
-    preset: Literal["reference", "fixed_camera"]
+    preset: Literal["reference", "fixed_camera"] | None
     reference: ReferenceAugmentation
     fixed_camera: FixedCameraAugmentation

@@ -1,7 +1,7 @@
 """The augmentation policy: how train images may vary, in the table `training_set` and in the pairs that fitting draws.
 
-`augmentation.preset` selects the policy, and everything that varies an image takes it from here. With `fixed_camera`
-nothing flips, turns or shears; with `reference`, only what its switches allow.
+`scene.camera` selects the policy, unless `augmentation.preset` names one, and everything that varies an image takes it
+from here. With `fixed_camera` nothing flips, turns or shears; with `reference`, only what its switches allow.
 
 - `augment` makes the copies of the table. The variant number decides what a copy gets, which keeps any two copies of
   one content different: the first variants are the exact symmetries that the policy allows (each combination of flips
@@ -26,6 +26,10 @@ BORDER = cv2.BORDER_REFLECT_101
 LARGEST_DISTORTION = 0.45
 """Upper bound on the entries of a random linear map's deviation from the identity. From 0.5 on it could mirror."""
 
+LARGEST_TURN_DEG = 15.0
+NORMAL_GAIN = (0.85, 1.15)
+"""How far `vary_normal` goes, either way: what a camera that is carried, or a photograph of the next product, shows."""
+
 Policy = ReferenceAugmentation | FixedCameraAugmentation
 """The settings of the selected preset."""
 
@@ -33,26 +37,27 @@ Pair = tuple[np.ndarray, np.ndarray | None]
 """Image `(H, H, 3)` uint8 and its mask `(H, H)` uint8, or None for a normal image."""
 
 
-def select_policy(augmentation: Augmentation) -> Policy:
-    """Return the settings of the preset that `augmentation.preset` names."""
-    return augmentation.fixed_camera if augmentation.preset == "fixed_camera" else augmentation.reference
+def select_policy(augmentation: Augmentation, camera: str) -> Policy:
+    """Return the settings of the preset that `augmentation.preset` names; of null, the one for this `scene.camera`."""
+    preset = augmentation.preset or ("fixed_camera" if camera == "fixed" else "reference")
+    return augmentation.fixed_camera if preset == "fixed_camera" else augmentation.reference
 
 
-def augment(pair: Pair, content: str, variant: int, augmentation: Augmentation) -> Pair:
+def augment(pair: Pair, content: str, variant: int, policy: Policy, seed: int) -> Pair:
     """Make one variant of an image.
 
     Args:
         pair: The square image and its mask.
         content: Key of the image's content: rows with the same pixels share it, and must not share a variant.
         variant: 0, 1, 2, ...: different for any two rows of one content.
-        augmentation: The settings, with their seed.
+        policy: What may vary.
+        seed: Of all draws.
     """
-    rng = generator(augmentation.seed, content, variant)
-    policy = select_policy(augmentation)
+    rng = generator(seed, content, variant)
     if isinstance(policy, FixedCameraAugmentation):
         return vary_camera(pair, rng, policy)
     symmetries = list_symmetries(policy)
-    order = generator(augmentation.seed, content).permutation(len(symmetries))
+    order = generator(seed, content).permutation(len(symmetries))
     turned = apply_symmetry(pair, symmetries[order[variant % len(symmetries)]])
     if variant >= len(symmetries) or rng.random() < policy.affine_probability:
         return squash_and_skew(turned, rng.uniform(-policy.affine_shear, policy.affine_shear))
@@ -82,6 +87,14 @@ def vary(
         return _unstack(stack), mask if moved is None else moved
     stack, mask = _flip_and_distort(stack, mask, rng, policy)
     return _unstack(_degrade(stack, rng)), mask
+
+
+def vary_normal(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Turn an image `(H, H, 3)` uint8 and change its brightness, as another angle and another exposure would."""
+    centre_px = (image.shape[0] - 1) / 2
+    turn = cv2.getRotationMatrix2D((centre_px, centre_px), rng.uniform(-LARGEST_TURN_DEG, LARGEST_TURN_DEG), 1.0)
+    levels = np.rint(np.clip(np.arange(256) * rng.uniform(*NORMAL_GAIN), 0, 255)).astype(np.uint8)
+    return levels[_warp(image, turn)]
 
 
 def list_symmetries(reference: ReferenceAugmentation) -> list[tuple[bool, int]]:

@@ -9,12 +9,10 @@ import pytest
 
 from cygnet.errors import UserError
 from cygnet.model.evaluation.alarm_rate import (
-    MOST_NORMAL_FRAMES,
     count_allowed,
     lowest_threshold,
     rate_upper_bound,
     recalibrate,
-    thin,
 )
 from cygnet.model.evaluation.events import find_events
 from cygnet.model.serving.scorer import Calibration, scores_of
@@ -153,13 +151,3 @@ def test_each_half_of_each_source_counts() -> None:
     first = pd.concat([frames.iloc[:50], frames.iloc[100:120]])
     assert found.calibration.normal_margins == sorted(first["classifier_margin"].astype(float))
     assert found.sources == ["a", "b"]
-
-
-@pytest.mark.parametrize("count", [1, 2, MOST_NORMAL_FRAMES, MOST_NORMAL_FRAMES + 1, 10_000])
-def test_thinning_keeps_order_ends_and_distribution(count: int) -> None:
-    values = np.random.default_rng(count).normal(size=count)
-    thinned = thin(values)
-    assert thinned == sorted(thinned)
-    assert len(thinned) == min(count, MOST_NORMAL_FRAMES)
-    assert (thinned[0], thinned[-1]) == (values.min(), values.max())
-    assert np.median(thinned) == pytest.approx(np.median(values), abs=0.02)

@@ -1,5 +1,7 @@
 """What calibration promises: calibrated probabilities, and the threshold with the best F1."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,12 +9,16 @@ from sklearn.metrics import f1_score
 
 from cygnet.errors import UserError
 from cygnet.model.evaluation.calibrate import (
+    MOST_NORMAL_FRAMES,
+    UNCALIBRATED,
     calibrate,
     conformal_threshold,
     fit_temperature,
     in_first_half,
     max_f1_threshold,
     negative_log_likelihood,
+    score_at,
+    thin,
 )
 from cygnet.model.serving.scorer import scores_of
 from cygnet.parameters.training import Threshold
@@ -170,3 +176,75 @@ def test_neighbouring_scores_are_told_apart(lower: float) -> None:
 def test_everything_abnormal_is_flagged() -> None:
     scores = np.array([0.25, 0.5], np.float32)
     assert decisions(scores, max_f1_threshold(scores, np.array([True, True]))).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, MOST_NORMAL_FRAMES, MOST_NORMAL_FRAMES + 1, 10_000])
+def test_thinning_keeps_order_ends_and_distribution(count: int) -> None:
+    values = np.random.default_rng(count).normal(size=count)
+    thinned = thin(values)
+    assert thinned == sorted(thinned)
+    assert len(thinned) == min(count, MOST_NORMAL_FRAMES)
+    assert (thinned[0], thinned[-1]) == (values.min(), values.max())
+    assert np.median(thinned) == pytest.approx(np.median(values), abs=0.02)
+
+
+COMBINED = dataclasses.replace(UNCALIBRATED, score="combined")
+
+
+def parts_of(frames: int, seed: int = 0, tiles: int = 1) -> pd.DataFrame:
+    """Rows with both parts of the score: every second frame is abnormal, which neither part sees well."""
+    rng = np.random.default_rng(seed)
+    count = frames * tiles
+    label = np.repeat([NORMAL, ABNORMAL] * (frames // 2), tiles)
+    return pd.DataFrame(
+        {
+            "frame_id": np.repeat([f"video/{number:06d}" for number in range(frames)], tiles),
+            "label": label,
+            "kind": "polygon",
+            "classifier_margin": rng.normal(np.where(label == ABNORMAL, 1, -1), 1).astype(np.float32),
+            "normality_distance": rng.gamma(9, 1 / 9, count).astype(np.float32) + (label == ABNORMAL),
+        }
+    )
+
+
+def test_distances_of_train_frames_are_counted_among_those_of_validation_frames() -> None:
+    rows, rule = parts_of(80), Threshold(rule="target_fpr", target_fpr=0.1)
+    alone = calibrate(rows, rule, COMBINED)
+    far = [9.0, 10.0, 11.0]
+    both = calibrate(rows, rule, dataclasses.replace(COMBINED, left_out_distances=far))
+    assert both.normal_distances == [*alone.normal_distances, *far]
+    assert both.normal_margins == alone.normal_margins
+    assert both.left_out_distances == far
+
+
+def test_of_a_frame_with_several_images_the_largest_value_counts() -> None:
+    rows = parts_of(80, tiles=3)
+    calibration = calibrate(rows, Threshold(rule="target_fpr", target_fpr=0.1), COMBINED)
+    first = rows[in_first_half(rows["frame_id"]) & (rows["label"] == NORMAL)].groupby("frame_id")
+    for name, kept in (
+        ("classifier_margin", calibration.normal_margins),
+        ("normality_distance", calibration.normal_distances),
+    ):
+        assert kept == sorted(first[name].max().astype(float))
+
+
+@pytest.mark.parametrize("temperature", [0.6, 1.0, 3.0])
+def test_no_frame_that_is_usual_by_its_p_value_is_anomalous(temperature: float) -> None:
+    combined = dataclasses.replace(COMBINED, temperature=temperature)
+    for p, is_anomalous in ((0.051, False), (0.049, True)):
+        margin = np.log((1 - p) / p) / temperature
+        score = np.float32(1 / (1 + np.exp(-margin)))
+        assert bool(score >= np.float32(score_at(0.05, combined))) is is_anomalous
+    assert score_at(0.05, UNCALIBRATED) == 0  # a classifier has no p-value
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_calm_second_half_does_not_lower_the_threshold_below_the_promise(seed: int) -> None:
+    rows, rule = parts_of(200, seed), Threshold(rule="target_fpr", target_fpr=0.1)
+    calm = ~in_first_half(rows["frame_id"]) & (rows["label"] == NORMAL).to_numpy()
+    rows.loc[calm, "normality_distance"] = 0.1
+    rows.loc[calm, "classifier_margin"] = -9.0
+    calibration = calibrate(rows, rule, COMBINED)
+    assert calibration.threshold == score_at(0.1, calibration)
+    first = rows[in_first_half(rows["frame_id"]) & (rows["label"] == NORMAL)]
+    assert scores_of(first, calibration)["is_anomalous"].mean() < 0.2

@@ -68,6 +68,15 @@ def test_one_part_alone_finds_what_the_other_does_not_see(part: str) -> None:
     assert (np.diff(scores[100:]) > 0).all()  # far above every normal frame, and still in order
 
 
+def test_a_classifier_that_is_not_sure_does_not_decide() -> None:
+    sure_of_normal = [-9.0, -8.5, -8.0]  # among them a margin of -1 is rare, and yet it says normal
+    calibration = Calibration(1.0, 0.5, score="combined", normal_margins=sure_of_normal, normal_distances=NORMAL)
+    parts = pd.DataFrame({"classifier_margin": [-1.0, 9.0], "normality_distance": [NORMAL[0], NORMAL[0]]})
+    unsure, sure = scores_of(parts, calibration)["anomaly_score"]
+    assert unsure < 0.5
+    assert sure > 0.9
+
+
 def test_score_of_one_part_keeps_its_order() -> None:
     parts = pd.DataFrame({"classifier_margin": [0.0, 1.0, 2.0], "normality_distance": [9.0, 1.0, 5.0]})
     for score, order in (("classifier", [0, 1, 2]), ("normality", [1, 2, 0])):

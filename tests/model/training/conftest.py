@@ -27,4 +27,4 @@ def augmentation(parameters: dict[str, Parameters]) -> Augmentation:
 def settings(training: Training, synthesis: Synthesis, augmentation: Augmentation) -> FitSettings:
     """Give settings of a fit on little."""
     changes = {"batch_size": 8, "learning_rate": 3e-3, "layer_decay": 1.0, "epochs": 2}
-    return FitSettings(training.model_copy(update=changes), synthesis, augmentation)
+    return FitSettings(training.model_copy(update=changes), synthesis, augmentation.reference)

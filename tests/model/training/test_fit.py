@@ -24,12 +24,13 @@ from cygnet.model.training.fit import Splits, fit, interpolate
 from cygnet.model.training.results import Fitted
 from cygnet.model.training.resume import StateStore
 from cygnet.model.training.settings import FitSettings
+from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.parameters.training import SmallViT, Training
 from cygnet.tables import NORMAL
 from cygnet.vision.paired_synthesis import PROCEDURAL, draw_as_synthesis, make_pair, vary_alone
 from cygnet.vision.rng import generator
-from support.fits import NOT_READ, PREPROCESSING, bright_and_dark, change, drawing, with_preset
+from support.fits import NOT_READ, PREPROCESSING, bright_and_dark, change, drawing
 from support.toys import toy_image
 
 TWO_BLOCKS = SmallViT(image_size_px=32, patch_size_px=16, hidden_size=32, layers=2, heads=2)
@@ -221,8 +222,8 @@ def test_separable_classes_are_learned(run: Callable[..., Fitted]) -> None:
     assert fitted.history["validation_auroc"].max() == 1
 
 
-def test_a_fit_varies_by_the_preset(
-    run: Callable[..., Fitted], settings: FitSettings, monkeypatch: pytest.MonkeyPatch
+def test_a_fit_varies_by_the_policy(
+    run: Callable[..., Fitted], settings: FitSettings, augmentation: Augmentation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
 
@@ -231,11 +232,11 @@ def test_a_fit_varies_by_the_preset(
         return vary_alone(rng, image, policy)
 
     monkeypatch.setattr("cygnet.model.training.loader.vary_alone", note)
-    for preset in ("fixed_camera", "reference"):
+    for policy in (augmentation.fixed_camera, augmentation.reference):
         seen.clear()
-        chosen = dataclasses.replace(settings, augmentation=with_preset(settings.augmentation, preset))
+        chosen = dataclasses.replace(settings, policy=policy)
         run(bright_and_dark(8), bright_and_dark(4, 100), chosen, epochs=1, twins=True)
-        assert {type(policy) for policy in seen} == {type(None), type(getattr(settings.augmentation, preset))}
+        assert {type(each) for each in seen} == {type(None), type(policy)}
 
 
 def test_pairs_are_counted_among_the_images(run: Callable[..., Fitted]) -> None:

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 
 from cygnet.model.network.preprocessing import Preprocessing
 from cygnet.model.training.examples import Examples
-from cygnet.model.training.loader import PairedSynthesis, TrainingRows, worker_processes
+from cygnet.model.training.loader import TrainingRows, worker_processes
+from cygnet.model.training.settings import PairedSynthesis
 from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.tables import ABNORMAL, NORMAL
@@ -30,7 +31,7 @@ def rows_of(synthesis: Synthesis, augmentation: Augmentation) -> Callable[..., T
     def make(
         examples: Examples, synthesis: Synthesis = synthesis, augmentation: Augmentation = augmentation
     ) -> TrainingRows:
-        return TrainingRows(examples, PairedSynthesis(synthesis, select_policy(augmentation), seed=1))
+        return TrainingRows(examples, PairedSynthesis(synthesis, select_policy(augmentation, "moving"), seed=1))
 
     return make
 

@@ -9,7 +9,7 @@ import torch
 from cygnet.model.network import hardware
 from cygnet.model.network.detector import Detector
 from cygnet.model.training.frozen import block_runner
-from cygnet.model.training.normality import Covariance, fit_normality
+from cygnet.model.training.normality import Covariance, fit_normality, with_variants
 from cygnet.tables import NORMAL
 from support.toys import SMALL_VIT, toy_detector, toy_image
 
@@ -89,6 +89,17 @@ def test_normal_patches_lie_inside_and_others_outside(detector: Detector, tmp_pa
     assert unseen.max() < 3 * seen.max()
     assert odd.flatten().argmax() == 1
     assert odd.max() > 2 * unseen.max()
+
+
+def test_variants_are_fitted_too_and_only_the_frames_themselves_are_kept(detector: Detector, tmp_path: Path) -> None:
+    frames = {f"toy/{seed:06d}": toy_image(NORMAL, seed) for seed in range(12)}
+    _, alone = fit_normality(detector, frames.items(), list(frames), 0.9, tmp_path / "alone")
+    _, seen = fit_normality(detector, with_variants(frames.items()), list(frames), 0.9, tmp_path / "features")
+    torch.testing.assert_close(seen.features, alone.features)
+    assert [part.count for part in seen.counted] == [2 * part.count for part in alone.counted]
+    made, again = list(with_variants(frames.items())), list(with_variants(reversed(frames.items())))
+    for (name, image), (other, same) in zip(made[1::2], reversed(again[1::2]), strict=True):  # whatever the order
+        assert (name, image.tobytes()) == (other, same.tobytes())
 
 
 @pytest.mark.parametrize("count", [0, 2, 4])

@@ -26,8 +26,7 @@ def test_the_key_of_a_fit_leaves_out_what_fitting_does_not_read(
         ("synthesis.kinds.train", {"scar": 1}, False),
         ("synthesis.severity", (0.5, 1.0), False),
         ("synthesis.spots.spots", (1, 9), False),
-        ("augmentation.preset", "fixed_camera", False),
-        ("augmentation.reference.affine_shear", 0.1, False),
+        ("policy.affine_shear", 0.1, False),
     ],
 )
 def test_the_key_of_a_fit_has_what_fitting_reads(

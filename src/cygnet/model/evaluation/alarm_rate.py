@@ -16,14 +16,10 @@ import pandas as pd
 from scipy.stats import chi2
 
 from cygnet.errors import UserError
-from cygnet.model.evaluation.calibrate import conformal_threshold, in_first_half
+from cygnet.model.evaluation.calibrate import conformal_threshold, in_first_half, score_at, thin
 from cygnet.model.evaluation.events import find_events, scored_s
 from cygnet.model.serving.scorer import Calibration, scores_of
-from cygnet.model.training_set import spread_evenly
 from cygnet.parameters.scoring import Events
-
-MOST_NORMAL_FRAMES = 300
-"""A model carries no more normal frames: every score is compared with all of them."""
 
 CONFIDENCE = 0.95
 ROWS_AT_ONCE = 10_000
@@ -74,6 +70,7 @@ def recalibrate(
         target_fpr=target_fpr,
         normal_margins=thin(first["classifier_margin"].to_numpy()),
         normal_distances=thin(first["normality_distance"].to_numpy()),
+        left_out_distances=[],
     )
     scores, hours = second.assign(anomaly_score=_score(second, new)), scored_s(second) / 3600
     threshold, promised_fpr = conformal_threshold(scores["anomaly_score"].to_numpy(), target_fpr)
@@ -84,6 +81,7 @@ def recalibrate(
             f"{target_fpr:.3g}: give a longer video."
         )
         raise UserError(msg)
+    threshold = max(threshold, score_at(target_fpr, new))
     if max_alarms_per_hour is not None:
         most_events = count_allowed(max_alarms_per_hour, hours)
         threshold = lowest_threshold(scores, most_events, events, at_least=threshold)
@@ -147,11 +145,6 @@ def lowest_threshold(scores: pd.DataFrame, most_events: int, events: Events, at_
             break
         lowest = threshold
     return lowest
-
-
-def thin(values: np.ndarray) -> list[float]:
-    """Sort values `(N,)`, N >= 1, and keep at most `MOST_NORMAL_FRAMES`: evenly by rank, both ends among them."""
-    return [float(value) for value in np.sort(values)[spread_evenly(len(values), MOST_NORMAL_FRAMES)]]
 
 
 def _score(frames: pd.DataFrame, calibration: Calibration) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 They are fitted on different frames: the temperature on the first half of every source's validation frames, the
 threshold on the second. On the same frames, the threshold would be fitted to scores that the temperature has seen. The
-first half's normal frames are also those among which p-values are counted.
+first half's normal frames are also those among which p-values are counted. Distances to the normal subspace are counted
+among those of train frames too, each measured by a fit without it: they are many more, and of a longer time.
 
 Temperature scaling: Guo et al., "On Calibration of Modern Neural Networks", 2017. Threshold of rule `target_fpr`: the
 conformal quantile of Vovk et al., "Algorithmic Learning in a Random World", 2005, as in split conformal prediction.
@@ -17,11 +18,15 @@ from scipy.optimize import minimize_scalar
 from sklearn.metrics import precision_recall_curve
 
 from cygnet.errors import UserError
-from cygnet.model.serving.scorer import Calibration, scores_of
+from cygnet.model.serving.scorer import Calibration, scores_of, softmax_abnormal
+from cygnet.model.training_set import spread_evenly
 from cygnet.parameters.training import Threshold
 from cygnet.tables import ABNORMAL, KIND_NULL, LABELS, NORMAL, parse_frame_id
 
 UNCALIBRATED = Calibration(temperature=1.0, threshold=0.5)
+
+MOST_NORMAL_FRAMES = 300
+"""A model carries no more normal frames: every score is compared with all of them."""
 
 TEMPERATURE_BOUNDS = (0.5, 5.0)
 """A temperature outside these bounds does not correct overconfidence: `validation` is too small, or the scores separate
@@ -35,18 +40,19 @@ def calibrate(rows: pd.DataFrame, threshold: Threshold, start: Calibration = UNC
         rows: The `validation` rows: `frame_id`, `label`, `kind`, `classifier_margin`, and of a detector
             `normality_distance`. The control kind `null` is left out.
         threshold: The rule that chooses the threshold.
-        start: What the score is made of.
+        start: What the score is made of, and `left_out_distances`: of normal train frames, each by a fit without it.
 
     Raises:
         UserError: A half lacks a class.
     """
     first, second = split_halves(rows)
     if "normality_distance" in first:  # a baseline has one score alone
-        normal = first[first["label"] == NORMAL]
+        normal = first[first["label"] == NORMAL].groupby("frame_id")  # the largest of its images counts
+        distances = normal["normality_distance"].max().to_numpy(np.float64)
         start = replace(
             start,
-            normal_margins=sorted(normal["classifier_margin"].astype(float)),
-            normal_distances=sorted(normal["normality_distance"].astype(float)),
+            normal_margins=thin(normal["classifier_margin"].max().to_numpy(np.float64)),
+            normal_distances=thin(np.concatenate([distances, start.left_out_distances])),
         )
     margins = start.margins(first)
     temperature = fit_temperature(np.stack([margins / 2, -margins / 2], axis=1), first["label"].to_numpy())
@@ -58,7 +64,7 @@ def calibrate(rows: pd.DataFrame, threshold: Threshold, start: Calibration = UNC
     normal_scores = pd.Series(scores)[labels == NORMAL]
     of_frames = normal_scores.groupby(second["frame_id"].to_numpy()[labels == NORMAL]).max()  # its highest tile counts
     score, fpr = conformal_threshold(of_frames.to_numpy(), threshold.target_fpr)
-    return replace(start, threshold=score, target_fpr=fpr)
+    return replace(start, threshold=max(score, score_at(threshold.target_fpr, start)), target_fpr=fpr)
 
 
 def split_halves(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -147,3 +153,23 @@ def conformal_threshold(normal_scores: np.ndarray, target_fpr: float) -> tuple[f
     rank = math.ceil((count + 1) * (1 - target_fpr) - 1e-9)
     highest_normal = np.sort(normal_scores.astype(np.float32))[min(rank, count) - 1]
     return float(np.nextafter(highest_normal, np.float32(np.inf))), max(target_fpr, 1 / (count + 1))
+
+
+def score_at(p: float, calibration: Calibration) -> float:
+    """Give the score of a frame whose p-value is p, a float32 value; 0 of a classifier, which has no p-value.
+
+    A threshold below it would call more normal frames anomalous than p, by the frames among which p-values are counted.
+
+    Args:
+        p: > 0 and < 1.
+        calibration: `score` and `temperature`.
+    """
+    if calibration.score == "classifier":
+        return 0.0
+    log_odds = np.log((1 - p) / p) / calibration.temperature
+    return float(softmax_abnormal(log_odds / 2, -log_odds / 2))
+
+
+def thin(values: np.ndarray) -> list[float]:
+    """Sort values `(N,)`, N >= 1, and keep at most `MOST_NORMAL_FRAMES`: evenly by rank, both ends among them."""
+    return [float(value) for value in np.sort(values)[spread_evenly(len(values), MOST_NORMAL_FRAMES)]]

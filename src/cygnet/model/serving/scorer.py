@@ -38,7 +38,8 @@ ScoreName = Literal["combined", "classifier", "normality"]
 class Calibration:
     """From what the network says of an image to its score, and the score from which it is anomalous.
 
-    The first half of the validation frames gives `temperature` and both `normal_*`, the second half the threshold.
+    The first half of the validation frames gives `temperature` and both `normal_*`, the second half the threshold; see
+    `cygnet.model.evaluation.calibrate`. Of a frame with several images, the largest value counts.
     """
 
     temperature: float  # > 0; the log odds are divided by it
@@ -49,6 +50,7 @@ class Calibration:
     top_frac: float = 0.03  # of an image's patches, the most distant ones: their mean is its distance
     normal_margins: list[float] = field(default_factory=list)  # of normal frames, ascending; empty: not calibrated yet
     normal_distances: list[float] = field(default_factory=list)
+    left_out_distances: list[float] = field(default_factory=list)  # those of train frames, which are among the former
 
     def margins(self, parts: pd.DataFrame) -> np.ndarray:
         """Compute the log odds, not yet divided by the temperature, that images are abnormal.
@@ -62,8 +64,9 @@ class Calibration:
         if self.score == "classifier":
             return parts["classifier_margin"].to_numpy(np.float64)
         p_values = [p_value(parts["normality_distance"].to_numpy(), self.normal_distances)]
-        if self.score == "combined":
-            p_values.append(p_value(parts["classifier_margin"].to_numpy(), self.normal_margins))
+        if self.score == "combined":  # a classifier that is not sure of an anomaly has not found one, however rare
+            margins = parts["classifier_margin"].to_numpy(np.float64)
+            p_values.append(np.maximum(p_value(margins, self.normal_margins), 1 - probability(margins)))
         return combine(np.stack(p_values, axis=1))
 
 
@@ -292,5 +295,9 @@ def scores_of(parts: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
 
 def softmax_abnormal(logit_abnormal: np.ndarray, logit_normal: np.ndarray) -> np.ndarray:
     """Softmax over two arrays of logits of the same shape: the probability of ABNORMAL, float32, 0-1."""
-    margin = np.asarray(logit_normal, np.float64) - np.asarray(logit_abnormal, np.float64)
-    return (1 / (1 + np.exp(np.clip(margin, -700, 700)))).astype(np.float32)
+    return probability(np.asarray(logit_abnormal, np.float64) - np.asarray(logit_normal, np.float64)).astype(np.float32)
+
+
+def probability(log_odds: np.ndarray) -> np.ndarray:
+    """Turn log odds into probabilities, > 0 and < 1, float64."""
+    return 1 / (1 + np.exp(np.clip(-log_odds, -700, 700)))

@@ -10,7 +10,6 @@ image's head only.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -22,6 +21,7 @@ from cygnet.model.network import hardware
 from cygnet.model.network.preprocessing import Preprocessing
 from cygnet.model.network.threads import core_count
 from cygnet.model.training.examples import Batch, Examples, batch_of_pairs
+from cygnet.model.training.settings import PairedSynthesis
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.tables import ABNORMAL, NORMAL
 from cygnet.vision.paired_synthesis import draw_as_synthesis, make_pair, vary_alone
@@ -32,15 +32,6 @@ VARIED_FRAC = 0.5
 """Share of the rows that vary; the others are only encoded once more."""
 MOST_PROCESSES = 16
 """Upper bound on worker processes: 15 fetch 6,000 images/s of 224 px, and the largest GPUs fit 3,400 of a ViT-Base."""
-
-
-@dataclass(frozen=True)
-class PairedSynthesis:
-    """How pairs are made of normal rows: which anomalies, how both images vary, and the seed of all draws."""
-
-    synthesis: Synthesis
-    policy: Policy
-    seed: int
 
 
 class TrainingRows(Dataset[Batch]):

@@ -3,11 +3,14 @@
 Only count, sum and sum of products of the features are kept, in float64: memory does not grow with the number of
 frames, there is no seed, and in another order the frames give the same subspace but for rounding. They are kept for
 each stretch of time, so that `left_out` can fit without one; the features themselves stay in a file for it.
+
+Where the camera moves, each frame counts twice: as it is, and turned with another brightness (`with_variants`). The
+subspace then holds the next view too. It is also larger, so with a fixed camera it would only hide more.
 """
 
 import copy
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,6 +23,8 @@ from cygnet.model.network.detector import Detector
 from cygnet.model.network.normality import Subspace
 from cygnet.model.training.examples import mapped_tensor
 from cygnet.model.training.frozen import block_runner
+from cygnet.vision.rng import generator
+from cygnet.vision.transforms import vary_normal
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +111,8 @@ def fit_normality(
 
     Args:
         detector: With the blocks that will be served; it stays as it is.
-        frames: `image_id` and image, `(H, W, 3)` uint8 BGR, each once and in any order; at least one.
+        frames: `image_id` and image, `(H, W, 3)` uint8 BGR, in any order; at least one. What comes under the same id
+            again counts too; the features of the first are kept.
         image_ids: All of them by source and time.
         explained_frac: Share of the variance that the subspace explains, > 0 and < 1.
         path: The memory-mapped file to write, of 2 P D bytes for each frame; it must outlive the features.
@@ -128,6 +134,13 @@ def fit_normality(
     return fitted, seen
 
 
+def with_variants(frames: Iterable[tuple[str, np.ndarray]]) -> Iterator[tuple[str, np.ndarray]]:
+    """Give each frame, and under the same `image_id` a variant of it that follows from the id alone."""
+    for image_id, image in frames:
+        yield image_id, image
+        yield image_id, vary_normal(image, generator(0, image_id))
+
+
 def _compute_features(
     detector: Detector, frames: Iterable[tuple[str, np.ndarray]], image_ids: list[str], path: Path
 ) -> FrameFeatures:
@@ -136,14 +149,16 @@ def _compute_features(
     count = min(STRETCHES, len(image_ids))
     stretches = np.arange(len(image_ids)) * count // len(image_ids)
     counted = [Covariance() for _ in range(count)]
-    kept = torch.empty(0)
+    kept, seen = torch.empty(0), np.zeros(len(image_ids), bool)
     rows = ((place_of[image_id], detector.preprocessing.resize(image)) for image_id, image in frames)
     while batch := list(islice(rows, IMAGES_AT_ONCE)):
         places, images = zip(*batch, strict=True)
         _, features = run(torch.from_numpy(np.stack(images)))  # (B, P, D)
         if not len(kept):
             kept = mapped_tensor(path, (len(image_ids), *features.shape[1:]), torch.float16)
-        kept[list(places)] = features.half()
         for place, of_frame in zip(places, features, strict=True):
             counted[stretches[place]].add(of_frame)
+            if not seen[place]:
+                kept[place] = of_frame.half()
+                seen[place] = True
     return FrameFeatures(image_ids, kept, stretches, counted)

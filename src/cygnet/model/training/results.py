@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from cygnet.tables import parse_image_id
+
 if TYPE_CHECKING:
     from cygnet.model.network.detector import Detector
 
@@ -35,6 +37,12 @@ class LeftOut:
     def suspicious(self) -> pd.DataFrame:
         """The frames above the limit, the most distant first."""
         return self.frames[self.frames["distance"] > self.limit]
+
+    def clean_distances(self) -> list[float]:
+        """List the distances of the frames that are not suspicious; of a frame with several images, the largest."""
+        clean = self.frames[self.frames["distance"] <= self.limit]
+        frames = [parse_image_id(image_id)[:2] for image_id in clean["image_id"]]
+        return clean["distance"].groupby(pd.Index(frames, tupleize_cols=False)).max().tolist()
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,21 @@
-"""The parameters that fitting reads, and the key under which its state is saved."""
+"""The parameters that fitting reads, and the key under which its state is saved; without torch, for the nodes."""
 
 import json
 from dataclasses import dataclass
 from typing import Any
 
-from cygnet.model.training.loader import PairedSynthesis
-from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.parameters.training import Training
-from cygnet.vision.transforms import select_policy
+from cygnet.vision.transforms import Policy
+
+
+@dataclass(frozen=True)
+class PairedSynthesis:
+    """How pairs are made of normal rows: which anomalies, how both images vary, and the seed of all draws."""
+
+    synthesis: Synthesis
+    policy: Policy
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -17,14 +24,14 @@ class FitSettings:
 
     training: Training
     synthesis: Synthesis
-    augmentation: Augmentation
+    policy: Policy
 
     @property
     def pairs(self) -> PairedSynthesis | None:
         """How pairs are made; None if rows come as they are, as with frozen blocks, whose output is computed once."""
         training, synthesis = self.training, self.synthesis
         if training.twins and training.fitted == "full" and any(synthesis.kinds.train.values()):
-            return PairedSynthesis(synthesis, select_policy(self.augmentation), training.seed)
+            return PairedSynthesis(synthesis, self.policy, training.seed)
         return None
 
     def key(self) -> str:
@@ -37,5 +44,5 @@ class FitSettings:
         values: dict[str, Any] = {"training": training.model_dump(exclude=unread)}
         if self.pairs is not None:
             values["synthesis"] = self.synthesis.model_dump(exclude={"seeds": True, "kinds": {"validation", "test"}})
-            values["augmentation"] = {self.augmentation.preset: self.pairs.policy.model_dump()}
+            values["augmentation"] = {type(self.policy).__name__: self.policy.model_dump()}
         return json.dumps(values)

@@ -10,16 +10,17 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own
 
 from cygnet.errors import UserError
 from cygnet.parameters.augmentation import Augmentation
+from cygnet.parameters.scene import Camera
 from cygnet.scene import Scene, TrainingScene
 from cygnet.spark import flat_map_rows
 from cygnet.tables import ABNORMAL, KIND_NORMAL, KIND_REAL, LABELS, NORMAL, TRAINING_SET
 from cygnet.vision.codec import decode_image, decode_mask, encode_jpeg, encode_png
-from cygnet.vision.transforms import augment
+from cygnet.vision.transforms import Policy, augment, select_policy
 
 
-def record_training_scene(scene: Scene, augmentation: Augmentation) -> TrainingScene:
-    """Add the one encoding that the rows of `training_set` get here to what their images have gone through."""
-    return TrainingScene(**asdict(scene), training_jpeg_quality=augmentation.jpeg_quality)
+def record_training_scene(scene: Scene, augmentation: Augmentation, camera: Camera) -> TrainingScene:
+    """Add what the rows of `training_set` go through here to what their images have gone through."""
+    return TrainingScene(**asdict(scene), training_jpeg_quality=augmentation.jpeg_quality, camera=camera)
 
 
 def make_training_set(
@@ -32,7 +33,7 @@ def make_training_set(
     Args:
         images: The table `images`.
         anomalies: The table `anomalies`.
-        training_scene: `training_jpeg_quality`.
+        training_scene: `training_jpeg_quality`, `camera`.
         augmentation: Counts, seed, preset.
 
     Returns:
@@ -47,7 +48,8 @@ def make_training_set(
     rows = images.withColumns({"kind": kind, **nothing}).select(columns).unionByName(anomalies.select(columns))
     copies = _plan_copies(rows, augmentation)
     planned = rows.join(copies, "image_id", "left")
-    vary = partial(_augment_row, augmentation=augmentation, jpeg_quality=training_scene.training_jpeg_quality)
+    policy, jpeg_quality = select_policy(augmentation, training_scene.camera), training_scene.training_jpeg_quality
+    vary = partial(_augment_row, policy=policy, seed=augmentation.seed, jpeg_quality=jpeg_quality)
     return flat_map_rows(planned, vary, TRAINING_SET)
 
 
@@ -86,14 +88,14 @@ def _by_label(value_of_label: dict[int, int]) -> Column:
     return F.when(F.col("label") == NORMAL, value_of_label[NORMAL]).otherwise(value_of_label[ABNORMAL])
 
 
-def _augment_row(row: dict[str, Any], augmentation: Augmentation, jpeg_quality: int) -> Iterator[dict[str, Any]]:
+def _augment_row(row: dict[str, Any], policy: Policy, seed: int, jpeg_quality: int) -> Iterator[dict[str, Any]]:
     image = decode_image(row["image"])
     mask = decode_mask(row["mask"]) if row["mask"] else None
     is_train = row["split"] == "train"
     for number in range(int(row["copies"]) if is_train else 1):
         if is_train:
             variant = int(row["first_variant"]) + number
-            varied, varied_mask = augment((image, mask), row["content"], variant, augmentation)
+            varied, varied_mask = augment((image, mask), row["content"], variant, policy, seed)
         else:
             varied, varied_mask = image, mask
         yield {

@@ -11,7 +11,7 @@ def create_pipeline() -> Pipeline:
         [
             node(
                 record_training_scene,
-                ["scene", "params:augmentation"],
+                ["scene", "params:augmentation", "params:scene.camera"],
                 "training_scene",
                 name="record_training_scene",
             ),

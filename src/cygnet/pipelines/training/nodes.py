@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as pad
@@ -12,8 +13,9 @@ from matplotlib.figure import Figure
 
 from cygnet.model.serving.packaging import PackagedDetector
 from cygnet.model.serving.scorer import Limits, Scorer
-from cygnet.model.training.results import Fitted
+from cygnet.model.training.results import Fitted, LeftOut
 from cygnet.model.training.resume import StateStore
+from cygnet.model.training.settings import FitSettings
 from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.serving import Parity, RequestLimits, RuntimeName
 from cygnet.parameters.synthesis import Synthesis
@@ -22,6 +24,7 @@ from cygnet.preflight import checked_before_run
 from cygnet.reports import EvaluationReport, ParityReport
 from cygnet.scene import TrainingScene
 from cygnet.tables import ABNORMAL, NORMAL, PREDICTIONS
+from cygnet.vision.transforms import select_policy
 
 logger = logging.getLogger(__name__)
 
@@ -54,22 +57,28 @@ def check_checkpoint(training: Training) -> None:
 
 
 @checked_before_run(check_checkpoint)
-def fit_detector(
-    training_set: pad.Dataset,
-    training: Training,
-    synthesis: Synthesis,
-    augmentation: Augmentation,
-    fitting_state: StateStore,
-) -> Fitted:
+def gather_fit_settings(
+    training: Training, synthesis: Synthesis, augmentation: Augmentation, training_scene: TrainingScene
+) -> FitSettings:
+    """Gather what fitting reads.
+
+    Args:
+        training: All settings.
+        synthesis: Which anomalies `training.twins` draws.
+        augmentation: How `training.twins` varies images: as the table's.
+        training_scene: `camera`.
+    """
+    return FitSettings(training, synthesis, select_policy(augmentation, training_scene.camera))
+
+
+def fit_detector(training_set: pad.Dataset, fit_settings: FitSettings, fitting_state: StateStore) -> Fitted:
     """Fine-tune the checkpoint on `train`; the first half of `validation` decides when to stop.
 
     The second half stays unseen: the threshold is chosen on it.
 
     Args:
         training_set: The table.
-        training: All settings.
-        synthesis: Which anomalies `training.twins` draws.
-        augmentation: How `training.twins` varies images: by the same preset as the table.
+        fit_settings: What `gather_fit_settings` gave.
         fitting_state: Where the fit leaves its state, to continue from there after it was killed.
 
     Raises:
@@ -79,21 +88,19 @@ def fit_detector(
     from cygnet.model.network.backbone import load_detector
     from cygnet.model.training.examples import load_examples
     from cygnet.model.training.fit import Splits, fit
-    from cygnet.model.training.settings import FitSettings
     from cygnet.model.training_set import check_classes, read_keys
 
     check_classes(read_keys(training_set, "test"), "test")
     first_half, _ = split_halves(read_keys(training_set, "validation"))
     stopping_rows = training_set.filter(pad.field("image_id").isin(first_half["image_id"]))
-    detector = load_detector(training)
+    detector = load_detector(fit_settings.training)
     with TemporaryDirectory(prefix="cygnet-fit-") as folder:
         train, validation = (
             load_examples(rows, split, detector.preprocessing, detector.patches_per_side, Path(folder))
             for rows, split in ((training_set, "train"), (stopping_rows, "validation"))
         )
         logger.info("Fitting on %d images, stopping by %d.", len(train.labels), len(validation.labels))
-        settings = FitSettings(training, synthesis, augmentation)
-        return fit(detector, Splits(train, validation), settings, fitting_state, Path(folder))
+        return fit(detector, Splits(train, validation), fit_settings, fitting_state, Path(folder))
 
 
 def make_scorer(
@@ -117,22 +124,26 @@ def make_scorer(
 
 
 def score_held_out_rows(
-    uncalibrated_scorer: Scorer, training_set: pad.Dataset, training: Training
+    uncalibrated_scorer: Scorer, training_set: pad.Dataset, left_out: LeftOut, training: Training
 ) -> tuple[Scorer, pa.Table]:
     """Score every validation and test image with the scorer that will be served, calibrated on `validation`.
 
     Args:
         uncalibrated_scorer: The scorer.
         training_set: The table.
+        left_out: How far normal train frames lie from a fit without them.
         training: `threshold`, the rule.
 
     Returns:
         The scorer, with temperature and threshold found in its own runtime, and the table `predictions`.
     """
+    from cygnet.model.evaluation.calibrate import thin
     from cygnet.model.evaluation.predictions import EVALUATION_SPLITS, calibrate_scorer, measure_rows, score_rows
 
     rows = measure_rows(uncalibrated_scorer, training_set, EVALUATION_SPLITS)
-    scorer = calibrate_scorer(uncalibrated_scorer, rows, training.threshold)
+    distances = thin(np.array(left_out.clean_distances()))
+    start = replace(uncalibrated_scorer.calibration, left_out_distances=distances)
+    scorer = calibrate_scorer(uncalibrated_scorer.with_calibration(start), rows, training.threshold)
     return scorer, pa.Table.from_pandas(score_rows(rows, scorer), schema=PREDICTIONS, preserve_index=False)
 
 

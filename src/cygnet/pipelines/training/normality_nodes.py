@@ -11,32 +11,70 @@ from matplotlib.figure import Figure
 
 from cygnet.model.training.results import Fitted, LeftOut
 from cygnet.parameters.training import Training
+from cygnet.scene import TrainingScene
 from cygnet.tables import SUSPICIOUS_FRAMES_COLUMNS, parse_image_id
 
 logger = logging.getLogger(__name__)
 
 
-def fit_subspace(fitted_classifier: Fitted, train_frames: pad.Dataset, training: Training) -> tuple[Fitted, LeftOut]:
-    """Fit what normal patches span, on the normal train frames as they are, and measure each by a fit without it.
+FIXED_CHANGING_FRAC = 0.5
+MOVING_CHANGING_FRAC = 0.05
+"""Share of the picture that changes from frame to frame: more than the first contradicts a fixed camera, less than the
+second a moving one. `cygnet.vision.camera.changing_frac` has what was measured."""
+
+
+def fit_subspace(
+    fitted_classifier: Fitted, train_frames: pad.Dataset, training: Training, training_scene: TrainingScene
+) -> tuple[Fitted, LeftOut]:
+    """Fit what normal patches span, on the normal train frames, and measure each by a fit without it.
+
+    Where the camera moves, variants of the frames are fitted too. A camera that contradicts the frames gets a warning.
 
     Args:
         fitted_classifier: The fitted detector.
         train_frames: The table `images`.
         training: `normality`.
+        training_scene: `camera`.
 
     Returns:
         The detector with the subspace, see `cygnet.model.training.normality`; and `cygnet.model.training.left_out`.
     """
     from cygnet.model.training.left_out import measure_left_out
-    from cygnet.model.training.normality import fit_normality
+    from cygnet.model.training.normality import fit_normality, with_variants
     from cygnet.model.training_set import iterate_normal_images, normal_image_ids
 
+    _warn_of_camera(train_frames, training_scene.camera)
     images, image_ids = iterate_normal_images(train_frames), normal_image_ids(train_frames)
+    if training_scene.camera == "moving":
+        images = with_variants(images)
     explained_frac = training.normality.explained_frac
     with TemporaryDirectory(prefix="cygnet-normality-") as folder:
         path = Path(folder) / "features"
         detector, seen = fit_normality(fitted_classifier.detector, images, image_ids, explained_frac, path)
         return replace(fitted_classifier, detector=detector), measure_left_out(seen, training.normality)
+
+
+def _warn_of_camera(train_frames: pad.Dataset, camera: str) -> None:
+    """Warn with numbers where the train frames contradict `scene.camera`."""
+    from cygnet.model.training_set import measure_changing_frac
+
+    frac = measure_changing_frac(train_frames)
+    contradiction = {
+        "fixed": (frac > FIXED_CHANGING_FRAC, "more", FIXED_CHANGING_FRAC, "the camera moves", "moving"),
+        "moving": (frac < MOVING_CHANGING_FRAC, "less", MOVING_CHANGING_FRAC, "the camera stays where it is", "fixed"),
+    }
+    found, relation, limit, what, other = contradiction[camera]
+    if found:
+        logger.warning(
+            "scene.camera is %s, but %.0f %% of the picture changes from one train frame to another, %s than %.0f %%. "
+            "If %s, set scene.camera=%s and run again from augmentation on.",
+            camera,
+            100 * frac,
+            relation,
+            100 * limit,
+            what,
+            other,
+        )
 
 
 def list_suspicious_frames(left_out: LeftOut) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from cygnet.pipelines.training.evaluation_nodes import (
 from cygnet.pipelines.training.nodes import (
     draw_training_images,
     fit_detector,
+    gather_fit_settings,
     list_training_rows,
     make_scorer,
     package_detector,
@@ -32,14 +33,20 @@ def create_pipeline() -> Pipeline:
             node(list_training_rows, "training_set", "training_rows", name="list_training_rows"),
             node(draw_training_images, "training_set", "contact_sheet_figure", name="draw_training_images"),
             node(
+                gather_fit_settings,
+                ["params:training", "params:synthesis", "params:augmentation", "training_scene"],
+                "fit_settings",
+                name="gather_fit_settings",
+            ),
+            node(
                 fit_detector,
-                ["training_set", "params:training", "params:synthesis", "params:augmentation", "fitting_state"],
+                ["training_set", "fit_settings", "fitting_state"],
                 "fitted_classifier",
                 name="fit_detector",
             ),
             node(
                 fit_subspace,
-                ["fitted_classifier", "train_frames", "params:training"],
+                ["fitted_classifier", "train_frames", "params:training", "training_scene"],
                 ["fitted", "left_out"],
                 name="fit_subspace",
             ),
@@ -58,7 +65,7 @@ def create_pipeline() -> Pipeline:
             ),
             node(
                 score_held_out_rows,
-                ["uncalibrated_scorer", "training_set", "params:training"],
+                ["uncalibrated_scorer", "training_set", "left_out", "params:training"],
                 ["scorer", "predictions"],
                 name="score_held_out_rows",
             ),
