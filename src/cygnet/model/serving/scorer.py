@@ -49,12 +49,14 @@ class Calibration:
     top_frac: float = 0.03  # of an image's patches, the most distant ones: their mean is its distance
     normal_margins: list[float] = field(default_factory=list)  # of normal frames, ascending; empty: not calibrated yet
     normal_distances: list[float] = field(default_factory=list)
+    normal_motions: list[float] = field(default_factory=list)  # of normal frames of video; empty: motion has no part
 
     def margins(self, parts: pd.DataFrame) -> np.ndarray:
         """Compute the log odds, not yet divided by the temperature, that images are abnormal.
 
         Args:
-            parts: `classifier_margin`, and unless `score` is `classifier`, `normality_distance`.
+            parts: `classifier_margin`, and unless `score` is `classifier`, `normality_distance`. Of frames of video
+                also `motion`, which counts if `score` is `combined`; NaN: a frame without.
 
         Returns:
             `(N,)` float64.
@@ -64,6 +66,8 @@ class Calibration:
         p_values = [p_value(parts["normality_distance"].to_numpy(), self.normal_distances)]
         if self.score == "combined":
             p_values.append(p_value(parts["classifier_margin"].to_numpy(), self.normal_margins))
+            if "motion" in parts and self.normal_motions:
+                p_values.append(p_value(parts["motion"].to_numpy(), self.normal_motions))
         return combine(np.stack(p_values, axis=1))
 
 

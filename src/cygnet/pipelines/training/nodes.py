@@ -117,22 +117,26 @@ def make_scorer(
 
 
 def score_held_out_rows(
-    uncalibrated_scorer: Scorer, training_set: pad.Dataset, training: Training
+    uncalibrated_scorer: Scorer, training_set: pad.Dataset, train_frames: pad.Dataset, training: Training
 ) -> tuple[Scorer, pa.Table]:
     """Score every validation and test image with the scorer that will be served, calibrated on `validation`.
 
     Args:
         uncalibrated_scorer: The scorer.
         training_set: The table.
+        train_frames: The table `images`: what moves in its normal validation frames.
         training: `threshold`, the rule.
 
     Returns:
         The scorer, with temperature and threshold found in its own runtime, and the table `predictions`.
     """
+    from cygnet.model.evaluation.motions import measure_normal_motions
     from cygnet.model.evaluation.predictions import EVALUATION_SPLITS, calibrate_scorer, measure_rows, score_rows
 
     rows = measure_rows(uncalibrated_scorer, training_set, EVALUATION_SPLITS)
     scorer = calibrate_scorer(uncalibrated_scorer, rows, training.threshold)
+    normal_motions = measure_normal_motions(train_frames, scorer.scene)
+    scorer = scorer.with_calibration(replace(scorer.calibration, normal_motions=normal_motions))
     return scorer, pa.Table.from_pandas(score_rows(rows, scorer), schema=PREDICTIONS, preserve_index=False)
 
 

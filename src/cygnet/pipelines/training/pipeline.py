@@ -58,7 +58,7 @@ def create_pipeline() -> Pipeline:
             ),
             node(
                 score_held_out_rows,
-                ["uncalibrated_scorer", "training_set", "params:training"],
+                ["uncalibrated_scorer", "training_set", "train_frames", "params:training"],
                 ["scorer", "predictions"],
                 name="score_held_out_rows",
             ),
