@@ -115,7 +115,7 @@ def _write_images(folder: Path) -> None:
         shifted = crop_square(frame, number / BASE_FRAMES)  # no two images with the same pixels
         image = cv2.resize(shifted, (plain.SIZE_PX, plain.SIZE_PX), interpolation=cv2.INTER_AREA)
         name = f"swan/{number:06d}"
-        rows.append((name, name, 0, 1, "train", NORMAL, "default", encode_jpeg(image, plain.JPEG_QUALITY)))
+        rows.append((name, name, 0, 1, "train", NORMAL, "default", None, encode_jpeg(image, plain.JPEG_QUALITY)))
     folder.mkdir()
     for part in range(partitions()):
         columns = dict(zip(IMAGES.names, zip(*rows[part :: partitions()], strict=True), strict=True))

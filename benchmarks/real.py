@@ -2,7 +2,7 @@
 
 Each set in the folder is trained on its normal videos or images in `train`, and every frame in `test` is scored with
 the champion. `labels.csv` says what is abnormal there. No parameter is changed, and no set is seen before its turn.
-Beside the score, its two parts are measured, and the two baselines that need no anomaly, with settings that were fixed
+Beside the score, its parts are measured, and the two baselines that need no anomaly, with settings that were fixed
 in advance. Prints one table, and the same as JSON.
 
 A set is `<name>/train`, `<name>/test` and `<name>/labels.csv`, in the formats that `--params=video` and
@@ -16,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow.dataset as pad
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -44,6 +45,7 @@ NORMAL_FRAMES, MEMORY_PATCHES = 200, 2000
 PARTS = {
     "classifier": "classifier_margin",
     "normality": "normality_distance",
+    "motion": "motion",
     "median_mad": "median_mad",
     "nearest_neighbour": "nearest_neighbour",
 }
@@ -55,6 +57,7 @@ COLUMNS = {
     "average_precision": "AP",
     "classifier_auroc": "AUROC of the classifier",
     "normality_auroc": "of the normality",
+    "motion_auroc": "of the motion",
     "median_mad_auroc": "of median_mad",
     "nearest_neighbour_auroc": "of nearest_neighbour",
     "false_alarm_frac": "alarms on normal",
@@ -164,10 +167,16 @@ def measure_frames(scores: pd.DataFrame, frame_labels: pd.DataFrame) -> dict[str
         "abnormal_frames": int(is_abnormal.sum()),
         "auroc": float(roc_auc_score(is_abnormal, rows["anomaly_score"])),
         "average_precision": float(average_precision_score(is_abnormal, rows["anomaly_score"])),
-        **{f"{name}_auroc": float(roc_auc_score(is_abnormal, rows[column])) for name, column in PARTS.items()},
+        **{f"{name}_auroc": _auroc(is_abnormal, rows[column]) for name, column in PARTS.items()},
         "false_alarm_frac": float(rows.loc[~is_abnormal, "is_anomalous"].mean()),
         "recall": float(rows.loc[is_abnormal, "is_anomalous"].mean()),
     }
+
+
+def _auroc(is_abnormal: np.ndarray, values: pd.Series) -> float | None:
+    """Measure a part on the frames that have it; None: no frame does, as motion in images."""
+    known = values.notna().to_numpy()
+    return float(roc_auc_score(is_abnormal[known], values[known])) if known.any() else None
 
 
 def _read(table: Path) -> pd.DataFrame:

@@ -19,6 +19,7 @@ def test_frames_are_measured_where_they_are_labelled() -> None:
     )
     scores = scores.assign(**dict.fromkeys(real.PARTS.values(), scores["anomaly_score"]))
     scores["median_mad"] *= -1
+    scores["motion"] = [float("nan"), 0.3, 0.2, 0.1, 0.4]
     labels = [("a/000000", 1), ("a/000001", 1), ("a/000002", 0), ("b/000000", 0)]
     rows = pd.DataFrame([(*label, "human", "") for label in labels], columns=FRAME_LABELS.names)
     assert real.measure_frames(scores, rows) == {
@@ -28,6 +29,7 @@ def test_frames_are_measured_where_they_are_labelled() -> None:
         "average_precision": pytest.approx(5 / 6),
         "classifier_auroc": 0.75,
         "normality_auroc": 0.75,
+        "motion_auroc": 0.0,
         "median_mad_auroc": 0.25,
         "nearest_neighbour_auroc": 0.75,
         "false_alarm_frac": 0.5,

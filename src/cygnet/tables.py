@@ -114,6 +114,7 @@ IMAGES = pa.schema(
         _required("split", pa.string()),  # one of SPLITS
         _required("label", pa.int32()),  # ABNORMAL or NORMAL
         _required("label_source", pa.string()),  # default, human, llm, folder
+        pa.field("timestamp_s", pa.float64()),  # since the first frame of the video; null: an image of a folder
         _image("image", "image/jpeg", nullable=False),  # 256x256
     ]
 )
@@ -179,9 +180,11 @@ SCORES = pa.schema(
         _required("source", pa.string()),
         _required("frame_index", pa.int32()),  # as in `frames`
         _required("timestamp_s", pa.float64()),
+        _required("media", pa.string()),  # video or image
         _required("width", pa.int32()),  # pixels; 0 where nothing decoded
         _required("height", pa.int32()),
-        pa.field("logit_abnormal", pa.float32()),  # already divided by the temperature; null where nothing decoded
+        # already divided by the temperature; of a video the mean over smoothing_s; null where nothing decoded
+        pa.field("logit_abnormal", pa.float32()),
         pa.field("logit_normal", pa.float32()),
         pa.field(
             "anomaly_score", pa.float32()
@@ -189,6 +192,8 @@ SCORES = pa.schema(
         pa.field("is_anomalous", pa.bool_()),  # anomaly_score >= threshold
         pa.field("classifier_margin", pa.float32()),  # as in `predictions`, each the highest among the frame's squares
         pa.field("normality_distance", pa.float32()),
+        # grey levels, 0-255, the highest among the frame's squares; null: no frame one lag earlier, or an image
+        pa.field("motion", pa.float32()),
         # the square with this score, in the frame's pixels; a letterbox extends beyond the frame
         pa.field("square_left_px", pa.int32()),
         pa.field("square_top_px", pa.int32()),

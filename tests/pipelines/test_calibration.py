@@ -147,10 +147,12 @@ def test_a_threshold_that_scoring_would_use_instead_gets_a_warning(
         {
             "frame_id": [f"a/{index:06d}" for index in range(50)],
             "source": "a",
+            "media": "video",
             "frame_index": range(50),
             "timestamp_s": np.arange(50) / FRAMES_PER_S,
             "classifier_margin": np.linspace(-1, 1, 50),
             "normality_distance": np.linspace(1, 2, 50),
+            "motion": np.linspace(0, 1, 50),
         }
     )
     for threshold, warnings in ((None, 0), (0.7, 1)):

@@ -19,6 +19,7 @@ from cygnet.datasets.videos import list_sources
 from cygnet.endpoints.versions import ModelVersion
 from cygnet.errors import UserError
 from cygnet.labels import match_labels
+from cygnet.model.evaluation.smoothing import smooth_scores
 from cygnet.model.scoring.score_parts import MARKER, ScoreParts
 from cygnet.model.serving.packaging import PackagedDetector
 from cygnet.parameters.base import Parameters
@@ -124,6 +125,20 @@ def test_what_is_scored_is_scored_again_only_if_something_changed(media: Path, r
     assert collect(scores).query("source == 'whole'")["frame_index"].tolist() == list(range(0, 40, 4))
     assert len(list((run.folder / "parts").iterdir())) == 1 + 4  # the scorer and the items of the last run
     assert len(before) > len(collect(scores))
+
+
+def test_videos_are_smoothed_and_images_are_not_and_other_smoothing_needs_no_scoring(media: Path, run: Run) -> None:
+    alone = collect(run(media, smoothing_s=0.0)[0])
+    threshold = float(alone["anomaly_score"].median())
+    scores, ran = run(media, smoothing_s=0.35, threshold=threshold)
+    smoothed = collect(scores)
+    assert ran.frames_now == 0
+    good = smoothed["reason"].isna()
+    expected = smooth_scores(alone[good], 0.35).drop(columns="is_anomalous")
+    pd.testing.assert_frame_equal(smoothed[good].drop(columns="is_anomalous"), expected, check_exact=True)
+    assert (smoothed["is_anomalous"] == (smoothed["anomaly_score"] >= np.float32(threshold)))[good].all()
+    is_changed = smoothed["anomaly_score"] != alone["anomaly_score"]
+    assert set(smoothed["source"][is_changed & good]) == {"whole", "cut"}
 
 
 def test_reports_count_what_the_table_has(media: Path, run: Run, parameters: dict[str, Parameters]) -> None:

@@ -190,6 +190,7 @@ def test_several_videos_become_split_images_and_rejects(
         assert by_split.max()["validation"] + 3 < by_split.min()["test"]
     labelled = images.set_index("frame_id").loc["a/000001"]
     assert (labelled["label"], labelled["label_source"]) == (0, "human")
+    assert labelled["timestamp_s"] == pytest.approx(0.1)
     assert "c/000000" in set(rejects["frame_id"])
     assert set(rejects.loc[rejects["image_name"] != "", "image_name"]) == {"b_000777"}
     gaps = rejects[rejects["reason"] == "in the gap between two splits"].set_index("source")["count"]
@@ -264,6 +265,7 @@ def test_folders_of_a_labelled_set_label_their_images_and_a_csv_overrules_them(
     own = pd.DataFrame([("crack_000", "normal", "human")], columns=IMAGE_LABELS.names)
     images, _ = ingest(tmp_path / "set", own)
     rows = images.set_index("frame_id")
+    assert rows["timestamp_s"].isna().all()  # images of folders do not follow each other in time
     assert rows.loc["crack/000000", ["label", "label_source"]].tolist() == [1, "human"]
     others = rows.drop("crack/000000")
     assert set(others["label_source"]) == {"folder"}

@@ -19,7 +19,7 @@ from cygnet.parameters.serving import RuntimeName, Serving
 from cygnet.parameters.training import Threshold, Training
 from cygnet.pipelines.training.evaluation_nodes import check_parity, score_reference_rows
 from cygnet.pipelines.training.nodes import fit_detector, make_scorer, package_detector, score_held_out_rows
-from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL, PREDICTIONS, TRAINING_SET
+from cygnet.tables import ABNORMAL, IMAGES, KIND_NULL, NORMAL, PREDICTIONS, TRAINING_SET
 from cygnet.vision.codec import decode_image
 from support.toys import SCENE, toy_row, toy_rows, toy_scorer, toy_training
 
@@ -58,7 +58,8 @@ def score_by(
     """Calibrate a toy detector in a runtime, and score its held-out rows."""
     fitted = Fitted(scorer.runtime.detector, pd.DataFrame(), 0, 1.0)
     scorer = make_scorer(fitted, SCENE, runtime, parameters["serving"].limits, training)
-    return score_held_out_rows(scorer, rows, training)
+    no_video = pad.dataset(pa.Table.from_pylist([], schema=IMAGES))
+    return score_held_out_rows(scorer, rows, no_video, training)
 
 
 def test_predictions_have_each_held_out_row_once_controls_too(

@@ -26,6 +26,7 @@ class Scoring(Parameters):
     crop: Crop | None
     threshold: Share | None
     max_alarms_per_hour: Annotated[float, Field(gt=0, le=3600)] | None
+    smoothing_s: float = Field(ge=0, le=60)
     events: Events
     annotated_video: bool
 

@@ -117,9 +117,11 @@ def test_scoring_that_was_killed_and_run_again_gives_what_an_undisturbed_run_giv
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    scoring = replace(scoring, interval_s=interval_s)
+    scoring = replace(scoring, interval_s=interval_s, scene=replace(SCENE, interval_s=1.0))  # longer than a part
     sources = sources_of(write_video(frames=60))
     undisturbed = score(sources, replace(scoring, parts_folder=str(tmp_path / "other")))
+    assert (undisturbed["motion"].notna() == (undisturbed["timestamp_s"] > 0.45)).all()
+    assert undisturbed.query("timestamp_s > 1.1")["motion"].between(10, 30).all()  # 2 grey levels per frame
     seen: list[int] = []
 
     def score_until_killed(batch: list[SeenFrame], scorer: Scorer) -> list[dict[str, Any]]:
@@ -172,6 +174,8 @@ def test_images_of_a_folder_are_scored_in_groups_and_a_bad_one_keeps_its_place(
     assert bad["frame_index"].tolist() == [9]
     assert bad["reason"].iloc[0].startswith("9.png: ")
     assert bad[["anomaly_score", "square_side_px", "anomaly_map"]].isna().all(axis=None)
+    assert (scored["media"] == "image").all()
+    assert scored["motion"].isna().all()
     assert scored.drop(bad.index)["anomaly_score"].between(0, 1).all()
 
 
@@ -204,7 +208,7 @@ def test_the_highest_square_of_a_frame_counts_with_its_place_and_map(
     images = [scene(seed) for seed in range(5)]
     squares = [Square(10 * place, 0, 256) for place in range(5)]
     batch = [
-        SeenFrame(0, 0.0, 256, 300, squares[:3], images[:3]),
+        SeenFrame(0, 0.0, 256, 300, squares[:3], images[:3], [0.5, 2.5, 1.5]),
         SeenFrame(1, 0.1, reason="no"),
         SeenFrame(2, 0.2, 256, 300, squares[3:], images[3:]),
     ]
@@ -218,6 +222,19 @@ def test_the_highest_square_of_a_frame_counts_with_its_place_and_map(
         np.testing.assert_allclose(decode_map(row["anomaly_map"]), maps[best], atol=1e-4)
     assert (rows[1]["reason"], "anomaly_score" in rows[1]) == ("no", False)
     assert [row["frame_index"] for row in rows] == [0, 1, 2]
+    assert [row.get("motion") for row in rows] == [2.5, None, None]
+
+
+def test_what_moves_unlike_normal_frames_raises_the_score_of_a_frame_of_video(
+    scene: Callable[..., np.ndarray], scorer: Scorer
+) -> None:
+    high = {"normal_margins": [1e3, 1e4], "normal_distances": [1e3, 1e4]}  # neither part finds anything
+    calibration = replace(scorer.calibration, score="combined", normal_motions=[0.5, 1.0, 1.5], **high)
+    combined = scorer.with_calibration(calibration)
+    frames = [SeenFrame(0, 0.0, 256, 256, [Square(0, 0, 256)], [scene(1)], motions) for motions in ([], [1.0], [50.0])]
+    still, usual, unusual = (row["anomaly_score"] for row in score_batch(frames, combined))
+    assert unusual > max(still, usual)
+    assert still == pytest.approx(combined.score([scene(1)])[0]["anomaly_score"].iloc[0], abs=1e-6)
 
 
 @pytest.mark.parametrize("view", ["whole", "tiles"])

@@ -1,5 +1,7 @@
 """What the combined score promises: a rule without anomalies, no step, no tie, and a tail that goes on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -53,17 +55,24 @@ def test_the_smaller_p_value_decides_and_counts_twice() -> None:
     p_values = np.array([[0.01, 0.9], [0.9, 0.01], [0.01, 0.02], [0.5, 0.5]])
     expected = 1 - (1 - p_values.min(axis=1)) ** 2
     np.testing.assert_allclose(1 / (1 + np.exp(combine(p_values))), expected, rtol=1e-9)
+    missing = np.array([[0.01, 0.9, np.nan], [np.nan, 0.5, 0.5]])
+    np.testing.assert_array_equal(combine(missing), combine(p_values[[0, 3]]))
     assert combine(np.array([[0.2]]))[0] == pytest.approx(np.log(0.8 / 0.2))
     assert np.isfinite(combine(np.array([[1e-12, 1.0 - 1e-9], [1 - 1e-9, 1 - 1e-9]]))).all()
 
 
-@pytest.mark.parametrize("part", ["classifier_margin", "normality_distance"])
-def test_one_part_alone_finds_what_the_other_does_not_see(part: str) -> None:
+PARTS = ("classifier_margin", "normality_distance", "motion")
+COMBINED = Calibration(
+    1.0, 0.5, score="combined", normal_margins=NORMAL, normal_distances=NORMAL, normal_motions=NORMAL
+)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_one_part_alone_finds_what_the_others_do_not_see(part: str) -> None:
     rng = np.random.default_rng(2)
-    parts = pd.DataFrame({name: rng.gamma(4.0, size=200) for name in ("classifier_margin", "normality_distance")})
+    parts = pd.DataFrame({name: rng.gamma(4.0, size=200) for name in PARTS})
     parts.loc[100:, part] = 50.0 + np.arange(100)
-    calibration = Calibration(1.0, 0.5, score="combined", normal_margins=NORMAL, normal_distances=NORMAL)
-    scores = scores_of(parts, calibration)["logit_abnormal"].to_numpy()
+    scores = scores_of(parts, COMBINED)["logit_abnormal"].to_numpy()
     assert roc_auc_score(np.arange(200) >= 100, scores) == 1
     assert (np.diff(scores[100:]) > 0).all()  # far above every normal frame, and still in order
 
@@ -82,3 +91,15 @@ def test_score_of_one_part_keeps_its_order() -> None:
     for score, order in (("classifier", [0, 1, 2]), ("normality", [1, 2, 0])):
         calibration = Calibration(1.0, 0.5, score=score, normal_margins=NORMAL, normal_distances=NORMAL)
         assert scores_of(parts, calibration)["anomaly_score"].argsort().tolist() == order
+
+
+def test_an_image_without_motion_has_the_score_of_the_other_two() -> None:
+    rng = np.random.default_rng(3)
+    parts = pd.DataFrame({name: rng.gamma(4.0, size=50).astype(np.float32) for name in PARTS})
+    parts.loc[::2, "motion"] = np.nan
+    of_two = scores_of(parts.drop(columns="motion"), COMBINED)
+    pd.testing.assert_frame_equal(scores_of(parts, COMBINED)[::2], of_two[::2], check_exact=True)
+    assert (scores_of(parts, COMBINED)[1::2] != of_two[1::2])["logit_abnormal"].all()
+    for before in (replace(COMBINED, normal_motions=[]), replace(COMBINED, score="normality")):
+        of_old = scores_of(parts, before)
+        pd.testing.assert_frame_equal(of_old, scores_of(parts.drop(columns="motion"), before), check_exact=True)

@@ -2,6 +2,7 @@
 
 The first half of every source's frames are the normal ones among which p-values are counted. The second half sets the
 threshold, as in `calibrate`: by the share of normal frames that reach it, or by the events per hour that it raises.
+Both are of smoothed scores with motion, as the pipeline scoring finds them.
 
 False alarms are taken as a Poisson process. If the lowest threshold with at most k events in T hours has a rate above
 r, then fewer than k + 1 events came of a rate above r: the probability of that is at most 5 % where r is the exact
@@ -18,8 +19,9 @@ from scipy.stats import chi2
 from cygnet.errors import UserError
 from cygnet.model.evaluation.calibrate import conformal_threshold, in_first_half, score_at, thin
 from cygnet.model.evaluation.events import find_events, scored_s
+from cygnet.model.evaluation.smoothing import smooth_scores
 from cygnet.model.serving.scorer import Calibration, scores_of
-from cygnet.parameters.scoring import Events
+from cygnet.parameters.scoring import Events, Scoring
 
 CONFIDENCE = 0.95
 ROWS_AT_ONCE = 10_000
@@ -43,18 +45,16 @@ class Recalibration:
     old_anomalous_frac: float  # the same by the calibration before
 
 
-def recalibrate(
-    frames: pd.DataFrame, old: Calibration, target_fpr: float, max_alarms_per_hour: float | None, events: Events
-) -> Recalibration:
+def recalibrate(frames: pd.DataFrame, old: Calibration, target_fpr: float, scoring: Scoring) -> Recalibration:
     """Calibrate on normal frames; temperature and what the score is made of stay.
 
     Args:
-        frames: `frame_id`, `source`, `frame_index`, `timestamp_s`, `classifier_margin` and `normality_distance` of
-            normal frames; each source in order of time.
+        frames: `frame_id`, `source`, `media`, `frame_index`, `timestamp_s`, `classifier_margin`, `normality_distance`
+            and `motion` (NaN: none) of normal frames; each source in order of time.
         old: The calibration before.
         target_fpr: Share of normal frames that may be called anomalous, > 0 and < 1.
-        max_alarms_per_hour: Events per hour that the threshold may raise, besides; None: any number.
-        events: The rule of events.
+        scoring: `smoothing_s`, `events`, and `max_alarms_per_hour` that the threshold may raise, besides; None: any
+            number.
 
     Raises:
         UserError: There is too little video for one of the two rates, and what it can promise.
@@ -66,13 +66,14 @@ def recalibrate(
         raise UserError(msg)
     new = replace(
         old,
-        rule="target_fpr" if max_alarms_per_hour is None else "max_alarms_per_hour",
+        rule="target_fpr" if scoring.max_alarms_per_hour is None else "max_alarms_per_hour",
         target_fpr=target_fpr,
         normal_margins=thin(first["classifier_margin"].to_numpy()),
         normal_distances=thin(first["normality_distance"].to_numpy()),
         left_out_distances=[],
+        normal_motions=thin(first["motion"].dropna().to_numpy()),
     )
-    scores, hours = second.assign(anomaly_score=_score(second, new)), scored_s(second) / 3600
+    scores, hours = _score(second, new, scoring.smoothing_s), scored_s(second) / 3600
     threshold, promised_fpr = conformal_threshold(scores["anomaly_score"].to_numpy(), target_fpr)
     if promised_fpr > target_fpr:
         msg = (
@@ -82,9 +83,9 @@ def recalibrate(
         )
         raise UserError(msg)
     threshold = max(threshold, score_at(target_fpr, new))
-    if max_alarms_per_hour is not None:
-        most_events = count_allowed(max_alarms_per_hour, hours)
-        threshold = lowest_threshold(scores, most_events, events, at_least=threshold)
+    if scoring.max_alarms_per_hour is not None:
+        most_events = count_allowed(scoring.max_alarms_per_hour, hours)
+        threshold = lowest_threshold(scores, most_events, scoring.events, at_least=threshold)
     return Recalibration(
         old,
         replace(new, threshold=threshold),
@@ -94,9 +95,9 @@ def recalibrate(
         threshold_frames=len(second),
         threshold_hours=hours,
         promised_fpr=target_fpr,
-        alarms=len(find_events(scores, threshold, events)),
-        anomalous_frac=float((scores["anomaly_score"] >= np.float32(threshold)).mean()),
-        old_anomalous_frac=float((_score(second, old) >= np.float32(old.threshold)).mean()),
+        alarms=len(find_events(scores, threshold, scoring.events)),
+        anomalous_frac=_anomalous_frac(scores, threshold),
+        old_anomalous_frac=_anomalous_frac(_score(second, old, scoring.smoothing_s), old.threshold),
     )
 
 
@@ -147,7 +148,12 @@ def lowest_threshold(scores: pd.DataFrame, most_events: int, events: Events, at_
     return lowest
 
 
-def _score(frames: pd.DataFrame, calibration: Calibration) -> np.ndarray:
-    """Compute `anomaly_score` of frames: `(N,)` float32."""
+def _score(frames: pd.DataFrame, calibration: Calibration, smoothing_s: float) -> pd.DataFrame:
+    """Add the smoothed scores of frames, as scoring computes them."""
     parts = (frames.iloc[start : start + ROWS_AT_ONCE] for start in range(0, len(frames), ROWS_AT_ONCE))
-    return np.concatenate([scores_of(part, calibration)["anomaly_score"].to_numpy() for part in parts])
+    scores = pd.concat([scores_of(part, calibration) for part in parts])
+    return smooth_scores(frames.join(scores), smoothing_s)
+
+
+def _anomalous_frac(scores: pd.DataFrame, threshold: float) -> float:
+    return float((scores["anomaly_score"] >= np.float32(threshold)).mean())

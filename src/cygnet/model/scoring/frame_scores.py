@@ -5,12 +5,13 @@ workers: containers misstate their frames, so the index of a frame is known only
 decoded. Within a video, one thread decodes and crops while another runs the detector.
 
 A frame passes through the same steps as an image of `training_set`: encoded as part of its frame, cropped, and encoded
-as often as that table's images. Its score is therefore the one it has in `predictions`.
+as often as that table's images. Of an image its score is therefore the one it has in `predictions`; of a frame of video
+motion takes part in it: see `cygnet.vision.motion`.
 """
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,13 +20,14 @@ import pandas as pd
 import pyarrow as pa
 
 from cygnet.model.network.threads import bound_threads
-from cygnet.model.scoring.score_parts import PART_ROWS, ScoreParts, digest
+from cygnet.model.scoring.score_parts import PART, PART_ROWS, ScoreParts, digest
 from cygnet.model.serving.scorer import Scorer, scores_of
 from cygnet.scene import TrainingScene
 from cygnet.storage import folder_on_disk, state_of
 from cygnet.tables import frame_id_of
 from cygnet.vision.codec import decode_image, encode_jpeg, encode_map
 from cygnet.vision.frame_squares import Square, cut_square, squares_of
+from cygnet.vision.motion import MotionMeter, shrink
 from cygnet.vision.video import Sample, expected_samples, read_samples
 
 BATCH_IMAGES = 32
@@ -74,6 +76,7 @@ class SeenFrame:
     width: int = 0
     squares: list[Square] = field(default_factory=list)
     images: list[np.ndarray] = field(default_factory=list)  # (256, 256, 3) uint8 BGR
+    motions: list[float] = field(default_factory=list)  # of each image, see `cygnet.vision.motion`; empty: none
     reason: str | None = None
 
 
@@ -99,7 +102,7 @@ def list_items(sources: pd.DataFrame, scoring: FrameScoring) -> pd.DataFrame:
             frames = expected_samples(paths[0], scoring.interval_s) if is_video else len(paths)
             items.append(
                 {
-                    "key": digest([source, states, asdict(scoring)]),
+                    "key": digest([source, states, asdict(scoring), PART.names]),
                     "source": source,
                     "media": media,
                     "paths": paths,
@@ -126,11 +129,13 @@ def score_item(item: Row, scoring: FrameScoring, tasks: int) -> Iterator[Row]:
     scorer = _load_scorer(scoring.scorer_folder)
     parts = ScoreParts(scoring.parts_folder).item(item["key"])
     rows: list[Row] = []
+    meter = MotionMeter(scoring.scene.interval_s)
+    frames = see_frames(item, scoring, parts.next_index(), parts.index_before_end(meter.reach_s))
     with ThreadPoolExecutor(1, "decode") as decoder:
-        for batch in _ahead(_batches(see_frames(item, scoring, parts.next_index())), decoder):
+        for batch in _ahead(_batches(frames), decoder):
             for row in score_batch(batch, scorer):
                 frame_id = frame_id_of(item["source"], row["frame_index"])
-                rows.append({"frame_id": frame_id, "source": item["source"], **row})
+                rows.append({"frame_id": frame_id, "source": item["source"], "media": item["media"], **row})
             if len(rows) == PART_ROWS:
                 parts.append(rows)
                 rows = []
@@ -144,10 +149,12 @@ def score_batch(batch: list[SeenFrame], scorer: Scorer) -> list[Row]:
     """Score frames; a frame with several squares takes score, square and map of the one that scores highest.
 
     Returns:
-        One row of `cygnet.model.scoring.score_parts.PART` per frame, without `frame_id` and `source`.
+        One row of `cygnet.model.scoring.score_parts.PART` per frame, without `frame_id`, `source` and `media`.
     """
     parts = scorer.measure([image for frame in batch for image in frame.images])
-    scores = scores_of(parts.images, scorer.calibration).drop(columns="is_anomalous").to_dict("records")
+    motions = [motion for frame in batch for motion in frame.motions or [np.nan] * len(frame.images)]
+    measured = parts.images.assign(motion=np.array(motions, np.float32))
+    scores = scores_of(measured, scorer.calibration).drop(columns="is_anomalous").to_dict("records")
     maps = scorer.anomaly_maps(parts)
     rows, start = [], 0
     for frame in batch:
@@ -161,7 +168,7 @@ def score_batch(batch: list[SeenFrame], scorer: Scorer) -> list[Row]:
         if frame.images:
             best = max(range(len(frame.images)), key=lambda number: scores[start + number]["anomaly_score"])
             square = frame.squares[best]
-            largest = parts.images[start : start + len(frame.images)].max()
+            largest = measured[start : start + len(frame.images)].max().dropna()
             row.update({str(name): value for name, value in (*scores[start + best].items(), *largest.items())})
             row.update({f"square_{name}": value for name, value in asdict(square).items()})
             row["anomaly_map"] = encode_map(maps[start + best])
@@ -189,14 +196,26 @@ def _load_scorer(folder: str) -> Scorer:
         return Scorer.load(local)
 
 
-def see_frames(item: Row, scoring: FrameScoring, next_index: int = 0) -> Iterator[SeenFrame]:
-    """Read the frames of an item, from this frame index on, as the detector sees them."""
+def see_frames(item: Row, scoring: FrameScoring, next_index: int = 0, lead_index: int = 0) -> Iterator[SeenFrame]:
+    """Read the frames of an item as the detector sees them.
+
+    Args:
+        item: A row of `ITEMS`.
+        scoring: How it is scored.
+        next_index: The first frame index.
+        lead_index: The frame index from which frames of a video are looked at for the motion of later ones.
+    """
     for number, path in enumerate(item["paths"]):
         source = {"path": path, "media": item["media"], "file_index": int(item["first_index"]) + number}
         if item["media"] == "image" and source["file_index"] < next_index:
             continue
-        for sample in read_samples(source, scoring.interval_of(item["media"]), next_index):
-            yield see_frame(sample, scoring)
+        meter = MotionMeter(scoring.scene.interval_s)
+        for sample in read_samples(source, scoring.interval_of(item["media"]), lead_index):
+            frame = see_frame(sample, scoring)
+            if item["media"] == "video" and frame.images:
+                frame = replace(frame, motions=meter.measure(frame.timestamp_s, [*map(shrink, frame.images)]))
+            if frame.index >= next_index:
+                yield frame
 
 
 def _batches(frames: Iterator[SeenFrame]) -> Iterator[list[SeenFrame]]:

@@ -23,7 +23,7 @@ from cygnet.storage import MARKER, list_files, on_disk, put_folder, reached, rem
 from cygnet.tables import SCORES
 
 PART = pa.schema([field for field in SCORES if field.name != "is_anomalous"])
-"""`scores` without the decision: another threshold needs no new scoring."""
+"""`scores` without the decision, and not smoothed: another threshold or smoothing needs no new scoring."""
 
 PART_ROWS = 128
 
@@ -49,6 +49,19 @@ class ItemParts:
             return 0
         with on_disk(f"{self.folder}/{names[-1]}.parquet") as file:
             return int(pq.read_table(file, columns=["frame_index"])["frame_index"][-1].as_py()) + 1
+
+    def index_before_end(self, seconds: float) -> int:
+        """Return the index of the earliest frame at most so many seconds before the last row; 0 without a part."""
+        first, last_s = 0, None
+        for name in reversed(self._names()):
+            with on_disk(f"{self.folder}/{name}.parquet") as file:
+                rows = pq.read_table(file, columns=["frame_index", "timestamp_s"]).to_pandas()
+            last_s = rows["timestamp_s"].iloc[-1] if last_s is None else last_s
+            late = rows[rows["timestamp_s"] >= last_s - seconds]
+            first = int(late["frame_index"].iloc[0]) if len(late) else first
+            if len(late) < len(rows):
+                break
+        return first
 
     def append(self, rows: list[dict[str, Any]]) -> None:
         """Write the next part, from rows of `PART`."""

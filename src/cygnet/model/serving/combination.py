@@ -21,7 +21,7 @@ def p_value(scores: np.ndarray, normal_scores: Sequence[float]) -> np.ndarray:
     """Give the share of normal frames that score at least as high, smoothed; it falls strictly as the score rises.
 
     Args:
-        scores: `(N,)`.
+        scores: `(N,)`; NaN remains NaN.
         normal_scores: n >= 1 scores in ascending order.
 
     Returns:
@@ -42,7 +42,8 @@ def p_value(scores: np.ndarray, normal_scores: Sequence[float]) -> np.ndarray:
 def combine(p_values: np.ndarray) -> np.ndarray:
     """Combine the p-values of k scores, `(N, k)`, into the log odds that an image is not normal, `(N,)` float64.
 
-    The smallest of k independent p-values is at most p with probability 1 - (1 - p)^k.
+    The smallest of k independent p-values is at most p with probability 1 - (1 - p)^k. NaN stands for a score that an
+    image does not have: its k is one less.
     """
-    log_kept = p_values.shape[1] * np.log1p(-p_values.min(axis=1))
+    log_kept = np.isfinite(p_values).sum(axis=1) * np.log1p(-np.nanmin(p_values, axis=1))
     return log_kept - np.log(-np.expm1(log_kept))

@@ -51,12 +51,14 @@ class Calibration:
     normal_margins: list[float] = field(default_factory=list)  # of normal frames, ascending; empty: not calibrated yet
     normal_distances: list[float] = field(default_factory=list)
     left_out_distances: list[float] = field(default_factory=list)  # those of train frames, which are among the former
+    normal_motions: list[float] = field(default_factory=list)  # of normal frames of video; empty: motion has no part
 
     def margins(self, parts: pd.DataFrame) -> np.ndarray:
         """Compute the log odds, not yet divided by the temperature, that images are abnormal.
 
         Args:
-            parts: `classifier_margin`, and unless `score` is `classifier`, `normality_distance`.
+            parts: `classifier_margin`, and unless `score` is `classifier`, `normality_distance`. Of frames of video
+                also `motion`, which counts if `score` is `combined`; NaN: a frame without.
 
         Returns:
             `(N,)` float64.
@@ -67,6 +69,8 @@ class Calibration:
         if self.score == "combined":  # a classifier that is not sure of an anomaly has not found one, however rare
             margins = parts["classifier_margin"].to_numpy(np.float64)
             p_values.append(np.maximum(p_value(margins, self.normal_margins), 1 - probability(margins)))
+            if "motion" in parts and self.normal_motions:
+                p_values.append(p_value(parts["motion"].to_numpy(), self.normal_motions))
         return combine(np.stack(p_values, axis=1))
 
 

@@ -23,7 +23,16 @@ from cygnet.reports import CalibrationReport
 
 logger = logging.getLogger(__name__)
 
-FRAME_COLUMNS = ["frame_id", "source", "frame_index", "timestamp_s", "classifier_margin", "normality_distance"]
+FRAME_COLUMNS = [
+    "frame_id",
+    "source",
+    "media",
+    "frame_index",
+    "timestamp_s",
+    "classifier_margin",
+    "normality_distance",
+    "motion",
+]
 
 
 def score_normal_video(
@@ -73,12 +82,12 @@ def recalibrate_champion(
     Args:
         normal_frames: What `list_normal_frames` gave.
         champion_detector: The champion; its calibration promises a false-positive rate.
-        scoring: `max_alarms_per_hour`, `events`, and `threshold`, which replaces the new one where it is given.
+        scoring: `max_alarms_per_hour`, `events`, `smoothing_s`, and `threshold`, which replaces the new one if given.
         target_fpr: Share of normal frames that may be called anomalous, > 0 and < 1, by a champion that promises none.
     """
     old = champion_detector.scorer.calibration
     promised_fpr = target_fpr if old.target_fpr is None else old.target_fpr
-    found = recalibrate(normal_frames, old, promised_fpr, scoring.max_alarms_per_hour, scoring.events)
+    found = recalibrate(normal_frames, old, promised_fpr, scoring)
     logger.info(
         "Threshold %.4f (was %.4f). Alarms in %.3g hours of normal video: %d, which proves at most %.4g per hour with "
         "95 %% confidence. Anomalous frames: %.1f %% (were %.1f %%).",

@@ -73,7 +73,7 @@ def split_sources(
         ingestion: `split`.
 
     Returns:
-        One row per source with the bounds of its splits, in seconds: see `cut_spans`.
+        One row per source with its media and the bounds of its splits, in seconds: see `cut_spans`.
 
     Raises:
         UserError: Nothing decoded, no frame lies in a labelled range, or a split has no frame.
@@ -101,7 +101,7 @@ def split_sources(
             msg = "labels: no frame lies in one of the labelled ranges; give ranges in seconds of the video."
         raise UserError(msg)
     events = labelled_events(good, frame_labels, set(sources.loc[sources["media"] == "video", "source"]))
-    source_splits = cut_spans(spans, events, ingestion.split)
+    source_splits = cut_spans(spans, events, ingestion.split).merge(sources[["source", "media"]].drop_duplicates())
     counts = {row["split"]: row["count"] for row in with_split(good, source_splits).groupBy("split").count().collect()}
     empty = [name for name in SPLITS if not counts.get(name)]
     if empty:
@@ -128,7 +128,7 @@ def make_images(
 
     Args:
         frames: The table `frames`.
-        source_splits: The bounds of each source's splits.
+        source_splits: Media, and the bounds of the splits, of each source.
         frame_labels: The labels that are given, by `frame_id`.
         scene: `view`, `crop_horizontal_bias`, `image_jpeg_quality`.
         default_label: `normal` or `abnormal`, of frames that no label names.
@@ -148,6 +148,7 @@ def make_images(
             "split",
             F.coalesce("label", F.lit(LABELS[default_label])).alias("label"),
             F.coalesce("label_source", F.lit("default")).alias("label_source"),
+            F.when(F.col("media") == "video", F.col("timestamp_s")).alias("timestamp_s"),
             "image",
         )
     )

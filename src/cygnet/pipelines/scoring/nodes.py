@@ -25,6 +25,7 @@ from cygnet.pipelines.scoring.spark_scoring import (
     iterate_scored,
     read_model_settings,
     score_sources,
+    smooth_videos,
 )
 from cygnet.reports import FrameCounts, LabelMetrics, ScoringReport
 from cygnet.tables import LABELS, SCORES_CSV_COLUMNS
@@ -42,7 +43,7 @@ def score_frames(
         sources: The table of sources.
         champion: The model.
         score_parts: Where the workers write, and where the scores come from.
-        scoring: `interval_s`, `crop`, `threshold`.
+        scoring: `interval_s`, `crop`, `threshold`, `smoothing_s`.
 
     Returns:
         The table `scores`, and how the run went.
@@ -60,6 +61,7 @@ def score_frames(
         scene=model.scene,
     )
     rows, progress = score_sources(sources, score_parts, settings)
+    rows = smooth_videos(rows, scoring.smoothing_s)
     run = ScoringRun(scoring.threshold or model.calibration.threshold, settings.view, *progress)
     scores = rows.withColumn("is_anomalous", F.col("anomaly_score") >= F.lit(float(np.float32(run.threshold))))
     return scores.orderBy("source", "frame_index"), run

@@ -9,11 +9,13 @@ from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own documentation uses
 
 from cygnet.endpoints.versions import ModelVersion, UnusableVersionError
 from cygnet.errors import UserError
+from cygnet.model.evaluation.smoothing import SMOOTHED, smooth_scores
 from cygnet.model.scoring.frame_scores import ITEMS, SCORED_ITEMS, FrameScoring, list_items, score_item
 from cygnet.model.scoring.progress import shown_progress
 from cygnet.model.scoring.score_parts import PART, ScoreParts
@@ -64,6 +66,18 @@ def score_sources(
     seconds, now = time.monotonic() - begun_s, count_rows() - before
     rows = read_parquet(PART, *(each.folder for each in parts))
     return rows, (before, now, seconds)
+
+
+def smooth_videos(rows: DataFrame, smoothing_s: float) -> DataFrame:
+    """Smooth the scores of videos, one source at a time, see `smooth_scores`; rows and result are of `PART`."""
+    schema = pa.schema([PART.field(name) for name in ("frame_id", *SMOOTHED)])
+
+    def smooth(frames: pd.DataFrame) -> pd.DataFrame:
+        return smooth_scores(frames, smoothing_s)[schema.names]
+
+    good = rows.filter("reason is null").select("source", "media", "frame_index", "timestamp_s", *schema.names)
+    smoothed = good.groupBy("source").applyInPandas(smooth, spark_schema(schema))
+    return rows.drop(*SMOOTHED).join(smoothed, "frame_id", "left").select(*PART.names)
 
 
 def read_model_settings(champion: ModelVersion, scorer_folder: str) -> Settings:

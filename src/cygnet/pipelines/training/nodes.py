@@ -124,13 +124,18 @@ def make_scorer(
 
 
 def score_held_out_rows(
-    uncalibrated_scorer: Scorer, training_set: pad.Dataset, left_out: LeftOut, training: Training
+    uncalibrated_scorer: Scorer,
+    training_set: pad.Dataset,
+    train_frames: pad.Dataset,
+    left_out: LeftOut,
+    training: Training,
 ) -> tuple[Scorer, pa.Table]:
     """Score every validation and test image with the scorer that will be served, calibrated on `validation`.
 
     Args:
         uncalibrated_scorer: The scorer.
         training_set: The table.
+        train_frames: The table `images`: what moves in its normal validation frames.
         left_out: How far normal train frames lie from a fit without them.
         training: `threshold`, the rule.
 
@@ -138,11 +143,15 @@ def score_held_out_rows(
         The scorer, with temperature and threshold found in its own runtime, and the table `predictions`.
     """
     from cygnet.model.evaluation.calibrate import thin
+    from cygnet.model.evaluation.motions import measure_normal_motions
     from cygnet.model.evaluation.predictions import EVALUATION_SPLITS, calibrate_scorer, measure_rows, score_rows
 
     rows = measure_rows(uncalibrated_scorer, training_set, EVALUATION_SPLITS)
-    distances = thin(np.array(left_out.clean_distances()))
-    start = replace(uncalibrated_scorer.calibration, left_out_distances=distances)
+    start = replace(
+        uncalibrated_scorer.calibration,
+        left_out_distances=thin(np.array(left_out.clean_distances())),
+        normal_motions=measure_normal_motions(train_frames, uncalibrated_scorer.scene),
+    )
     scorer = calibrate_scorer(uncalibrated_scorer.with_calibration(start), rows, training.threshold)
     return scorer, pa.Table.from_pandas(score_rows(rows, scorer), schema=PREDICTIONS, preserve_index=False)
 

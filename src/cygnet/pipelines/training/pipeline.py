@@ -65,7 +65,7 @@ def create_pipeline() -> Pipeline:
             ),
             node(
                 score_held_out_rows,
-                ["uncalibrated_scorer", "training_set", "left_out", "params:training"],
+                ["uncalibrated_scorer", "training_set", "train_frames", "left_out", "params:training"],
                 ["scorer", "predictions"],
                 name="score_held_out_rows",
             ),
