@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.stats import chi2
 
 from cygnet.errors import UserError
-from cygnet.model.evaluation.calibrate import conformal_threshold, in_first_half, score_at, thin
+from cygnet.model.evaluation.calibrate import conformal_threshold, in_first_half, thin
 from cygnet.model.evaluation.events import find_events, scored_s
 from cygnet.model.evaluation.smoothing import smooth_scores
 from cygnet.model.serving.scorer import Calibration, scores_of
@@ -82,7 +82,6 @@ def recalibrate(frames: pd.DataFrame, old: Calibration, target_fpr: float, scori
             f"{target_fpr:.3g}: give a longer video."
         )
         raise UserError(msg)
-    threshold = max(threshold, score_at(target_fpr, new))
     if scoring.max_alarms_per_hour is not None:
         most_events = count_allowed(scoring.max_alarms_per_hour, hours)
         threshold = lowest_threshold(scores, most_events, scoring.events, at_least=threshold)
