@@ -1,8 +1,16 @@
 """How much a scene moves: each image of a video against the same view of the frame one lag earlier.
 
 The score is the largest mean difference within a cell: something that moves unlike the rest of the scene stands out in
-its own cell, however small it is in the image. Images are compared at a quarter of their size, which averages the noise
-of camera and JPEG out, and lets a frame be kept in 4 kB.
+its own cell, however small it is in the image. Images are compared at half their size, which averages noise out, and
+takes 16 kB each.
+
+AUROC of the score alone, at a lag of 0.1 s, on UCSD Ped2 and Wallflower WavingTrees; cells of 8 and 64 px are worse on
+one of them:
+
+    compared at   cells of 16 px   of 32 px
+    256 px        0.930, 0.882     0.902, 0.855
+    128 px        0.918, 0.899     0.906, 0.869
+    64 px         0.868, 0.931     0.886, 0.913
 
 The lag is the sampling interval of ingestion. The scores of a video whose every frame is scored therefore compare with
 those of sampled normal frames.
@@ -13,7 +21,7 @@ from collections import deque
 import cv2
 import numpy as np
 
-SIDE_PX = 64
+SIDE_PX = 128
 """Images are reduced to this side before they are compared."""
 
 CELLS = 16
@@ -72,13 +80,13 @@ class MotionMeter:
 
 
 def shrink(image: np.ndarray) -> np.ndarray:
-    """Make an image grey and small: `(256, 256, 3)` BGR to `(64, 64)`, both uint8."""
+    """Make an image grey and small: `(256, 256, 3)` BGR to `(128, 128)`, both uint8."""
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     return cv2.resize(grey, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
 
 
 def _largest_cells(differences: np.ndarray) -> np.ndarray:
-    """Find the largest mean of a cell: `(N, 64, 64)` uint8 to `(N,)` float32."""
+    """Find the largest mean of a cell: `(N, 128, 128)` uint8 to `(N,)` float32."""
     cell_px = SIDE_PX // CELLS
     cells = differences.reshape(len(differences), CELLS, cell_px, CELLS, cell_px)
     return cells.mean(axis=(2, 4), dtype=np.float32).max(axis=(1, 2))

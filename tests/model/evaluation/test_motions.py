@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.dataset as pad
 import pytest
 
+from cygnet.model.evaluation import motions
 from cygnet.model.evaluation.motions import measure_normal_motions
 from cygnet.model.scoring.frame_scores import FrameScoring, see_frames
 from cygnet.pipelines.ingestion.views import cut_images
@@ -57,6 +58,17 @@ def test_they_are_what_scoring_finds_in_the_first_half(video: Path) -> None:
     shuffled = images_of(video)
     np.random.default_rng(0).shuffle(shuffled)
     assert measure_normal_motions(table(shuffled), TILED) == expected
+
+
+def test_of_longer_video_runs_of_frames_are_measured(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = images_of(video)
+    whole = measure_normal_motions(table(rows), TILED)
+    monkeypatch.setattr(motions, "RUN_FRAMES", 3)
+    assert measure_normal_motions(table(rows), TILED) == whole
+    monkeypatch.setattr(motions, "MOST_RUNS", 3)
+    fewer = measure_normal_motions(table(rows), TILED)
+    assert len(fewer) == 2 * (2 + 2 + 2 + 1)  # of four runs the first, third and last: two of them follow each other
+    assert set(fewer) <= set(whole)
 
 
 def test_a_pair_with_a_frame_that_is_not_normal_does_not_count(video: Path) -> None:
