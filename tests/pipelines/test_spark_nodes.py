@@ -50,6 +50,9 @@ def images(spark: SparkSession, scene: Callable[..., np.ndarray]) -> DataFrame:
             "label": 0 if index == 5 else 1,
             "label_source": "default",
             "image": encode_jpeg(scene(0 if index == 1 else index), 95),
+            "width": 256,
+            "height": 256,
+            "area": None,
         }
         for index, split in enumerate(splits)
     ]
@@ -59,6 +62,10 @@ def images(spark: SparkSession, scene: Callable[..., np.ndarray]) -> DataFrame:
 def small(parameters: dict[str, Parameters]) -> Parameters:
     base = parameters["augmentation"]
     return base.model_copy(update={"counts": base.counts.model_copy(update={"normal": 90, "abnormal": 30})})
+
+
+def scene_of(parameters: dict[str, Parameters], view: str, **changes: object) -> Parameters:
+    return parameters["scene"].model_copy(update={"view": view, **changes})
 
 
 def training_set_of(images: DataFrame, anomalies: DataFrame, augmentation: Parameters) -> DataFrame:
@@ -174,10 +181,10 @@ def test_several_videos_become_split_images_and_rejects(
         columns=["image_name", "label", "source"],
     )
     sources, frame_labels, _, label_rejects = match_labels(sources, labels)
-    frames = read_frames(sources, record_scene(ingestion, "square")).cache()
+    frames = read_frames(sources, record_scene(ingestion, scene_of(parameters, "square"))).cache()
     splits = split_sources(frames, frame_labels, sources, ingestion)
     images = make_images(
-        frames, splits, frame_labels, record_scene(ingestion, "square"), ingestion.default_label
+        frames, splits, frame_labels, record_scene(ingestion, scene_of(parameters, "square")), ingestion.default_label
     ).toPandas()
     rejects = list_rejects(frames, splits, frame_labels, label_rejects)
     assert frames.filter("source = 'a' and image is not null").count() == 40
@@ -203,7 +210,12 @@ def test_a_source_too_short_to_split_stops_the_run(
     sources = list_sources(str(write_video("a.mp4", 5)))
     _, frame_labels, *_ = match_labels(sources, pd.DataFrame(columns=IMAGE_LABELS.names))
     with pytest.raises(UserError, match="has no frames"):
-        split_sources(read_frames(sources, record_scene(ingestion, "square")), frame_labels, sources, ingestion)
+        split_sources(
+            read_frames(sources, record_scene(ingestion, scene_of(parameters, "square"))),
+            frame_labels,
+            sources,
+            ingestion,
+        )
 
 
 @pytest.fixture
@@ -213,7 +225,7 @@ def ingest(parameters: dict[str, Parameters]) -> Callable[..., tuple[pd.DataFram
 
     def run(path: Path, labels: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         sources, matched, ranges, unmatched = match_labels(list_sources(str(path)), labels)
-        scene = record_scene(ingestion, "square")
+        scene = record_scene(ingestion, scene_of(parameters, "square"))
         frames = read_frames(sources, scene).cache()
         frame_labels, label_rejects = label_frames(frames, matched, ranges, unmatched)
         splits = split_sources(frames, frame_labels, sources, ingestion)
@@ -291,7 +303,8 @@ def test_tiles_of_a_frame_are_images_of_its_split_and_share_its_anomalies(
         }
         for number, (split, frame) in enumerate(zip(splits, wide, strict=True))
     ]
-    tiled = [tile for row in rows for tile in cut_images(row, record_scene(parameters["ingestion"], "tiles"))]
+    recorded = record_scene(parameters["ingestion"], scene_of(parameters, "tiles"))
+    tiled = [tile for row in rows for tile in cut_images(row, recorded)]
     counts = [sum(tile["frame_id"] == row["frame_id"] for tile in tiled) for row in rows]
     assert counts == [3] * 6  # 512 x 256
     assert [tile["image_id"] for tile in tiled[:3]] == [f"s/000000/tile-{number}" for number in range(3)]
