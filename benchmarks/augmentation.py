@@ -114,8 +114,9 @@ def _write_images(folder: Path) -> None:
         frame = full_hd_frames()[number % len(full_hd_frames())]
         shifted = crop_square(frame, number / BASE_FRAMES)  # no two images with the same pixels
         image = cv2.resize(shifted, (plain.SIZE_PX, plain.SIZE_PX), interpolation=cv2.INTER_AREA)
-        name = f"swan/{number:06d}"
-        rows.append((name, name, 0, 1, "train", NORMAL, "default", None, encode_jpeg(image, plain.JPEG_QUALITY)))
+        name, frame_size = f"swan/{number:06d}", frame.shape[1::-1]
+        encoded = encode_jpeg(image, plain.JPEG_QUALITY)
+        rows.append((name, name, 0, 1, "train", NORMAL, "default", None, encoded, *frame_size, None))
     folder.mkdir()
     for part in range(partitions()):
         columns = dict(zip(IMAGES.names, zip(*rows[part :: partitions()], strict=True), strict=True))

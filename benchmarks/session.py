@@ -31,13 +31,15 @@ def training_scene() -> TrainingScene:
     """Record the scene that the default parameters make, of one image per frame."""
     from cygnet.parameters.augmentation import Augmentation
     from cygnet.parameters.ingestion import Ingestion
+    from cygnet.parameters.scene import SceneParameters
     from cygnet.pipelines.augmentation.nodes import record_training_scene
     from cygnet.pipelines.ingestion.nodes import record_scene
 
-    ingestion, augmentation = parameters_of("ingestion"), parameters_of("augmentation")
-    return record_training_scene(
-        record_scene(Ingestion.model_validate(ingestion), "square"), Augmentation.model_validate(augmentation), "fixed"
+    scene = record_scene(
+        Ingestion.model_validate(parameters_of("ingestion")),
+        SceneParameters.model_validate({**parameters_of("scene"), "view": "square"}),
     )
+    return record_training_scene(scene, Augmentation.model_validate(parameters_of("augmentation")), "fixed")
 
 
 @cache

@@ -23,9 +23,11 @@ from cygnet.model.evaluation.calibrate import calibrate
 from cygnet.model.evaluation.evaluate import evaluate, evaluate_baselines
 from cygnet.model.evaluation.localisation import localise
 from cygnet.model.evaluation.results import FittedBaseline, LocalisationByPart
+from cygnet.model.evaluation.view import describe_view
 from cygnet.model.serving.scorer import Calibration
 from cygnet.parameters.base import Parameters
 from cygnet.reports import EvaluationReport, ParityReport, ScoringReport, ServingReport
+from cygnet.scene import read_scene
 from cygnet.tables import NORMAL, TABLES
 from support.reports import assert_conforms
 from support.runs import PLACES, read, run_here
@@ -158,6 +160,9 @@ def test_evaluation_can_be_recomputed_from_the_tables(chain: Chain, parameters: 
         for name, figures in report["baselines"].items()
     }
     again["baselines"] = evaluate_baselines(read(data, "baselines"), chosen, settings)
+    frames = pad.dataset(data / PLACES["images"], exclude_invalid_files=True)
+    scene = read_scene(json.loads((data / "05_model_input/scene.json").read_text()))
+    again["view"] = describe_view(frames, scene, SMALL_VIT.image_size_px // SMALL_VIT.patch_size_px)
     assert json.loads(json.dumps(again)) == report
 
 

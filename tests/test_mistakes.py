@@ -27,6 +27,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--params=training.checkpoint=/nowhere/vit"], "'/nowhere/vit' can't be used: there is no such folder"),
         (["--params=labels=/nowhere/labels.csv"], "labels=/nowhere/labels.csv: no such file"),
         (["--pipelines", "pretraining", "--params=pretraining.small_size_px=50"], "small_size_px 50 is not a multiple"),
+        (["--params=scene.region=/nowhere/mask.png"], "names /nowhere/mask.png, which can't be read"),
         (["--pipelines", "synthesis"], "There is no table 'images'"),
         (["--pipelines", "serving"], "is the challenger: run"),
         (["--pipelines", "calibration"], "is the champion: run `kedro run --pipeline=serving` first"),

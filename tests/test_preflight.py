@@ -5,15 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pandas as pd
 import pytest
 from kedro.io import AbstractDataset, DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline, node
 
 from cygnet import preflight
+from cygnet.area import read_area
 from cygnet.datasets.scene import SceneDataset
 from cygnet.datasets.table import TableDataset
 from cygnet.errors import UserError
+from cygnet.parameters.scene import SceneParameters
 from cygnet.pipeline_registry import register_pipelines
 from cygnet.preflight import check_run, checked_before_run
 from cygnet.tables import PREDICTIONS
@@ -219,3 +223,49 @@ def test_the_check_of_a_nodes_function_runs_before_the_run_with_its_parameters()
     catalog = DataCatalog({"params:a": MemoryDataset(1), "params:b": MemoryDataset(2)})
     check_run(pipeline, catalog, {}, {})
     assert seen == [2]
+
+
+TRIANGLE = [[0.1, 0.1], [0.9, 0.1], [0.5, 0.9]]
+
+
+@pytest.fixture
+def mask(tmp_path: Path) -> Path:
+    """Give a mask image."""
+    path = tmp_path / "mask.png"
+    cv2.imwrite(str(path), np.full((9, 16), 255, np.uint8))
+    return path
+
+
+def bounded(tmp_path: Path, region: Any) -> SceneDataset:
+    """Give a scene that was recorded with a region."""
+    parameters = SceneParameters.model_validate({**base_parameters()["scene"], "region": region})
+    dataset = SceneDataset(filepath=str(tmp_path / "scene.json"), made_by="ingestion")
+    dataset.save(replace(OLD, region=read_area(parameters)[0]))
+    return dataset
+
+
+def test_a_region_is_compared_by_its_content(mask: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.png"
+    copy.write_bytes(mask.read_bytes())
+    start(READER, {"scene": bounded(tmp_path, str(mask))}, "scene.region", str(copy))
+    start(READER, {"scene": bounded(tmp_path, [TRIANGLE])}, "scene.region", TRIANGLE)
+    cv2.imwrite(str(copy), np.eye(9, 16, dtype=np.uint8))
+    for made, now in (
+        (str(mask), str(copy)),
+        (TRIANGLE, str(mask)),
+        (TRIANGLE, None),
+        (str(mask), None),
+        (None, TRIANGLE),
+    ):
+        with pytest.raises(UserError, match=r"'scene\.region' is .*, but 'scene' was made with") as refused:
+            start(READER, {"scene": bounded(tmp_path, made)}, "scene.region", now)
+        assert len(refused.value.message) < 300
+
+
+def test_a_mask_that_is_no_longer_here_is_taken_from_the_record(
+    mask: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorded = bounded(tmp_path, str(mask))
+    mask.unlink()
+    start(READER, {"scene": recorded}, "scene.region", str(mask))
+    assert f"scene.region names {mask}, which is not here: the recorded mask is used." in caplog.text

@@ -15,15 +15,19 @@ from kedro.io import AbstractDataset, DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from cygnet.area import read_shape
 from cygnet.datasets.base import Checked, MadeWith, SettingsChecked, Stored
 from cygnet.datasets.table import TableDataset
 from cygnet.errors import UserError
-from cygnet.scene import PARAMETERS, recorded_by
+from cygnet.parameters.scene import SceneParameters
+from cygnet.scene import AREA_FIELDS, PARAMETERS, recorded_by, shape_name
+from cygnet.storage import exists
 
 logger = logging.getLogger(__name__)
 
 PREFLIGHT = "preflight"
 PARAMETER = "params:"
+AREA_PARAMETERS = tuple(PARAMETERS[name] for name in AREA_FIELDS)
 DATASET_OF = {"video": "videos", "labels": "labels"}
 """Keys of `--params` that the catalog reads, to the entry that reads them."""
 
@@ -71,6 +75,9 @@ def check_run(
         _check_node(node, catalog)
     recorded = {name: dataset.made_with() for name, dataset in starts.items() if isinstance(dataset, MadeWith)}
     values = dict(_flat(parameters))
+    if any(key in made_with for made_with in recorded.values() for key in AREA_PARAMETERS):
+        values = {key: value for key, value in values.items() if key not in AREA_PARAMETERS}
+        values.update(_name_shapes(parameters["scene"]))
     for name, made_with in recorded.items():
         compare_parameters(name, made_with, values)
     compared = {key for made_with in recorded.values() for key in made_with}
@@ -112,9 +119,10 @@ def compare_parameters(name: str, made_with: Mapping[str, Any], parameters: Mapp
         made_by = recorded_by(key) if key in PARAMETERS.values() else "training"
         difference = f"Parameter '{key}' is {parameters[key]}, but '{name}' was made with {value}"
         if key in PARAMETERS.values():
+            again = "give the same again" if key in AREA_PARAMETERS else f"--params={key}={value}"
             msg = (
                 f"{difference}: make it again with `kedro run`, starting with the pipeline {made_by}, or keep what it "
-                f"was made with: --params={key}={value}."
+                f"was made with: {again}."
             )
             raise UserError(msg)
         logger.warning(
@@ -124,6 +132,21 @@ def compare_parameters(name: str, made_with: Mapping[str, Any], parameters: Mapp
             key,
             parameters[key],
         )
+
+
+def _name_shapes(scene: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+    """Name the shapes of `params:scene` as a scene names those that it records; leave out a mask that is not here.
+
+    Raises:
+        UserError: See `cygnet.area.read_shape`.
+    """
+    shapes = SceneParameters.model_validate(scene)
+    for name in AREA_FIELDS:
+        shape = getattr(shapes, name)
+        if isinstance(shape, str) and not exists(shape):
+            logger.warning("%s names %s, which is not here: the recorded mask is used.", PARAMETERS[name], shape)
+        else:
+            yield PARAMETERS[name], shape_name(read_shape(name, shape))
 
 
 def warn_of_unread(given: Sequence[str], pipeline: Pipeline, catalog: DataCatalog) -> None:

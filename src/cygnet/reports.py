@@ -187,9 +187,27 @@ class DetectorMetrics(SystemMetrics):
     training: TrainingSummary
 
 
+class SeenFrames(TypedDict):
+    """What is seen of the frames of one size."""
+
+    tiles: int  # images of each frame, >= 1
+    seen_frac: float  # share of a frame's pixels that is looked at, > 0
+    smallest_object_px: float  # side of one of the model's patches, in the frame's pixels, > 0
+
+
+class View(TypedDict):
+    """What is seen of a frame."""
+
+    view: str  # `scene.view`
+    region: str | None  # `scene.region`, in words; null: everything
+    ignore: str | None  # `scene.ignore`, in words; null: nothing
+    by_frame_size: dict[str, SeenFrames]  # by `<width>x<height>`, of the train frames
+
+
 class EvaluationReport(DetectorMetrics):
     """The content of `evaluation.json`."""
 
+    view: View
     baselines: dict[str, BaselineMetrics]  # majority, pixel_statistics, median_mad, nearest_neighbour
 
 

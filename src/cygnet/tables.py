@@ -109,13 +109,16 @@ IMAGES = pa.schema(
     [
         _required("image_id", pa.string()),  # the frame_id; of a tile <frame_id>/tile-<n>
         _required("frame_id", pa.string()),
-        _required("tile", pa.int32()),  # which of the frame's images, from 0: see `cygnet.vision.crop.place_views`
+        _required("tile", pa.int32()),  # which of the frame's images, from 0: see `cygnet.vision.crop.seen_places`
         _required("tiles", pa.int32()),  # how many images the frame has; 1 unless scene.view is tiles
         _required("split", pa.string()),  # one of SPLITS
         _required("label", pa.int32()),  # ABNORMAL or NORMAL
         _required("label_source", pa.string()),  # default, human, llm, folder
         pa.field("timestamp_s", pa.float64()),  # since the first frame of the video; null: an image of a folder
-        _image("image", "image/jpeg", nullable=False),  # 256x256
+        _image("image", "image/jpeg", nullable=False),  # 256x256, grey outside the area
+        pa.field("width", pa.int32()),  # of the frame, in pixels; null in a table of an earlier version
+        pa.field("height", pa.int32()),
+        _image("area", "image/png", nullable=True),  # 256x256 grey, 255 = looked at; null: all of it
     ]
 )
 
@@ -130,6 +133,7 @@ ANOMALIES = pa.schema(
         _required("area_frac", pa.float32()),  # share of the pixels in the mask, 0-1
         _image("image", "image/png", nullable=False),  # 256x256, lossless
         _image("mask", "image/png", nullable=False),  # 256x256 grey, 255 = abnormal
+        _image("area", "image/png", nullable=True),  # as in `images`
     ]
 )
 
@@ -143,6 +147,7 @@ TRAINING_SET = pa.schema(
         pa.field("severity", pa.float32()),  # 0-1; null unless synthetic
         _image("image", "image/jpeg", nullable=False),  # 256x256
         _image("mask", "image/png", nullable=True),  # null unless synthetic
+        _image("area", "image/png", nullable=True),  # as in `images`; moves with the image
     ]
 )
 

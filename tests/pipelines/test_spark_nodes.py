@@ -27,7 +27,7 @@ from cygnet.pipelines.ingestion.nodes import (
     record_scene,
     split_sources,
 )
-from cygnet.pipelines.ingestion.views import cut_images
+from cygnet.pipelines.ingestion.views import cut_images, tell_what_is_seen
 from cygnet.pipelines.synthesis.nodes import _with_donor, draw_anomalies
 from cygnet.spark import flat_map_rows, spark_schema
 from cygnet.tables import IMAGE_LABELS, IMAGES, SOURCES, TRAINING_SET
@@ -50,6 +50,9 @@ def images(spark: SparkSession, scene: Callable[..., np.ndarray]) -> DataFrame:
             "label": 0 if index == 5 else 1,
             "label_source": "default",
             "image": encode_jpeg(scene(0 if index == 1 else index), 95),
+            "width": 256,
+            "height": 256,
+            "area": None,
         }
         for index, split in enumerate(splits)
     ]
@@ -59,6 +62,10 @@ def images(spark: SparkSession, scene: Callable[..., np.ndarray]) -> DataFrame:
 def small(parameters: dict[str, Parameters]) -> Parameters:
     base = parameters["augmentation"]
     return base.model_copy(update={"counts": base.counts.model_copy(update={"normal": 90, "abnormal": 30})})
+
+
+def scene_of(parameters: dict[str, Parameters], view: str, **changes: object) -> Parameters:
+    return parameters["scene"].model_copy(update={"view": view, **changes})
 
 
 def training_set_of(images: DataFrame, anomalies: DataFrame, augmentation: Parameters) -> DataFrame:
@@ -174,10 +181,10 @@ def test_several_videos_become_split_images_and_rejects(
         columns=["image_name", "label", "source"],
     )
     sources, frame_labels, _, label_rejects = match_labels(sources, labels)
-    frames = read_frames(sources, record_scene(ingestion, "square")).cache()
+    frames = read_frames(sources, record_scene(ingestion, scene_of(parameters, "square"))).cache()
     splits = split_sources(frames, frame_labels, sources, ingestion)
     images = make_images(
-        frames, splits, frame_labels, record_scene(ingestion, "square"), ingestion.default_label
+        frames, splits, frame_labels, record_scene(ingestion, scene_of(parameters, "square")), ingestion.default_label
     ).toPandas()
     rejects = list_rejects(frames, splits, frame_labels, label_rejects)
     assert frames.filter("source = 'a' and image is not null").count() == 40
@@ -204,7 +211,12 @@ def test_a_source_too_short_to_split_stops_the_run(
     sources = list_sources(str(write_video("a.mp4", 5)))
     _, frame_labels, *_ = match_labels(sources, pd.DataFrame(columns=IMAGE_LABELS.names))
     with pytest.raises(UserError, match="has no frames"):
-        split_sources(read_frames(sources, record_scene(ingestion, "square")), frame_labels, sources, ingestion)
+        split_sources(
+            read_frames(sources, record_scene(ingestion, scene_of(parameters, "square"))),
+            frame_labels,
+            sources,
+            ingestion,
+        )
 
 
 @pytest.fixture
@@ -214,7 +226,7 @@ def ingest(parameters: dict[str, Parameters]) -> Callable[..., tuple[pd.DataFram
 
     def run(path: Path, labels: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         sources, matched, ranges, unmatched = match_labels(list_sources(str(path)), labels)
-        scene = record_scene(ingestion, "square")
+        scene = record_scene(ingestion, scene_of(parameters, "square"))
         frames = read_frames(sources, scene).cache()
         frame_labels, label_rejects = label_frames(frames, matched, ranges, unmatched)
         splits = split_sources(frames, frame_labels, sources, ingestion)
@@ -293,7 +305,8 @@ def test_tiles_of_a_frame_are_images_of_its_split_and_share_its_anomalies(
         }
         for number, (split, frame) in enumerate(zip(splits, wide, strict=True))
     ]
-    tiled = [tile for row in rows for tile in cut_images(row, record_scene(parameters["ingestion"], "tiles"))]
+    recorded = record_scene(parameters["ingestion"], scene_of(parameters, "tiles"))
+    tiled = [tile for row in rows for tile in cut_images(row, recorded)]
     counts = [sum(tile["frame_id"] == row["frame_id"] for tile in tiled) for row in rows]
     assert counts == [3] * 6  # 512 x 256
     assert [tile["image_id"] for tile in tiled[:3]] == [f"s/000000/tile-{number}" for number in range(3)]
@@ -330,3 +343,72 @@ def test_spark_reads_a_table_where_it_wrote_it_under_any_name(images: DataFrame,
     table.save(images)
     pd.testing.assert_frame_equal(collect(table.load()), collect(images))
     assert [path.name for path in tmp_path.iterdir()] == [ODD_VIDEO]
+
+
+def test_the_area_bounds_images_anomalies_and_training_set(
+    spark: SparkSession, parameters: dict[str, Parameters], scene: Callable[..., np.ndarray]
+) -> None:
+    left = [[(0.0, 0.0), (0.3, 0.0), (0.3, 1.0), (0.0, 1.0)]]
+    recorded = record_scene(parameters["ingestion"], scene_of(parameters, "tiles", region=left))
+    keys = {"label": 1, "label_source": "default"}
+    rows = [
+        {
+            "frame_id": f"s/{number:06d}",
+            "split": "train" if number < 4 else "test",
+            **keys,
+            "image": encode_jpeg(frame, 95),
+        }
+        for number, frame in enumerate(np.hstack([scene(number), scene(number + 50)]) for number in range(6))
+    ]
+    tiled = [tile for row in rows for tile in cut_images(row, recorded)]
+    assert [tile["tiles"] for tile in tiled] == [2] * 12  # of three
+    assert {(tile["width"], tile["height"]) for tile in tiled} == {(512, 256)}
+    images = spark.createDataFrame(pd.DataFrame(tiled, columns=IMAGES.names), spark_schema(IMAGES))
+    anomalies = draw_anomalies(images, parameters["synthesis"]).cache()
+    of_image = {tile["image_id"]: decode_image(tile["image"]) for tile in tiled}
+    drawn = anomalies.filter("kind != 'null'").toPandas()
+    assert len(drawn) > 20
+    for row in drawn.to_dict("records"):
+        area, mask = decode_mask(row["area"]), decode_mask(row["mask"])
+        assert 0 < np.count_nonzero(area) < area.size
+        assert not mask[area == 0].any()
+        outside = decode_image(row["image"])[area == 0]
+        tiles = [f"{row['frame_id']}/tile-{number}" for number in range(2)]
+        assert any(np.array_equal(outside, of_image[tile][area == 0]) for tile in tiles)
+    rows_of_set = training_set_of(images, anomalies, small(parameters)).toPandas()
+    assert rows_of_set["area"].notna().all()
+    for row in rows_of_set.to_dict("records"):
+        if row["mask"] is not None:
+            assert not decode_mask(row["mask"])[decode_mask(row["area"]) == 0].any()
+        is_grey = np.abs(decode_image(row["image"]).astype(int) - 128).max(axis=2) < 12
+        far = cv2.dilate(decode_mask(row["area"]), np.ones((33, 33), np.uint8)) == 0
+        assert is_grey[far].mean() > 0.99
+
+
+def test_a_frame_that_the_area_does_not_fit_stops_the_run(
+    spark: SparkSession, parameters: dict[str, Parameters], tmp_path: Path
+) -> None:
+    cv2.imwrite(str(tmp_path / "tall.png"), np.full((90, 50), 255, np.uint8))
+    edge = [[(0.95, 0.0), (1.0, 0.0), (1.0, 1.0), (0.95, 1.0)]]
+    frames = spark.createDataFrame([(96, 64)], ["width", "height"])
+    for view, region, told in (
+        ("tiles", str(tmp_path / "tall.png"), "96x64 has another aspect ratio than the mask of 50x90"),
+        ("square", edge, "leave nothing of 96x64 pixels to look at"),
+    ):
+        recorded = record_scene(parameters["ingestion"], scene_of(parameters, view, region=region))
+        with pytest.raises(UserError, match=told):
+            tell_what_is_seen(frames, recorded)
+
+
+def test_the_log_says_what_is_not_looked_at_and_how_small_an_object_may_be(
+    spark: SparkSession, parameters: dict[str, Parameters], caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = spark.createDataFrame([(1280, 720), (1280, 720)], ["width", "height"])
+    for view, level in (("square", "WARNING"), ("tiles", "INFO")):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            tell_what_is_seen(frames, record_scene(parameters["ingestion"], scene_of(parameters, view)))
+        (line,) = caplog.records
+        assert line.levelname == level
+        assert ("43.8 %" if view == "square" else "Not looked at: 0.0 %") in line.message
+        assert "about 45 px" in line.message

@@ -1,5 +1,7 @@
 """What annotated frames promise: the region where the map is, the score as the length of a bar, one size for all."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -92,3 +94,14 @@ def test_a_large_frame_is_scaled_down() -> None:
     (frame,) = annotated_frames([(np.zeros((2160, 3840, 3), np.uint8), score_of(0.2))], 0.5)
     assert frame.shape[1] == MOST_SIDE_PX
     assert frame.shape[0] == pytest.approx(720 * 1.06, abs=3)
+
+
+def test_what_is_not_looked_at_is_dimmed_and_never_outlined() -> None:
+    frame = np.full((96, 96, 3), 100, np.uint8)
+    left = (json.dumps([[[0, 0], [0.5, 0], [0.5, 1], [0, 1]]]), None)
+    anomaly = FrameScore(1.5, 0.8, True, Square(0, 0, 96), np.ones((4, 4), np.float32))
+    normal, abnormal = annotated_frames([(frame, score_of(0.2)), (frame, anomaly)], 0.5, left)
+    assert (normal[:96, :47] == 100).all()
+    assert (normal[:96, 50:] == 40).all()
+    assert (abnormal[:96, 60:] == 40).all()
+    assert (abnormal[:96, :60] != normal[:96, :60]).any()

@@ -12,7 +12,7 @@ import cygnet.anomaly_kinds
 from cygnet.anomaly_kinds import Kind
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.tables import KIND_NULL
-from cygnet.vision.anomalies import changed_mask, draw_anomaly, draw_once, make_kinds
+from cygnet.vision.anomalies import FEWEST_CHANGED_PX, changed_mask, draw_anomaly, draw_once, make_kinds
 from cygnet.vision.rng import generator
 
 SCENE = Callable[..., np.ndarray]
@@ -162,3 +162,19 @@ def test_drawing_once_takes_an_empty_draw(scene: SCENE) -> None:
     draw = draw_changed([0, 500])
     anomaly = draw_once(draw, scene(1), scene(2), generator(1), (0.0, 1.0))
     assert not anomaly.mask.any()
+
+
+def test_an_anomaly_changes_nothing_outside_its_area(scene: SCENE, synthesis: Callable[..., Synthesis]) -> None:
+    area = np.zeros((256, 256), np.uint8)
+    area[100:180, 60:150] = 255
+    image, donor = scene(1), scene(2)
+    for name, draw in make_kinds(synthesis(), area).items():
+        for number in range(5):
+            anomaly = draw_anomaly(draw, image, donor, generator(name, number), synthesis().severity)
+            if name == KIND_NULL:
+                assert anomaly is None
+                continue
+            assert anomaly is not None
+            assert np.array_equal(anomaly.image[area == 0], image[area == 0])
+            assert np.count_nonzero(anomaly.mask) >= FEWEST_CHANGED_PX
+            assert not anomaly.mask[area == 0].any()

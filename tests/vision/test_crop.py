@@ -1,5 +1,6 @@
 """What crop and resize promise: the same square at the same place, 256x256, whatever comes in."""
 
+import json
 from collections.abc import Callable
 
 import cv2
@@ -8,7 +9,7 @@ import pytest
 
 from cygnet.vision import crop
 from cygnet.vision.codec import decode_image, encode_jpeg, encode_png
-from cygnet.vision.crop import frame_to_images, maps_to_frame, place_views
+from cygnet.vision.crop import cut_areas, frame_to_images, maps_to_frame, place_views, seen_places
 from support.toys import crop_square, frame_to_image
 
 SCENE = Callable[..., np.ndarray]
@@ -121,3 +122,34 @@ def test_the_whole_keeps_the_aspect_ratio(scene: SCENE) -> None:
     expected = cv2.resize(frame, (256, 128), interpolation=cv2.INTER_AREA)
     assert np.array_equal(image[64:192], expected)
     assert np.array_equal(image[:64], image[65:129][::-1])  # reflected at the border
+
+
+LEFT = (json.dumps([[[0, 0], [0.3, 0], [0.3, 1], [0, 1]]]), None)
+
+
+@pytest.mark.parametrize("view", ["square", "whole", "tiles"])
+def test_what_is_outside_the_area_is_grey_and_changes_nothing(scene: SCENE, view: str) -> None:
+    frame = cv2.resize(scene(2), (512, 256))
+    other = frame.copy()
+    other[:, 160:] = 255 - other[:, 160:]  # the area ends at 154
+    images = frame_to_images(encode_png(frame), view, 0.0, LEFT)
+    areas = cut_areas(view, 256, 512, 0.0, LEFT)
+    for image, same, area in zip(images, frame_to_images(encode_png(other), view, 0.0, LEFT), areas, strict=True):
+        assert np.array_equal(image, same)
+        inside = cv2.erode(area, np.ones((5, 5), np.uint8)) > 0
+        outside = cv2.dilate(area, np.ones((5, 5), np.uint8)) == 0
+        assert (image[outside] == 128).all()
+        assert (image[inside] != 128).any()
+
+
+def test_tiles_without_a_part_of_the_area_are_left_out() -> None:
+    everything = place_views("tiles", 256, 512, 0.4)
+    assert seen_places("tiles", 256, 512, 0.4, LEFT) == everything[:2]
+    assert seen_places("tiles", 256, 512, 0.4, (None, LEFT[0])) == everything
+    assert len(cut_areas("tiles", 256, 512, 0.4, LEFT)) == 2
+    assert cut_areas("tiles", 256, 512, 0.4, (None, None)) == []
+
+
+def test_a_view_that_sees_nothing_of_the_area_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="nothing of 512x256 pixels to look at"):
+        seen_places("square", 256, 512, 1.0, LEFT)

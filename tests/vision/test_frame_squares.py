@@ -1,5 +1,6 @@
 """What squares promise: the pixels that ingestion would have made, tiles that cover the frame, no foreign padding."""
 
+import json
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -12,6 +13,10 @@ from cygnet.vision.crop import TILE_OVERLAP_FRAC, frame_to_images
 from cygnet.vision.frame_squares import Square, cut_square, squares_of
 
 SIZES = [(360, 640), (256, 256), (64, 96), (97, 61), (481, 853), (1080, 1920), (1031, 1153), (2160, 2049)]
+
+
+SLANTED = json.dumps([[[0.1, 0.05], [0.8, 0.3], [0.6, 0.9]], [[0, 0.5], [0.3, 0.6], [0.1, 1]]])
+CORNER = json.dumps([[[0.3, 0], [1, 0], [1, 0.6]]])
 
 
 @pytest.fixture
@@ -37,6 +42,21 @@ def test_squares_have_the_very_pixels_that_ingestion_makes(
     squares, images = squares_of(view, height, width, bias), frame_to_images(encode_jpeg(image, 95), view, bias)
     for square, expected in zip(squares, images, strict=True):
         np.testing.assert_array_equal(cut_square(image, square, 95), expected)
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize("view", ["square", "tiles", "whole"])
+def test_squares_of_an_area_have_the_very_pixels_that_ingestion_makes(
+    height: int, width: int, view: str, frame: Callable[[int, int], np.ndarray]
+) -> None:
+    image = frame(height, width)
+    for area in ((SLANTED, None), (SLANTED, CORNER), (None, CORNER)):
+        squares, images = (
+            squares_of(view, height, width, 0.4, area),
+            frame_to_images(encode_jpeg(image, 95), view, 0.4, area),
+        )
+        for square, expected in zip(squares, images, strict=True):
+            np.testing.assert_array_equal(cut_square(image, square, 95, area), expected)
 
 
 @pytest.mark.parametrize(("height", "width"), [*SIZES, (50, 1000), (1000, 50)])

@@ -16,10 +16,12 @@ from cygnet.vision.paired_synthesis import (
     draw_by_weight,
     draw_pair,
     make_pair,
+    make_pair_inside,
     vary_alone,
 )
 from cygnet.vision.procedural_scenes import draw_scene
 from cygnet.vision.rng import generator
+from cygnet.vision.transforms import Policy
 
 NEIGHBOURHOOD = np.ones((37, 37), np.uint8)  # two JPEG blocks with halved chroma, and blur
 
@@ -147,3 +149,31 @@ def test_a_donor_is_another_frame(parameters: dict[str, Synthesis], scene: Calla
     drawn = [draw_as_synthesis(synthesis, scene(donor))(generator(1), scene(0)) for donor in (1, 1, 2)]
     assert np.array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])
+
+
+@pytest.mark.parametrize("policy", [None, PROCEDURAL])
+def test_an_anomaly_stays_inside_the_area_that_varies_with_the_scene(policy: Policy | None) -> None:
+    blue = np.zeros((64, 64), np.uint8)
+    blue[:, :24] = 255
+    scene = np.full((64, 64, 3), 100, np.uint8)
+    scene[blue > 0] = (200, 60, 60)
+    for seed in range(20):
+        pair = make_pair_inside(generator(seed), scene, blue, lambda _, image: 255 - image, policy)
+        assert pair is not None
+        normal, abnormal, mask = pair
+        is_blue = normal[..., 0].astype(int) - normal[..., 1] > 60
+        assert np.mean((mask > 0) != is_blue) < 0.1  # but for what JPEG, blur and noise do at the border
+        far = cv2.dilate(mask, NEIGHBOURHOOD) == 0
+        assert (np.abs(abnormal[far].astype(int) - normal[far]) <= 12).all()
+
+
+def test_an_anomaly_that_does_not_show_inside_makes_no_pair() -> None:
+    scene, area = np.full((64, 64, 3), 100, np.uint8), np.zeros((64, 64), np.uint8)
+    area[:, :8] = 255
+
+    def draw(_: np.random.Generator, image: np.ndarray) -> np.ndarray:
+        drawn = image.copy()
+        drawn[:, 8:] = 255
+        return drawn
+
+    assert make_pair_inside(generator(1), scene, area, draw, None) is None

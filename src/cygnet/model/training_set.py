@@ -76,8 +76,11 @@ def read_batches(
 def iterate_rows(
     training_set: pad.Dataset, splits: list[str], batch_rows: int = BATCH_ROWS, *, with_masks: bool = False
 ) -> Iterator[pd.DataFrame]:
-    """Read `KEYS` and `image` (and `mask`) of some splits; every batch but the last has exactly `batch_rows` rows."""
-    columns = [*KEYS, "image", "mask"] if with_masks else [*KEYS, "image"]
+    """Read `KEYS` and `image` (and `mask` and `area`) of some splits.
+
+    Every batch but the last has exactly `batch_rows` rows.
+    """
+    columns = [*KEYS, "image", "mask", "area"] if with_masks else [*KEYS, "image"]
     pending = pa.Table.from_batches([], schema=pa.schema([training_set.schema.field(name) for name in columns]))
     for batch in read_batches(training_set, columns, pad.field("split").isin(splits), batch_rows):
         pending = pa.concat_tables([pending, pa.Table.from_batches([batch])])

@@ -1,4 +1,4 @@
-"""Annotated frames: the abnormal region outlined, and a bar with the score below the frame."""
+"""Annotated frames: the abnormal region outlined, what is not looked at dimmed, and a bar with the score below."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from cygnet.vision.frame_squares import Square
+from cygnet.vision.region import EVERYWHERE, Area, area_mask, restore_outside
 
 OUTLINE_BGR = (44, 100, 255)
 NORMAL_BGR, ABNORMAL_BGR = (159, 111, 47), (44, 100, 217)
@@ -14,6 +15,9 @@ BACKGROUND_BGR, TEXT_BGR = (32, 32, 32), (255, 255, 255)
 
 REGION_PROBABILITY = 0.5
 """A patch with at least this probability belongs to the region."""
+
+DIMMED_TO = 0.4
+"""Share of its brightness that remains of what is not looked at."""
 
 MOST_SIDE_PX = 1280
 """Larger frames are scaled down: an annotated video is for viewing."""
@@ -38,16 +42,26 @@ class FrameScore:
     anomaly_map: np.ndarray
 
 
-def annotated_frames(frames: Iterable[tuple[np.ndarray, FrameScore]], threshold: float) -> Iterator[np.ndarray]:
-    """Annotate frames one by one; all get the size of the first, those of another shape on a dark background."""
+def annotated_frames(
+    frames: Iterable[tuple[np.ndarray, FrameScore]], threshold: float, area: Area = EVERYWHERE
+) -> Iterator[np.ndarray]:
+    """Annotate frames one by one; all get the size of the first, those of another shape on a dark background.
+
+    Args:
+        frames: `(H, W, 3)` uint8 BGR with their scores.
+        threshold: Score from which a frame is anomalous, 0-1.
+        area: What of the frames was looked at.
+    """
     size_px: tuple[int, int] | None = None
     for frame, score in frames:
         if size_px is None:
             scale = min(MOST_SIDE_PX / max(frame.shape[:2]), 1.0)
             size_px = _even(frame.shape[1] * scale), _even(frame.shape[0] * scale)
-        marked = frame
+        mask = area_mask(area, *frame.shape[:2])
+        marked = frame if mask is None else restore_outside(np.rint(DIMMED_TO * frame).astype(np.uint8), frame, mask)
         if score.is_anomalous:
-            marked = outlined(frame, region_of(score.anomaly_map, score.square, *frame.shape[:2]))
+            region = region_of(score.anomaly_map, score.square, *frame.shape[:2])
+            marked = outlined(marked, region if mask is None else region & mask)
         yield np.concatenate([_fitted(marked, size_px), score_bar(size_px, score, threshold)])
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from cygnet.anomaly_kinds import KINDS, KindFunction
 from cygnet.parameters.synthesis import Synthesis
+from cygnet.vision.region import restore_outside
 
 CHANGED_LEVELS = 8
 FEWEST_CHANGED_PX = 20
@@ -47,9 +48,9 @@ def changed_mask(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return cv2.threshold(cv2.max(cv2.max(blue, green), red), CHANGED_LEVELS, 255, cv2.THRESH_BINARY)[1]
 
 
-def make_kinds(synthesis: Synthesis) -> dict[str, MaskedDraw]:
-    """Bind every kind of anomaly to its settings, by name."""
-    return {name: _masked(kind.load(), getattr(synthesis, kind.settings)) for name, kind in KINDS.items()}
+def make_kinds(synthesis: Synthesis, area: np.ndarray | None = None) -> dict[str, MaskedDraw]:
+    """Bind every kind of anomaly to its settings, by name; outside an area `(H, W)` uint8 nothing changes."""
+    return {name: _masked(kind.load(), getattr(synthesis, kind.settings), area) for name, kind in KINDS.items()}
 
 
 def draw_anomaly(
@@ -91,11 +92,13 @@ def draw_nothing(
     return image
 
 
-def _masked(draw: KindFunction, settings: Any) -> MaskedDraw:
+def _masked(draw: KindFunction, settings: Any, area: np.ndarray | None) -> MaskedDraw:
     def draw_masked(
         image: np.ndarray, donor: np.ndarray, rng: np.random.Generator, severity: float
     ) -> tuple[np.ndarray, np.ndarray]:
         drawn = draw(image, donor, rng, severity, settings)
+        if area is not None:
+            drawn = restore_outside(image, drawn, area)
         return drawn, changed_mask(image, drawn)
 
     return draw_masked

@@ -1,14 +1,18 @@
 """From a whole frame to the 256x256 images that everything after ingestion sees.
 
-A frame is seen as one square cut out of it, as a whole, or as overlapping tiles. Ingestion and the served model both
-call `frame_to_images`, which makes crop and resize the same in both.
+A frame is seen as one square cut out of it, as a whole, or as overlapping tiles, without those that hold nothing of the
+area that is looked at. Ingestion and the served model both call `frame_to_images`, which makes crop and resize the same
+in both.
 """
+
+from functools import lru_cache
 
 import cv2
 import numpy as np
 
 from cygnet.tables import IMAGE_SIZE_PX
 from cygnet.vision.codec import decode_image, jpeg_size_px
+from cygnet.vision.region import EVERYWHERE, Area, area_mask, fill_outside
 
 TILE_OVERLAP_FRAC = 0.2
 """Smallest overlap of neighbouring tiles, as a share of their side; a frame of 16:9 or 4:3 needs two tiles."""
@@ -37,8 +41,45 @@ def place_views(view: str, height: int, width: int, horizontal_bias: float) -> l
     return [(start, 0, side) if width > height else (0, start, side) for start in starts]
 
 
+def seen_places(view: str, height: int, width: int, horizontal_bias: float, area: Area) -> list[Place]:
+    """Give the places of `place_views`, same arguments, that hold a part of an area.
+
+    Raises:
+        ValueError: None does, or a mask image has another aspect ratio than the frame.
+    """
+    places = place_views(view, height, width, horizontal_bias)
+    mask = area_mask(area, height, width)
+    if mask is None:
+        return places
+    seen = [place for place in places if mask[_within(place)].any()]
+    if not seen:
+        msg = f"scene.view {view}, scene.region and scene.ignore leave nothing of {width}x{height} pixels to look at"
+        raise ValueError(msg)
+    return seen
+
+
+def decoded_size_px(height: int, width: int) -> tuple[int, int]:
+    """Give height and width at which `frame_to_images` decodes a JPEG of this size."""
+    reduction = decoding_reduction((width, height))
+    return -(-height // reduction), -(-width // reduction)
+
+
+@lru_cache(maxsize=16)
+def cut_areas(view: str, height: int, width: int, horizontal_bias: float, area: Area) -> list[np.ndarray]:
+    """Cut the area as `frame_to_images` cuts a frame that is decoded at this size; arguments as `seen_places`.
+
+    Returns:
+        `(256, 256)` uint8 for each image, 255 inside; empty if everything is inside.
+    """
+    mask = area_mask(area, height, width)
+    if mask is None:
+        return []
+    cuts = [cut_place(mask, place) for place in seen_places(view, height, width, horizontal_bias, area)]
+    return [cv2.threshold(cut, 127, 255, cv2.THRESH_BINARY)[1] for cut in cuts]
+
+
 def cut_place(frame: np.ndarray, place: Place) -> np.ndarray:
-    """Cut a square out of a frame `(H, W, 3)` uint8 and resize it to `(256, 256, 3)`.
+    """Cut a square out of a frame `(H, W, 3)` or `(H, W)` uint8 and resize it to 256 x 256.
 
     What extends beyond the frame is the frame reflected at its border: images are never padded with black or grey.
     """
@@ -48,8 +89,8 @@ def cut_place(frame: np.ndarray, place: Place) -> np.ndarray:
     return resize_square(frame[top : top + side, left : left + side])
 
 
-def frame_to_images(encoded: bytes, view: str, horizontal_bias: float) -> list[np.ndarray]:
-    """Decode a frame, and cut and resize what is seen of it.
+def frame_to_images(encoded: bytes, view: str, horizontal_bias: float, area: Area = EVERYWHERE) -> list[np.ndarray]:
+    """Decode a frame, fill with grey what is outside the area, and cut and resize what is seen of it.
 
     A large JPEG is decoded at a half, a quarter or an eighth of its size within the DCT, as long as at least two source
     pixels remain per output pixel: for 1080p 2.6 times as fast as with PIL row by row, without a visible difference.
@@ -58,20 +99,23 @@ def frame_to_images(encoded: bytes, view: str, horizontal_bias: float) -> list[n
         encoded: JPEG, PNG, WebP, BMP or TIFF of any size.
         view: See `place_views`.
         horizontal_bias: See `place_views`.
+        area: What of the frame is looked at.
 
     Returns:
-        `(256, 256, 3)` uint8 BGR each, in the order of `place_views`.
+        `(256, 256, 3)` uint8 BGR each, in the order of `seen_places`.
 
     Raises:
-        ValueError: The bytes are not an image.
+        ValueError: The bytes are not an image, or see `seen_places`.
     """
     frame = decode_image(encoded, decoding_reduction(jpeg_size_px(encoded)))
     height, width = frame.shape[:2]
-    return [cut_place(frame, place) for place in place_views(view, height, width, horizontal_bias)]
+    places = seen_places(view, height, width, horizontal_bias, area)
+    fill_outside(frame, area_mask(area, height, width))
+    return [cut_place(frame, place) for place in places]
 
 
 def resize_square(square: np.ndarray) -> np.ndarray:
-    """Resize `(S, S, 3)` uint8 to `(256, 256, 3)`."""
+    """Resize `(S, S, 3)` or `(S, S)` uint8 to 256 x 256."""
     shrinks = square.shape[0] > IMAGE_SIZE_PX
     return cv2.resize(
         square, (IMAGE_SIZE_PX, IMAGE_SIZE_PX), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
@@ -94,9 +138,15 @@ def maps_to_frame(maps: np.ndarray, places: list[Place], height_px: int, width_p
     for anomaly_map, (left, top, side) in zip(maps, places, strict=True):
         scaled = cv2.resize(anomaly_map, (side, side), interpolation=cv2.INTER_LINEAR)
         inside = scaled[max(-top, 0) : height_px - top, max(-left, 0) : width_px - left]
-        part = frame_map[max(top, 0) : top + side, max(left, 0) : left + side]
+        part = frame_map[_within((left, top, side))]
         np.maximum(part, inside, out=part)
     return frame_map
+
+
+def _within(place: Place) -> tuple[slice, slice]:
+    """Give rows and columns of a place that lie within the frame."""
+    left, top, side = place
+    return slice(max(top, 0), top + side), slice(max(left, 0), left + side)
 
 
 def decoding_reduction(size_px: tuple[int, int] | None) -> int:

@@ -17,6 +17,7 @@ from cygnet.parameters.synthesis import Synthesis
 from cygnet.vision.anomalies import FEWEST_CHANGED_PX, changed_mask, make_kinds
 from cygnet.vision.codec import decode_image, encode_jpeg
 from cygnet.vision.procedural_scenes import draw_scene
+from cygnet.vision.region import restore_outside
 from cygnet.vision.transforms import Policy, vary
 
 MOST_DRAWS = 10
@@ -88,17 +89,29 @@ def make_pair(
             anomalies in the scene, about 3 in 1000 leave the image or fade out (measured on 1,500): that is how often
             the label is wrong.
     """
+    area = np.full(scene.shape[:2], 255, np.uint8)
     if on_picture:
-        (normal,), _ = _vary(rng, [scene], np.zeros(scene.shape[:2], np.uint8), policy)
-        drawn = _draw_until_it_shows(rng, normal, draw)
-        if drawn is None:
-            return None
-        abnormal, mask = drawn
-    else:
-        drawn = _draw_until_it_shows(rng, scene, draw)
-        if drawn is None:
-            return None
-        (normal, abnormal), mask = _vary(rng, [scene, drawn[0]], drawn[1], policy)
+        return make_pair_inside(rng, scene, area, draw, policy)
+    drawn = _draw_until_it_shows(rng, scene, area, draw)
+    if drawn is None:
+        return None
+    (normal, abnormal), mask = _vary(rng, [scene, drawn[0]], drawn[1], policy)
+    normal, abnormal = _encode(rng, normal, abnormal)
+    return normal, abnormal, mask
+
+
+def make_pair_inside(
+    rng: np.random.Generator, scene: np.ndarray, area: np.ndarray, draw: Draw, policy: Policy | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Make a pair as `make_pair` does on the picture; the anomaly changes nothing outside an area `(S, S)` uint8.
+
+    The area varies as the scene does.
+    """
+    (normal,), moved_area = _vary(rng, [scene], area, policy)
+    drawn = _draw_until_it_shows(rng, normal, moved_area, draw)
+    if drawn is None:
+        return None
+    abnormal, mask = drawn
     normal, abnormal = _encode(rng, normal, abnormal)
     return normal, abnormal, mask
 
@@ -110,12 +123,12 @@ def vary_alone(rng: np.random.Generator, image: np.ndarray, policy: Policy | Non
 
 
 def _draw_until_it_shows(
-    rng: np.random.Generator, image: np.ndarray, draw: Draw
+    rng: np.random.Generator, image: np.ndarray, area: np.ndarray, draw: Draw
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Draw on a copy; return it and the mask of what changed, or None if nothing shows in `MOST_DRAWS` attempts."""
+    """Draw inside the area; return image and changed mask, or None if nothing shows in `MOST_DRAWS` attempts."""
     fewest_px = FEWEST_CHANGED_PX * (image.shape[0] / 256) ** 2
     for _ in range(MOST_DRAWS):
-        abnormal = draw(rng, image)
+        abnormal = restore_outside(image, draw(rng, image), area)
         mask = changed_mask(image, abnormal)
         if np.count_nonzero(mask) >= fewest_px:
             return abnormal, mask

@@ -1,5 +1,6 @@
 """What scoring in a worker promises: the scores of `predictions`, every frame once, and no frame twice after a kill."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,13 +22,14 @@ from cygnet.model.scoring.frame_scores import (
 )
 from cygnet.model.scoring.score_parts import PART, ScoreParts
 from cygnet.model.serving.scorer import Scorer
-from cygnet.parameters.base import Parameters
 from cygnet.pipelines.ingestion.views import cut_images
 from cygnet.vision.codec import decode_image, decode_map, encode_jpeg, encode_png
 from cygnet.vision.frame_squares import Square
 from cygnet.vision.video import read_rows
 from support.toys import SCENE
 
+SLANTED = json.dumps([[[0.1, 0.05], [0.8, 0.3], [0.6, 0.9]]])
+CORNER = json.dumps([[[0.3, 0], [1, 0], [1, 0.6]]])
 WRITE_VIDEO = Callable[..., Path]
 
 
@@ -75,22 +77,24 @@ def score(sources: pd.DataFrame, scoring: FrameScoring) -> pd.DataFrame:
     return rows.sort_values(["source", "frame_index"], ignore_index=True)
 
 
+@pytest.mark.parametrize("area", [{}, {"region": SLANTED}, {"region": SLANTED, "ignore": CORNER}])
 def test_a_frame_gets_the_score_that_it_has_in_predictions(
+    area: dict[str, str],
     scene: Callable[..., np.ndarray],
     scoring: FrameScoring,
     scorer: Scorer,
-    parameters: dict[str, Parameters],
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "video.avi"
+    recorded = replace(SCENE, **area)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (400, 300))
     for seed in range(20):
         writer.write(cv2.resize(scene(seed), (400, 300)))
     writer.release()
     ingested = read_rows({"source": "video", "path": str(path), "media": "video", "file_index": 0}, 0.1, 95)
-    images = [next(cut_images(row, SCENE))["image"] for row in ingested]
+    images = [next(cut_images(row, recorded))["image"] for row in ingested]
     of_predictions = scorer.score([decode_image(encode_jpeg(decode_image(image), 95)) for image in images])[0]
-    scored = score(sources_of(path), scoring)
+    scored = score(sources_of(path), replace(scoring, scene=recorded))
     assert scored["frame_index"].tolist() == list(range(20))
     assert of_predictions["anomaly_score"].std() > 0.001
     for column in ("logit_abnormal", "logit_normal", "anomaly_score"):
@@ -250,3 +254,38 @@ def test_what_other_settings_left_is_removed(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     ScoreParts(tmp_path).keep_only({"mine"})
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_what_is_outside_the_area_moves_neither_score_nor_map(
+    scoring: FrameScoring, write_video: WRITE_VIDEO, scene: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
+    left = json.dumps([[[0, 0], [0.4, 0], [0.4, 1], [0, 1]]])
+    recorded = replace(SCENE, region=left, crop_horizontal_bias=0.0)
+    frame = cv2.resize(scene(4), (400, 300))
+    for number in range(3):
+        frame[:, 200:] = 80 * number  # the area ends at 160; JPEG carries a change 32 px further at most
+        cv2.imwrite(str(tmp_path / f"{number}.png"), frame)
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    scored = score(sources_of(*paths, media="image"), replace(scoring, scene=recorded))
+    assert len(set(scored["anomaly_score"])) == 1
+    for anomaly_map in scored["anomaly_map"].map(decode_map):
+        assert (anomaly_map[:, 0] > 0).all()
+    right = replace(SCENE, ignore=left, crop_horizontal_bias=0.0)
+    scored = score(sources_of(*paths, media="image"), replace(scoring, scene=right))
+    assert len(set(scored["anomaly_score"])) == 3
+
+
+def test_a_frame_of_which_nothing_is_looked_at_has_a_reason(scoring: FrameScoring, write_video: WRITE_VIDEO) -> None:
+    edge = replace(SCENE, region=json.dumps([[[0.97, 0], [1, 0], [1, 1], [0.97, 1]]]))
+    scored = score(sources_of(write_video(frames=3)), replace(scoring, scene=edge))
+    assert scored["anomaly_score"].isna().all()
+    assert scored["reason"].str.contains("leave nothing of 96x64 pixels to look at").all()
+    assert len(score(sources_of(write_video(frames=3)), replace(scoring, scene=edge, view="tiles"))) == 3
+
+
+def test_a_map_is_blank_outside_the_area(scoring: FrameScoring, write_video: WRITE_VIDEO) -> None:
+    left = replace(SCENE, region=json.dumps([[[0, 0], [0.3, 0], [0.3, 1], [0, 1]]]))
+    scored = score(sources_of(write_video(frames=2)), replace(scoring, scene=left, view="whole"))
+    for anomaly_map in scored["anomaly_map"].map(decode_map):
+        assert (anomaly_map[:, 0] > 0).any()
+        assert (anomaly_map[:, 1] == 0).all()

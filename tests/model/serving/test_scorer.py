@@ -287,3 +287,38 @@ def test_scores_of_extreme_logits_are_finite() -> None:
     assert rows["anomaly_score"].tolist() == [1.0, pytest.approx(0.0, abs=1e-30), 0.5]
     assert rows["is_anomalous"].tolist() == [True, False, True]
     assert softmax_abnormal(np.array([np.log(3.0)]), np.array([0.0]))[0] == pytest.approx(0.75)
+
+
+def test_a_whole_frame_is_seen_in_its_area_alone_and_a_cropped_image_as_it_is(
+    scorer: Scorer, scene: Callable[..., np.ndarray]
+) -> None:
+    left = json.dumps([[[0, 0], [0.29, 0], [0.29, 1], [0, 1]]])  # ends at 186, before the second tile
+    recorded = dataclasses.replace(scorer.scene, view="tiles", region=left)
+    bounded = Scorer(scorer.runtime, scorer.calibration, recorded, scorer.limits)
+    frame = cv2.resize(scene(3), (640, 256))
+    other = frame.copy()
+    other[:, 200:] = 0
+    frames = [bounded.see(encode_png(each)) for each in (frame, other)]
+    assert [len(images) for images in frames] == [1, 1]  # of three tiles, the first
+    assert np.array_equal(frames[0][0], frames[1][0])
+    heatmap = decode_image(bounded.draw_heatmap(encode_png(frame), np.ones((1, 2, 2), np.float32), cropped=False))
+    assert (heatmap[:, :184] == 255).all()
+    assert not heatmap[:, 188:].any()
+    assert np.array_equal(bounded.decode(encode_png(frame)), frame)
+    tall = Scorer(scorer.runtime, scorer.calibration, dataclasses.replace(recorded, view="square"), scorer.limits)
+    with pytest.raises(ValueError, match="leave nothing"):
+        tall.see(encode_png(np.zeros((100, 3000, 3), np.uint8)))
+
+
+def test_the_map_of_a_large_jpeg_lies_where_its_tiles_were_cut(
+    scorer: Scorer, scene: Callable[..., np.ndarray]
+) -> None:
+    region = json.dumps([[[0, 0], [0.4444, 0], [0.4444, 1], [0, 1]]])  # ends where the second tile begins
+    recorded = dataclasses.replace(scorer.scene, view="tiles", region=region)
+    bounded = Scorer(scorer.runtime, scorer.calibration, recorded, scorer.limits)
+    encoded = encode_jpeg(cv2.resize(scene(3), (2051, 1153)), 95)
+    maps = np.ones((len(bounded.see(encoded)), 2, 2), np.float32)
+    heatmap = decode_image(bounded.draw_heatmap(encoded, maps, cropped=False))
+    assert heatmap.shape[:2] == (1153, 2051)
+    assert (heatmap[:, :900] == 255).all()
+    assert not heatmap[:, 920:].any()

@@ -17,7 +17,7 @@ from cygnet.model.training.settings import PairedSynthesis
 from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.tables import ABNORMAL, NORMAL
-from cygnet.vision.codec import decode_image, encode_jpeg
+from cygnet.vision.codec import decode_image, encode_jpeg, encode_png
 from cygnet.vision.paired_synthesis import draw_as_synthesis
 from cygnet.vision.transforms import select_policy
 from support.fits import bright_and_dark, drawing, with_preset
@@ -187,3 +187,23 @@ def test_with_reference_a_fit_flips_only_what_the_table_may(
     assert bool((slopes[:, 0, 0] < 0).any()) is horizontal
     assert bool((slopes[:, 1, 1] < 0).any()) is vertical
     assert np.abs(slopes[:, [0, 1], [1, 0]]).max() < 0.1
+
+
+def test_twins_have_their_anomaly_in_the_area_of_their_image(
+    rows_of: Callable[..., TrainingRows],
+) -> None:
+    top = np.zeros((256, 256), np.uint8)
+    top[:96] = 255
+    examples = dataclasses.replace(all_ramps(), areas=[None, encode_png(top), None, None])
+    rows = rows_of(examples)
+    seen = 0
+    for epoch in range(12):
+        rows.set_epoch(epoch)
+        images, labels, coverage = rows.__getitems__([1])
+        if len(labels) == 2:
+            seen += 1
+            moved = slopes_of(images[0].numpy()[..., ::-1])
+            assert coverage[1].sum() > 0
+            if np.allclose(moved, np.eye(2), atol=0.02):  # not varied, or by a shift alone
+                assert not coverage[1, 8:].any()
+    assert seen > 6

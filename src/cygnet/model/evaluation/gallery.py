@@ -12,6 +12,7 @@ from cygnet.model.evaluation.plots import MapCell, SheetCell
 from cygnet.model.training_set import read_keys, spread_evenly
 from cygnet.tables import ABNORMAL, KIND_NORMAL, KIND_NULL, NORMAL
 from cygnet.vision.codec import decode_image, decode_map, decode_mask
+from cygnet.vision.region import blank_outside
 
 EXAMPLES_PER_CLASS = 12
 HARDEST_PER_CLASS = 5
@@ -70,11 +71,15 @@ def distant_frames(
     """
     suspicious = frames[frames["distance"] > limit]
     shown = (suspicious if len(suspicious) else frames.head(CALM_FRAMES)).head(len(maps))
-    images = _rows_by_id(train_frames, shown["image_id"], ["image"])
-    return [
-        (f"{name}: {distance:.3g}", decode_image(images[name]["image"]), maps[name] / (maps[name] + limit), None)
-        for name, distance in shown[["image_id", "distance"]].to_numpy()
-    ]
+    images = _rows_by_id(train_frames, shown["image_id"], ["image", "area"])
+
+    def cell(image_id: str, distance: float) -> MapCell:
+        row, distances = images[image_id], maps[image_id]
+        area = decode_mask(row["area"]) if row["area"] else None
+        shown_map = blank_outside(distances / (distances + limit), area)
+        return f"{image_id}: {distance:.3g}", decode_image(row["image"]), shown_map, None
+
+    return [cell(*named) for named in shown[["image_id", "distance"]].to_numpy()]
 
 
 def _rows_by_id(table: pad.Dataset, image_ids: Iterable[str], columns: list[str]) -> dict[str, dict[str, Any]]:

@@ -4,6 +4,7 @@ The table `predictions` and the reference of the parity check both come from her
 """
 
 import logging
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,8 @@ from cygnet.model.evaluation.calibrate import calibrate
 from cygnet.model.serving.scorer import Parts, Scorer, scores_of
 from cygnet.model.training_set import iterate_rows
 from cygnet.parameters.training import Threshold
-from cygnet.vision.codec import encode_map
+from cygnet.vision.codec import decode_mask, encode_map
+from cygnet.vision.region import blank_outside
 
 logger = logging.getLogger(__name__)
 
@@ -26,21 +28,26 @@ def measure_rows(scorer: Scorer, training_set: pad.Dataset, splits: list[str]) -
 
     Args:
         scorer: The scorer to use, calibrated or not.
-        training_set: The table; only the keys and the images are read.
+        training_set: The table.
         splits: Names of splits.
 
     Returns:
         The keys, `classifier_margin` and `normality_distance`, sorted by `image_id`; and `classifier_map` and
-        `distance_map`, `(G, G)` float32 each.
+        `distance_map`, `(G, G)` float32 each, 0 outside the area that is looked at.
 
     Raises:
         ValueError: An image does not decode, or exceeds the scorer's limits.
     """
     tables = []
-    for rows in iterate_rows(training_set, splits):
+    for rows in iterate_rows(training_set, splits, with_masks=True):
         parts = scorer.measure(scorer.decode(encoded) for encoded in rows["image"])
-        maps = {"classifier_map": list(parts.classifier_maps), "distance_map": list(parts.distance_maps)}
-        tables.append(pd.concat([rows.drop(columns="image"), parts.images], axis=1).assign(**maps))
+        areas = [decode_mask(area) if area else None for area in rows["area"]]
+        maps: dict[str, Any] = {
+            name: [blank_outside(each, area) for each, area in zip(of_rows, areas, strict=True)]
+            for name, of_rows in (("classifier_map", parts.classifier_maps), ("distance_map", parts.distance_maps))
+        }
+        keys = rows.drop(columns=["image", "mask", "area"])
+        tables.append(pd.concat([keys, parts.images], axis=1).assign(**maps))
     return pd.concat(tables).sort_values("image_id", ignore_index=True)
 
 

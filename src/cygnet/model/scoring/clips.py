@@ -1,6 +1,7 @@
 """Annotated videos of scored sources: each frame is decoded again when it is written, and drawn with its score."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,25 +12,32 @@ from cygnet.vision.annotate import FrameScore, annotated_frames
 from cygnet.vision.clip import Clip
 from cygnet.vision.codec import decode_map
 from cygnet.vision.frame_squares import Square
+from cygnet.vision.region import Area
 from cygnet.vision.video import read_samples
 
 FRAMES_PER_S = (1.0, 120.0)
 """An annotated video plays in real time, within these bounds."""
 
 
-def annotated_clip(
-    files: pd.DataFrame, scores: Iterable[dict[str, Any]], spacing_s: float, threshold: float, interval_s: float | None
-) -> Clip:
+@dataclass(frozen=True)
+class Scored:
+    """How the frames of a clip were scored."""
+
+    interval_s: float | None  # seconds between scored frames; None: every frame
+    threshold: float  # score from which a frame is anomalous, 0-1
+    area: Area  # what of a frame was looked at
+
+
+def annotated_clip(files: pd.DataFrame, scores: Iterable[dict[str, Any]], spacing_s: float, scored: Scored) -> Clip:
     """Annotate the scored frames of one source.
 
     Args:
         files: Its rows of the table of sources.
         scores: Its rows of `scores` that have a score, by frame index.
         spacing_s: Seconds between two scored frames.
-        threshold: Score from which a frame is anomalous, 0-1.
-        interval_s: The interval that it was scored with: seconds, or None for every frame.
+        scored: How they were scored.
     """
-    frames = annotated_frames(_scored_frames(files, scores, interval_s), threshold)
+    frames = annotated_frames(_scored_frames(files, scores, scored.interval_s), scored.threshold, scored.area)
     return Clip(frames, float(np.clip(1 / spacing_s, *FRAMES_PER_S)))
 
 

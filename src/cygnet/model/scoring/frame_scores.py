@@ -26,8 +26,10 @@ from cygnet.scene import TrainingScene
 from cygnet.storage import folder_on_disk, state_of
 from cygnet.tables import frame_id_of
 from cygnet.vision.codec import decode_image, encode_jpeg, encode_map
+from cygnet.vision.crop import cut_areas, decoded_size_px
 from cygnet.vision.frame_squares import Square, cut_square, squares_of
 from cygnet.vision.motion import MotionMeter, shrink
+from cygnet.vision.region import blank_outside
 from cygnet.vision.video import Sample, expected_samples, read_samples
 
 BATCH_IMAGES = 32
@@ -68,7 +70,7 @@ class FrameScoring:
 
 @dataclass(frozen=True)
 class SeenFrame:
-    """A frame as the detector sees it: one 256x256 image per square, none if the frame did not decode."""
+    """A frame as the detector sees it: one 256x256 image per square, none if it did not decode or all is outside."""
 
     index: int
     timestamp_s: float
@@ -78,6 +80,7 @@ class SeenFrame:
     images: list[np.ndarray] = field(default_factory=list)  # (256, 256, 3) uint8 BGR
     motions: list[float] = field(default_factory=list)  # of each image, see `cygnet.vision.motion`; empty: none
     reason: str | None = None
+    areas: list[np.ndarray] = field(default_factory=list)  # what of each image is looked at; empty: all of it
 
 
 def list_items(sources: pd.DataFrame, scoring: FrameScoring) -> pd.DataFrame:
@@ -171,7 +174,8 @@ def score_batch(batch: list[SeenFrame], scorer: Scorer) -> list[Row]:
             largest = measured[start : start + len(frame.images)].max().dropna()
             row.update({str(name): value for name, value in (*scores[start + best].items(), *largest.items())})
             row.update({f"square_{name}": value for name, value in asdict(square).items()})
-            row["anomaly_map"] = encode_map(maps[start + best])
+            area = frame.areas[best] if frame.areas else None
+            row["anomaly_map"] = encode_map(blank_outside(maps[start + best], area))
         rows.append(row)
         start += len(frame.images)
     return rows
@@ -182,11 +186,16 @@ def see_frame(sample: Sample, scoring: FrameScoring) -> SeenFrame:
     if sample.image is None:
         return SeenFrame(sample.index, sample.timestamp_s, reason=sample.reason)
     height, width = sample.image.shape[:2]
-    squares = squares_of(scoring.view, height, width, scoring.scene.crop_horizontal_bias)
-    images = [cut_square(sample.image, square, scoring.scene.frame_jpeg_quality) for square in squares]
-    for quality in scoring.scene.image_jpeg_qualities:
+    scene = scoring.scene
+    try:
+        squares = squares_of(scoring.view, height, width, scene.crop_horizontal_bias, scene.area)
+    except ValueError as error:
+        return SeenFrame(sample.index, sample.timestamp_s, height, width, reason=str(error))
+    areas = cut_areas(scoring.view, *decoded_size_px(height, width), scene.crop_horizontal_bias, scene.area)
+    images = [cut_square(sample.image, square, scene.frame_jpeg_quality, scene.area) for square in squares]
+    for quality in scene.image_jpeg_qualities:
         images = [decode_image(encode_jpeg(image, quality)) for image in images]
-    return SeenFrame(sample.index, sample.timestamp_s, height, width, squares, images)
+    return SeenFrame(sample.index, sample.timestamp_s, height, width, squares, images, areas=areas)
 
 
 @lru_cache(maxsize=1)

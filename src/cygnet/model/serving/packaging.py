@@ -30,6 +30,7 @@ MODULES = (
     "vision/__init__.py",
     "vision/codec.py",
     "vision/crop.py",
+    "vision/region.py",
     "model/__init__.py",
     "model/network/__init__.py",
     "model/network/preprocessing.py",

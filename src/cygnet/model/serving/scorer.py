@@ -24,8 +24,9 @@ from cygnet.model.serving.combination import combine, p_value
 from cygnet.model.serving.runtimes import RUNTIMES, Runtime
 from cygnet.scene import TrainingScene
 from cygnet.tables import ABNORMAL, NORMAL
-from cygnet.vision.codec import decode_image, encode_png, image_size_px
-from cygnet.vision.crop import frame_to_images, maps_to_frame, place_views
+from cygnet.vision.codec import decode_image, encode_png, image_size_px, jpeg_size_px
+from cygnet.vision.crop import Place, decoding_reduction, frame_to_images, maps_to_frame, seen_places
+from cygnet.vision.region import area_mask
 
 SETTINGS = "detector.json"
 
@@ -155,13 +156,16 @@ class Scorer:
         return decode_image(encoded)
 
     def see(self, encoded: bytes) -> list[np.ndarray]:
-        """Decode a whole frame, and cut and resize what the detector sees of it; raises as `decode` does.
+        """Decode a whole frame, and cut and resize what the detector sees of it.
 
         Returns:
-            `(256, 256, 3)` uint8 BGR each: one, or all tiles.
+            `(256, 256, 3)` uint8 BGR each: one, or all tiles, grey outside the area that is looked at.
+
+        Raises:
+            ValueError: As `decode`, or see `cygnet.vision.crop.seen_places`.
         """
         self.count_px(encoded)
-        return frame_to_images(encoded, self.scene.view, self.scene.crop_horizontal_bias)
+        return frame_to_images(encoded, self.scene.view, self.scene.crop_horizontal_bias, self.scene.area)
 
     def count_px(self, encoded: bytes) -> int:
         """Count the pixels of an image from its header; raises as `decode` does."""
@@ -256,9 +260,18 @@ class Scorer:
         if cropped:
             scaled = cv2.resize(maps[0], (width_px, height_px), interpolation=cv2.INTER_LINEAR)
         else:
-            places = place_views(self.scene.view, height_px, width_px, self.scene.crop_horizontal_bias)
-            scaled = maps_to_frame(maps, places, height_px, width_px)
+            scaled = maps_to_frame(maps, self._places(encoded, height_px, width_px), height_px, width_px)
+            mask = area_mask(self.scene.area, height_px, width_px)
+            if mask is not None:
+                scaled[mask == 0] = 0
         return encode_png(np.rint(scaled * 255).astype(np.uint8))
+
+    def _places(self, encoded: bytes, height_px: int, width_px: int) -> list[Place]:
+        """Place what `see` has cut out of a frame: at the size at which it was decoded, and then in the frame."""
+        reduction = decoding_reduction(jpeg_size_px(encoded))
+        size_px = -(-height_px // reduction), -(-width_px // reduction)
+        places = seen_places(self.scene.view, *size_px, self.scene.crop_horizontal_bias, self.scene.area)
+        return [(left * reduction, top * reduction, side * reduction) for left, top, side in places]
 
     def save(self, folder: Path) -> None:
         """Write the scorer into an empty or missing folder."""

@@ -7,7 +7,7 @@ fits.
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -39,6 +39,7 @@ class Examples:
     frames: np.ndarray  # (N,) int64: rows with the same number come from one frame
     fingerprint: str  # of all rows
     preprocessing: Preprocessing | None  # the model's; None: they are tokens
+    areas: list[bytes | None] = field(default_factory=list)  # encoded, see `training_set`; empty: images are all inside
 
     def take(self, indices: torch.Tensor) -> Batch:
         """Fetch rows by index, resized for the model."""
@@ -78,8 +79,9 @@ def load_examples(
     grid = (len(keys), patches_per_side, patches_per_side)
     coverage = mapped_tensor(folder / f"{split}.coverage", grid, torch.float32)
     digests = [b""] * len(keys)
+    areas: list[bytes | None] = [None] * len(keys)
     for rows in iterate_rows(training_set, [split], with_masks=True):
-        for image_id, label, image, mask in rows[["image_id", "label", "image", "mask"]].to_numpy():
+        for image_id, label, image, mask, area in rows[["image_id", "label", "image", "mask", "area"]].to_numpy():
             index = index_of.get(image_id)
             if index is not None:
                 decoded = decode_image(image)
@@ -87,11 +89,12 @@ def load_examples(
                     images = mapped_tensor(folder / f"{split}.images", (len(keys), *decoded.shape), torch.uint8)
                 images[index] = torch.from_numpy(decoded)
                 coverage[index] = torch.from_numpy(_coverage(mask, label, patches_per_side))
-                digests[index] = hashlib.blake2b(image + (mask or b""), digest_size=16).digest()
+                areas[index] = area
+                digests[index] = hashlib.blake2b(image + (mask or b"") + (area or b""), digest_size=16).digest()
     labels = torch.from_numpy(keys["label"].to_numpy(np.int64))
     fingerprint = hashlib.blake2b(labels.numpy().tobytes() + b"".join(digests), digest_size=16).hexdigest()
     frames, _ = pd.factorize(keys["frame_id"])
-    return Examples(images, labels, coverage, frames, fingerprint, preprocessing)
+    return Examples(images, labels, coverage, frames, fingerprint, preprocessing, areas)
 
 
 def mask_coverage(mask: np.ndarray, patches_per_side: int) -> np.ndarray:

@@ -24,7 +24,8 @@ from cygnet.model.training.examples import Batch, Examples, batch_of_pairs
 from cygnet.model.training.settings import PairedSynthesis
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.tables import ABNORMAL, NORMAL
-from cygnet.vision.paired_synthesis import draw_as_synthesis, make_pair, vary_alone
+from cygnet.vision.codec import decode_mask
+from cygnet.vision.paired_synthesis import draw_as_synthesis, make_pair_inside, vary_alone
 from cygnet.vision.rng import generator
 from cygnet.vision.transforms import Policy
 
@@ -88,7 +89,14 @@ class TrainingRows(Dataset[Batch]):
             return None
         others = self.normal[self.examples.frames[self.normal] != self.examples.frames[index]]
         donor = self.examples.images[int(rng.choice(others if len(others) else self.normal))].numpy()
-        return make_pair(rng, self.examples.images[index].numpy(), draw_as_synthesis(synthesis, donor), policy)
+        image = self.examples.images[index].numpy()
+        return make_pair_inside(rng, image, self._area(index), draw_as_synthesis(synthesis, donor), policy)
+
+    def _area(self, index: int) -> np.ndarray:
+        """Give what of an image is looked at: `(H, H)` uint8, 255 inside."""
+        areas = self.examples.areas
+        encoded = areas[index] if areas else None
+        return decode_mask(encoded) if encoded else np.full(self.examples.images.shape[1:3], 255, np.uint8)
 
     def _vary_single(
         self, rng: np.random.Generator, index: int, preprocessing: Preprocessing, policy: Policy | None

@@ -43,7 +43,7 @@ def make_training_set(
         UserError: `train` has no row of a class.
     """
     kind = F.when(F.col("label") == NORMAL, KIND_NORMAL).otherwise(KIND_REAL)
-    columns = ["image_id", "frame_id", "split", "label", "kind", "severity", "image", "mask"]
+    columns = ["image_id", "frame_id", "split", "label", "kind", "severity", "image", "mask", "area"]
     nothing = {"severity": F.lit(None).cast("float"), "mask": F.lit(None).cast("binary")}
     rows = images.withColumns({"kind": kind, **nothing}).select(columns).unionByName(anomalies.select(columns))
     copies = _plan_copies(rows, augmentation)
@@ -90,14 +90,15 @@ def _by_label(value_of_label: dict[int, int]) -> Column:
 
 def _augment_row(row: dict[str, Any], policy: Policy, seed: int, jpeg_quality: int) -> Iterator[dict[str, Any]]:
     image = decode_image(row["image"])
-    mask = decode_mask(row["mask"]) if row["mask"] else None
+    mask, area = (decode_mask(row[name]) if row[name] else None for name in ("mask", "area"))
     is_train = row["split"] == "train"
     for number in range(int(row["copies"]) if is_train else 1):
         if is_train:
             variant = int(row["first_variant"]) + number
             varied, varied_mask = augment((image, mask), row["content"], variant, policy, seed)
+            varied_area = None if area is None else augment((image, area), row["content"], variant, policy, seed)[1]
         else:
-            varied, varied_mask = image, mask
+            varied, varied_mask, varied_area = image, mask, area
         yield {
             "image_id": f"{row['image_id']}/{number}",
             "frame_id": row["frame_id"],
@@ -107,4 +108,5 @@ def _augment_row(row: dict[str, Any], policy: Policy, seed: int, jpeg_quality: i
             "severity": row["severity"],
             "image": encode_jpeg(varied, jpeg_quality),
             "mask": None if varied_mask is None else encode_png(varied_mask),
+            "area": None if varied_area is None else encode_png(varied_area),
         }

@@ -7,13 +7,15 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own documentation uses
 
+from cygnet.area import read_area
 from cygnet.errors import UserError
 from cygnet.labels import REJECT_COLUMNS, label_by_time
 from cygnet.parameters.ingestion import Ingestion
-from cygnet.parameters.scene import View
+from cygnet.parameters.scene import SceneParameters
 from cygnet.pipelines.ingestion.frame_labels import count_unknown, known_frames, label_rows, labelled_events
 from cygnet.pipelines.ingestion.splits import cut_spans, with_split
 from cygnet.pipelines.ingestion.views import cut_images, tell_what_is_seen
+from cygnet.preflight import checked_before_run
 from cygnet.scene import Scene
 from cygnet.spark import flat_map_rows, get_session, spark_schema, spread_rows
 from cygnet.tables import FRAMES, IMAGE_SIZE_PX, IMAGES, LABELS, SOURCES, SPLITS
@@ -24,15 +26,19 @@ logger = logging.getLogger(__name__)
 UNKNOWN = "outside the labelled ranges"
 
 
-def record_scene(ingestion: Ingestion, view: View) -> Scene:
-    """Record what the frames and images of this run go through; everything after this node reads it from there."""
+@checked_before_run(read_area)
+def record_scene(ingestion: Ingestion, scene: SceneParameters) -> Scene:
+    """Record what this run's frames and images go through, for all later nodes; raises as `cygnet.area.read_area`."""
+    region, ignore = read_area(scene)
     return Scene(
         interval_s=ingestion.interval_s,
-        view=view,
+        view=scene.view,
         crop_horizontal_bias=ingestion.crop_horizontal_bias,
         frame_jpeg_quality=ingestion.frame_jpeg_quality,
         image_jpeg_quality=ingestion.image_jpeg_quality,
         image_size_px=IMAGE_SIZE_PX,
+        region=region,
+        ignore=ignore,
     )
 
 
@@ -130,11 +136,14 @@ def make_images(
         frames: The table `frames`.
         source_splits: Media, and the bounds of the splits, of each source.
         frame_labels: The labels that are given, by `frame_id`.
-        scene: `view`, `crop_horizontal_bias`, `image_jpeg_quality`.
+        scene: `view`, `region`, `ignore`, `crop_horizontal_bias`, `image_jpeg_quality`.
         default_label: `normal` or `abnormal`, of frames that no label names.
 
     Returns:
         The table `images`: 256x256 JPEG, of each frame or tile. Frames in a gap or without a known label are left out.
+
+    Raises:
+        UserError: See `tell_what_is_seen`.
     """
     good = frames.filter("reason is null")
     tell_what_is_seen(good, scene)
@@ -184,9 +193,6 @@ def list_rejects(
     ]
     rejects = pd.concat([part[REJECT_COLUMNS] for part in parts if len(part)] or [label_rejects], ignore_index=True)
     if len(failed) or len(unused) or len(label_rejects):
-        logger.warning(
-            "%d frames failed, %d labels found no image: see rejects.",
-            len(failed),
-            len(unused) + len(label_rejects),
-        )
+        lost = len(unused) + len(label_rejects)
+        logger.warning("%d frames failed, %d labels found no image: see rejects.", len(failed), lost)
     return rejects

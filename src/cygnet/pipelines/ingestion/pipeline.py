@@ -23,7 +23,7 @@ def create_pipeline() -> Pipeline:
                 ["sources", "matched_labels", "label_ranges", "unmatched_labels"],
                 name="match_labels",
             ),
-            node(record_scene, ["params:ingestion", "params:scene.view"], "scene", name="record_scene"),
+            node(record_scene, ["params:ingestion", "params:scene"], "scene", name="record_scene"),
             node(read_frames, ["sources", "scene"], "frames", name="read_frames"),
             node(
                 label_frames,

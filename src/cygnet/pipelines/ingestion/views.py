@@ -6,39 +6,66 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
+from cygnet.errors import UserError
 from cygnet.scene import Scene
-from cygnet.vision.codec import encode_jpeg
-from cygnet.vision.crop import frame_to_images, place_views
+from cygnet.vision.codec import encode_jpeg, encode_png, jpeg_size_px
+from cygnet.vision.crop import cut_areas, decoded_size_px, frame_to_images
+from cygnet.vision.seen import measure_seen
 
 logger = logging.getLogger(__name__)
 
+PATCHES_PER_SIDE = 16
+"""Of an image, by the default checkpoint: which one will be fitted is not known yet."""
+
 
 def tell_what_is_seen(frames: DataFrame, scene: Scene) -> None:
-    """Log how many images each frame gives, and how much of a frame is not looked at.
+    """Log how many images each frame gives, how much of it is not looked at, and the smallest object.
 
     Args:
         frames: Frames that decoded: `width` and `height`, in pixels.
-        scene: `view`, `crop_horizontal_bias`.
+        scene: `view`, `region`, `ignore`, `crop_horizontal_bias`.
+
+    Raises:
+        UserError: Nothing of a frame is left to look at, or its aspect ratio is not that of a mask image.
     """
     for row in frames.select("width", "height").distinct().orderBy("width", "height").collect():
-        places = place_views(scene.view, row["height"], row["width"], scene.crop_horizontal_bias)
-        side = places[0][2]
-        size = f"{row['width']}x{row['height']}"
-        unseen_frac = 1 - side**2 / (row["width"] * row["height"]) if scene.view == "square" else 0.0
-        if unseen_frac > 0.01:
-            logger.warning(
-                "scene.view square does not look at %.0f %% of a frame of %s: whole and tiles see all of it.",
-                100 * unseen_frac,
-                size,
-            )
-        else:
-            logger.info("A frame of %s is seen as %d square(s) of %d px.", size, len(places), side)
+        try:
+            seen = measure_seen(scene, row["height"], row["width"])
+        except ValueError as error:
+            msg = f"A frame can't be used: {error}; change scene.region, scene.ignore or scene.view."
+            raise UserError(msg) from error
+        unseen_frac = 1 - seen.seen_frac
+        is_warning = scene.view == "square" and unseen_frac > 0.01
+        logger.log(
+            logging.WARNING if is_warning else logging.INFO,
+            "A frame of %dx%d is seen as %d square(s) of %d px. Not looked at: %.1f %% of it%s. Smallest object, one "
+            "of %d x %d patches: about %.0f px.",
+            row["width"],
+            row["height"],
+            seen.tiles,
+            seen.side_px,
+            100 * unseen_frac,
+            "; scene.view whole and tiles see what square leaves out" if is_warning else "",
+            PATCHES_PER_SIDE,
+            PATCHES_PER_SIDE,
+            seen.side_px / PATCHES_PER_SIDE,
+        )
 
 
 def cut_images(row: dict[str, Any], scene: Scene) -> Iterator[dict[str, Any]]:
     """Make of a row of `frames`, with label and split, the rows of `images`: one, or one of each tile."""
-    images = frame_to_images(row["image"], scene.view, scene.crop_horizontal_bias)
+    width, height = jpeg_size_px(row["image"]) or (0, 0)  # never: ingestion stores JPEG
+    images = frame_to_images(row["image"], scene.view, scene.crop_horizontal_bias, scene.area)
+    areas = cut_areas(scene.view, *decoded_size_px(height, width), scene.crop_horizontal_bias, scene.area)
     for tile, image in enumerate(images):
         image_id = row["frame_id"] if len(images) == 1 else f"{row['frame_id']}/tile-{tile}"
-        encoded = encode_jpeg(image, scene.image_jpeg_quality)
-        yield {**row, "image_id": image_id, "tile": tile, "tiles": len(images), "image": encoded}
+        yield {
+            **row,
+            "image_id": image_id,
+            "tile": tile,
+            "tiles": len(images),
+            "image": encode_jpeg(image, scene.image_jpeg_quality),
+            "width": width,
+            "height": height,
+            "area": encode_png(areas[tile]) if areas else None,
+        }

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own
 from cygnet.endpoints.versions import ModelVersion
 from cygnet.model.evaluation.events import find_events, frame_spacing_s, label_spans, measure_known_events
 from cygnet.model.scoring import summary
-from cygnet.model.scoring.clips import annotated_clip
+from cygnet.model.scoring.clips import Scored, annotated_clip
 from cygnet.model.scoring.frame_scores import FrameScoring
 from cygnet.model.scoring.score_parts import ScoreParts
 from cygnet.parameters.scoring import Scoring
@@ -62,7 +62,7 @@ def score_frames(
     )
     rows, progress = score_sources(sources, score_parts, settings)
     rows = smooth_videos(rows, scoring.smoothing_s)
-    run = ScoringRun(scoring.threshold or model.calibration.threshold, settings.view, *progress)
+    run = ScoringRun(scoring.threshold or model.calibration.threshold, settings.view, *progress, model.scene.area)
     scores = rows.withColumn("is_anomalous", F.col("anomaly_score") >= F.lit(float(np.float32(run.threshold))))
     return scores.orderBy("source", "frame_index"), run
 
@@ -137,14 +137,14 @@ def annotate_videos(
     """Annotate the scored frames of each source; each frame is read again and drawn when it is written."""
     if not scoring.annotated_video:
         return {}
+    scored = Scored(scoring.interval_s, scoring_run.threshold, scoring_run.area)
     return {
         str(source): partial(
             annotated_clip,
             sources[sources["source"] == source],
             iterate_scored(scores, str(source)),
             frame_spacing_s(frames["timestamp_s"].to_numpy()),
-            scoring_run.threshold,
-            scoring.interval_s,
+            scored,
         )
         for source, frames in scores_csv.groupby("source")
     }

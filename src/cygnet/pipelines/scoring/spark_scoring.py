@@ -22,6 +22,7 @@ from cygnet.model.scoring.score_parts import PART, ScoreParts
 from cygnet.model.serving.scorer import Settings
 from cygnet.spark import flat_map_rows, get_session, read_parquet, spark_schema
 from cygnet.storage import folder_on_disk
+from cygnet.vision.region import EVERYWHERE, Area
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class ScoringRun:
     frames_before: int  # taken from a run before this one
     frames_now: int  # scored in this run
     seconds: float  # that this run took to score them
+    area: Area = EVERYWHERE  # what of a frame was looked at
 
 
 def score_sources(

@@ -11,12 +11,12 @@ from cygnet.parameters.synthesis import SplitSeeds, Synthesis
 from cygnet.spark import flat_map_rows
 from cygnet.tables import ABNORMAL, ANOMALIES, KIND_NULL, NORMAL, SPLITS
 from cygnet.vision.anomalies import draw_anomaly, draw_once, make_kinds
-from cygnet.vision.codec import decode_image, encode_png
+from cygnet.vision.codec import decode_image, decode_mask, encode_png
 from cygnet.vision.rng import generator
 
 
 def draw_anomalies(images: DataFrame, synthesis: Synthesis) -> DataFrame:
-    """Draw the asked-for number of anomalies of each kind on every normal frame, each on one of its tiles.
+    """Draw the asked-for number of anomalies of each kind on every normal frame, on one of its tiles, in the area.
 
     Args:
         images: The table `images`; those labelled abnormal are left alone.
@@ -26,7 +26,8 @@ def draw_anomalies(images: DataFrame, synthesis: Synthesis) -> DataFrame:
         The table `anomalies`: lossless 256x256 images with their masks. Where a kind does not show on an image, however
         often it is drawn, there is no row.
     """
-    normal = images.filter(F.col("label") == NORMAL).select("image_id", "frame_id", "split", "tile", "tiles", "image")
+    columns = ["image_id", "frame_id", "split", "tile", "tiles", "image", "area"]
+    normal = images.filter(F.col("label") == NORMAL).select(columns)
     return flat_map_rows(_with_donor(normal, synthesis.seeds), partial(_draw_row, synthesis=synthesis), ANOMALIES)
 
 
@@ -48,7 +49,7 @@ def _with_donor(normal: DataFrame, seeds: SplitSeeds) -> DataFrame:
 
 def _draw_row(row: dict[str, Any], synthesis: Synthesis) -> Iterator[dict[str, Any]]:
     image, donor = decode_image(row["image"]), decode_image(row["donor_image"])
-    draws = make_kinds(synthesis)
+    draws = make_kinds(synthesis, decode_mask(row["area"]) if row["area"] else None)
     split, frame_id = row["split"], row["frame_id"]
     for kind, count in getattr(synthesis.kinds, split).items():
         for number in range(count):
@@ -70,4 +71,5 @@ def _draw_row(row: dict[str, Any], synthesis: Synthesis) -> Iterator[dict[str, A
                 "area_frac": anomaly.area_frac,
                 "image": encode_png(anomaly.image),
                 "mask": encode_png(anomaly.mask),
+                "area": row["area"],
             }

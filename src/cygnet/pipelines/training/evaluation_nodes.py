@@ -19,6 +19,7 @@ from cygnet.reports import (
     EvaluationReport,
     ParityReport,
     TrainingSummary,
+    View,
     list_numbers,
 )
 from cygnet.tables import BASELINES
@@ -119,9 +120,9 @@ def evaluate_baselines(
 
 
 def write_evaluation(
-    detector_metrics: DetectorMetrics, baseline_metrics: dict[str, BaselineMetrics]
+    detector_metrics: DetectorMetrics, baseline_metrics: dict[str, BaselineMetrics], view: View
 ) -> EvaluationReport:
-    """Put the detector beside the baselines.
+    """Put the detector beside the baselines, and what it sees of a frame.
 
     Returns:
         The content of `evaluation.json`.
@@ -139,7 +140,7 @@ def write_evaluation(
         baseline_metrics[best]["auroc"],
         best,
     )
-    return {**detector_metrics, "baselines": baseline_metrics}
+    return {**detector_metrics, "view": view, "baselines": baseline_metrics}
 
 
 def list_metrics(evaluation: EvaluationReport, fitted: Fitted) -> dict[str, Any]:

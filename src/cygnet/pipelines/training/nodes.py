@@ -21,7 +21,7 @@ from cygnet.parameters.serving import Parity, RequestLimits, RuntimeName
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.parameters.training import Training
 from cygnet.preflight import checked_before_run
-from cygnet.reports import EvaluationReport, ParityReport
+from cygnet.reports import EvaluationReport, ParityReport, View
 from cygnet.scene import TrainingScene
 from cygnet.tables import ABNORMAL, NORMAL, PREDICTIONS
 from cygnet.vision.transforms import select_policy
@@ -154,6 +154,13 @@ def score_held_out_rows(
     )
     scorer = calibrate_scorer(uncalibrated_scorer.with_calibration(start), rows, training.threshold)
     return scorer, pa.Table.from_pandas(score_rows(rows, scorer), schema=PREDICTIONS, preserve_index=False)
+
+
+def describe_view(train_frames: pad.Dataset, training_scene: TrainingScene, fitted: Fitted) -> View:
+    """Measure how much of a frame is seen, and the smallest object: see `cygnet.model.evaluation.view`."""
+    from cygnet.model.evaluation import view
+
+    return view.describe_view(train_frames, training_scene, fitted.detector.patches_per_side)
 
 
 def package_detector(

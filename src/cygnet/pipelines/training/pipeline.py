@@ -15,6 +15,7 @@ from cygnet.pipelines.training.evaluation_nodes import (
     write_evaluation,
 )
 from cygnet.pipelines.training.nodes import (
+    describe_view,
     draw_training_images,
     fit_detector,
     gather_fit_settings,
@@ -100,7 +101,13 @@ def create_pipeline() -> Pipeline:
                 "baseline_metrics",
                 name="evaluate_baselines",
             ),
-            node(write_evaluation, ["detector_metrics", "baseline_metrics"], "evaluation", name="write_evaluation"),
+            node(describe_view, ["train_frames", "training_scene", "fitted"], "view", name="describe_view"),
+            node(
+                write_evaluation,
+                ["detector_metrics", "baseline_metrics", "view"],
+                "evaluation",
+                name="write_evaluation",
+            ),
             node(list_metrics, ["evaluation", "fitted"], "metrics", name="list_metrics"),
             node(
                 draw_figures,
