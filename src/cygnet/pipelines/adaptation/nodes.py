@@ -14,7 +14,7 @@ from cygnet.model.scoring.frame_scores import FrameScoring
 from cygnet.model.scoring.outside import Adaptation, adapt, see_again
 from cygnet.model.serving.packaging import PackagedDetector
 from cygnet.model.serving.scorer import scores_of
-from cygnet.model.training_set import sample_rows
+from cygnet.model.training_set import check_classes, read_keys, sample_rows
 from cygnet.parameters.scoring import Scoring
 from cygnet.parameters.serving import Gate
 from cygnet.pipelines.calibration.gate import AurocComparison, refusal_reasons
@@ -68,9 +68,14 @@ def adapt_champion(
 def compare_subspaces(
     training_set: pad.Dataset, champion_detector: PackagedDetector, adaptation: Adaptation
 ) -> AurocComparison:
-    """Measure both subspaces on the same test images, of each kind at most `TEST_IMAGES_PER_KIND`."""
+    """Measure both subspaces on the same test images, of each kind at most `TEST_IMAGES_PER_KIND`.
+
+    Raises:
+        UserError: A class has none.
+    """
     from cygnet.model.evaluation.evaluate import auroc
 
+    check_classes(read_keys(training_set, "test"), "test")
     images = sample_rows(training_set, "test", TEST_IMAGES_PER_KIND).filter(pad.field("kind") != KIND_NULL)
     scorers = (champion_detector.scorer, adaptation.scorer)
     rows = [measure_rows(scorer, images, ["test"]) for scorer in scorers]
