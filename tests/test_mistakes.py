@@ -31,6 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--pipelines", "synthesis"], "There is no table 'images'"),
         (["--pipelines", "serving"], "is the challenger: run"),
         (["--pipelines", "calibration"], "is the champion: run `kedro run --pipeline=serving` first"),
+        (["--pipelines", "adaptation"], "is the champion: run `kedro run --pipeline=serving` first"),
         (["--pipelines", "calibration", "--params=scoring.max_alarms_per_hour=-1"], "max_alarms_per_hour' is -1"),
         (["--pipelines", "rollback"], "is the champion: run `kedro run --pipeline=serving` first"),
     ],

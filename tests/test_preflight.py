@@ -170,11 +170,11 @@ def test_a_setting_that_the_version_carries_already_is_told_with_what_to_run(cap
     ("pipeline", "name", "value", "readers"),
     [
         ("serving", "training.epochs", 3, "training"),
-        ("ingestion", "scoring.crop", "tiles", "calibration and scoring"),
+        ("ingestion", "scoring.crop", "tiles", "adaptation, calibration and scoring"),
         ("rollback", "synthesis.severity", [0.1, 0.2], "synthesis and training"),
-        ("training", "serving.gate.min_auroc", 0.9, "serving and calibration"),
+        ("training", "serving.gate.min_auroc", 0.9, "serving, adaptation and calibration"),
         ("serving", "serving.limits.request_rows", 9, "training"),
-        ("augmentation", "video", "x.mp4", "ingestion, calibration and scoring"),
+        ("augmentation", "video", "x.mp4", "ingestion, adaptation, calibration and scoring"),
         ("synthesis", "labels", "x.csv", "ingestion and scoring"),
     ],
 )

@@ -11,7 +11,8 @@ def test_the_layers_have_an_order() -> None:
     """A layer that feeds one before it makes kedro-viz draw no layer at all, without a word."""
     viz = DataAccessManager()
     populate_data(viz, *load_data(PROJECT))
-    assert viz.get_sorted_layers_for_registered_pipeline("calibration")[-2:] == ["models", "deployment"]
+    for name in ("calibration", "adaptation"):
+        assert viz.get_sorted_layers_for_registered_pipeline(name)[-2:] == ["models", "deployment"]
     assert viz.get_sorted_layers_for_registered_pipeline("__default__") == [
         "raw",
         "intermediate",

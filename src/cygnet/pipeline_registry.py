@@ -3,6 +3,7 @@
 from kedro.pipeline import Pipeline
 
 from cygnet.pipelines import (
+    adaptation,
     augmentation,
     calibration,
     ingestion,
@@ -26,6 +27,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     }
     default = sum(pipelines.values(), start=Pipeline([]))
     apart = {
+        "adaptation": adaptation.create_pipeline(),
         "calibration": calibration.create_pipeline(),
         "pretraining": pretraining.create_pipeline(),
         "rollback": rollback.create_pipeline(),

@@ -332,6 +332,31 @@ class CalibrationReport(CalibrationFrames):
     decision: Literal["promote", "refuse"]
 
 
+# ---- adaptation_report.json: new normal frames taken into the champion's subspace -----------------------------------
+
+
+class AdaptationReport(TypedDict):
+    """The content of `adaptation_report.json`. Of every source half of the frames may give axes; the others tell."""
+
+    model: Model  # the champion that was adapted
+    sources: list[str]  # names
+    crop: str | None  # `scoring.crop`; null: what the champion sees
+    interval_s: float | None  # `scoring.interval_s`; null: every frame of a video
+    frames: int  # a frame without a score counts nowhere
+    adapting_frames: int  # that may give axes
+    distant_frames: int  # of them, those whose distance alone makes them anomalous
+    times_as_far: float  # median distance of all frames, by that of the champion's most distant normal frame
+    axes: int  # added to the subspace, >= 1
+    old_anomalous_frac: float | None  # share of the other frames that the champion calls anomalous; null: there is none
+    anomalous_frac: float | None  # the same with the new axes
+    old_auroc: float | None  # on test images of `training_set`
+    auroc: float | None  # the same with the new axes
+    gate: dict[str, str | float]  # `mode`, `min_auroc` and `max_auroc_loss` of `serving.gate`
+    passed: bool | None  # null: `serving.gate.mode` is off
+    reasons: list[str]  # the limits that are missed
+    decision: Literal["promote", "refuse"]
+
+
 # ---- scoring_report.json: videos scored with the champion ------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""What the wiring of serving, calibration and rollback promises: noted first, then the traffic, and the alias last."""
+"""What the wiring of promotions and rollback promises: noted first, then the traffic, and the alias last."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from cygnet.endpoints.versions import PREVIOUS_CHAMPION, ModelVersion
 from cygnet.errors import UserError
 from cygnet.hooks import UserErrorHooks
 from cygnet.pipeline_registry import register_pipelines
-from cygnet.pipelines import calibration, rollback, serving
+from cygnet.pipelines import adaptation, calibration, rollback, serving
 
 CHALLENGER, INCUMBENT = ModelVersion("cygnet", "7"), ModelVersion("cygnet", "3")
 PASSED = {
@@ -30,6 +30,8 @@ GIVEN = {
     "recalibrated": CHALLENGER,
     "calibrated_champion": INCUMBENT,
     "calibration_report": PASSED,
+    "adapted": CHALLENGER,
+    "adaptation_report": PASSED,
 }
 
 
@@ -67,9 +69,10 @@ DECIDING = serving.create_pipeline().only_nodes("decide", "promote")
 
 
 CALIBRATING = calibration.create_pipeline().only_nodes("promote_recalibrated")
+ADAPTING = adaptation.create_pipeline().only_nodes("promote_adapted")
 
 
-@pytest.mark.parametrize("pipeline", [DECIDING, CALIBRATING], ids=["serving", "calibration"])
+@pytest.mark.parametrize("pipeline", [DECIDING, CALIBRATING, ADAPTING], ids=["serving", "calibration", "adaptation"])
 def test_the_traffic_follows_before_the_alias(pipeline: Pipeline) -> None:
     saved: list[tuple[str, Any]] = []
     run(pipeline, saved)
@@ -88,7 +91,9 @@ def test_a_refusal_is_noted_and_told_to_the_endpoint_before_it_is_raised() -> No
 
 
 @pytest.mark.parametrize(
-    "pipeline", [DECIDING, CALIBRATING, rollback.create_pipeline()], ids=["serving", "calibration", "rollback"]
+    "pipeline",
+    [DECIDING, CALIBRATING, ADAPTING, rollback.create_pipeline()],
+    ids=["serving", "calibration", "adaptation", "rollback"],
 )
 def test_the_alias_stays_where_the_traffic_did_not_follow(pipeline: Pipeline) -> None:
     saved: list[tuple[str, Any]] = []

@@ -1,8 +1,8 @@
 """The MLflow model registry: a registered version by its alias, the previous champion, and a version's tags.
 
-`challenger`, `champion` and `recalibrated` are entries of one dataset. Saving a fitted detector logs it to MLflow,
-registers a version and sets the alias. Saving a version that is registered already only moves the alias, which is a
-promotion.
+`challenger`, `champion`, `recalibrated` and `adapted` are entries of one dataset. Saving a fitted detector logs it to
+MLflow, registers a version and sets the alias. Saving a version that is registered already only moves the alias, which
+is a promotion.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from cygnet.endpoints.versions import PREVIOUS_CHAMPION, ModelVersion, VersionTa
 from cygnet.errors import UserError
 from cygnet.model.serving.packaging import PackagedDetector, log_detector
 
-SET_BY = {"challenger": "training", "champion": "serving", "recalibrated": "calibration"}
+SET_BY = {"challenger": "training", "champion": "serving", "recalibrated": "calibration", "adapted": "adaptation"}
 """The pipeline that sets an alias."""
 
 MAX_TAG_CHARS = 1000
@@ -35,7 +35,7 @@ class RegisteredModelDataset(AbstractDataset[Any, Any]):
 
         Args:
             name: Registered name; three levels in Unity Catalog.
-            alias: `challenger`, `champion` or `recalibrated`.
+            alias: `challenger`, `champion`, `recalibrated` or `adapted`.
             optional: Load None instead of failing when no version has the alias yet.
             metadata: For kedro-viz.
         """

@@ -5,6 +5,7 @@ and threshold as metadata. Cygnet reads them from the JSON files beside it, as w
 """
 
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,13 +14,15 @@ import onnxruntime
 
 from cygnet.model.network.preprocessing import Preprocessing
 from cygnet.model.network.threads import core_count
-from cygnet.model.serving.runtimes import RuntimeSpec
+from cygnet.model.serving.runtimes import RUNTIMES, RuntimeSpec
 
 if TYPE_CHECKING:
     from cygnet.model.network.detector import Detector
 
 FILE_NAME = "detector.onnx"
 OUTPUTS = ["logits", "patch_logits", "patch_distances"]
+BASIS = "normality.basis"
+"""The graph's constant with the basis of the normal subspace."""
 
 
 class OnnxRuntime:
@@ -45,12 +48,61 @@ class OnnxRuntime:
         logits, patch_logits, patch_distances = self._session.run(OUTPUTS, {"images": images})
         return logits, patch_logits, patch_distances
 
+    @cached_property
+    def basis(self) -> np.ndarray:
+        """The basis of the normal subspace, `(D, K)` float32; needs onnx, as do the two methods below.
+
+        Raises:
+            ValueError: The graph does not have it.
+        """
+        from onnx import numpy_helper
+
+        found = [each for each in self._read_graph().graph.initializer if each.name == BASIS]
+        if not found:
+            msg = f"its {FILE_NAME} has no {BASIS}"
+            raise ValueError(msg)
+        return numpy_helper.to_array(found[0])
+
+    def centred(self, images: np.ndarray) -> np.ndarray:
+        """Take `(B, S, S, 3)` uint8 RGB; give features less the mean of the normal subspace, `(B, P, D)` float32."""
+        session, name = self._centring
+        (features,) = session.run([name], {"images": images})
+        return features
+
+    @cached_property
+    def _centring(self) -> tuple[onnxruntime.InferenceSession, str]:
+        """The graph up to the product with the basis, and the name of what is multiplied.
+
+        The graph that is served has no such output: keeping it would cost memory with every request.
+        """
+        from onnx import TensorProto, helper
+
+        model = self._read_graph()
+        (name,) = (node.input[0] for node in model.graph.node if BASIS in node.input)
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+        return start_session(model.SerializeToString()), name
+
+    def with_basis(self, basis: np.ndarray) -> Self:
+        """Give the same network with another basis, `(D, K)` float32."""
+        from onnx import numpy_helper
+
+        model = self._read_graph()
+        for constant in model.graph.initializer:
+            if constant.name == BASIS:
+                constant.CopyFrom(numpy_helper.from_array(basis, BASIS))
+        del model.graph.value_info[:]  # a quantised graph records shapes, which depend on K
+        return type(self)(model.SerializeToString(), self.preprocessing, RUNTIMES[self.name])
+
+    def _read_graph(self) -> Any:
+        import onnx
+
+        return onnx.load_model_from_string(self._graph if isinstance(self._graph, bytes) else self._graph.read_bytes())
+
     def save(self, folder: Path, settings: dict[str, Any]) -> None:
         """Write the graph, with the settings and the preprocessing as metadata, and the preprocessing."""
         import onnx
 
-        graph = self._graph if isinstance(self._graph, bytes) else self._graph.read_bytes()
-        model = onnx.load_model_from_string(graph)
+        model = self._read_graph()
         numbers = {**settings, "preprocessing": self.preprocessing.config()}
         onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in numbers.items()})
         onnx.save_model(model, folder / FILE_NAME)

@@ -25,6 +25,10 @@ class Runtime(Protocol):
     batch_size: int  # images per call of `run`
     preprocessing: Preprocessing
 
+    @property
+    def basis(self) -> np.ndarray:
+        """The orthonormal basis of the normal subspace, `(D, K)` float32."""
+
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Take `(B, S, S, 3)` uint8 RGB.
 
@@ -32,6 +36,12 @@ class Runtime(Protocol):
             Logits `(B, 2)`, patch logits `(B, G, G)`, and the patches' squared distances to the normal subspace
             `(B, G, G)`, >= 0; float32.
         """
+
+    def centred(self, images: np.ndarray) -> np.ndarray:
+        """Take the same; return the patches' features less the mean of the normal subspace, `(B, P, D)` float32."""
+
+    def with_basis(self, basis: np.ndarray) -> Self:
+        """Give the same network with another basis, `(D, K)` float32; needs what `of` needs."""
 
     def save(self, folder: Path, settings: dict[str, Any]) -> None:
         """Write the network and its preprocessing; a single-file format carries the scorer's settings too."""

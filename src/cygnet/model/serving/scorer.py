@@ -140,6 +140,10 @@ class Scorer:
         """Give the same scorer with another calibration."""
         return Scorer(self.runtime, calibration, self.scene, self.limits)
 
+    def with_basis(self, basis: np.ndarray) -> "Scorer":
+        """Give the same scorer with another basis of the normal subspace, `(D, K)` float32, orthonormal."""
+        return Scorer(self.runtime.with_basis(basis), self.calibration, self.scene, self.limits)
+
     def decode(self, encoded: bytes) -> np.ndarray:
         """Decode an image that is cropped already.
 
@@ -234,6 +238,17 @@ class Scorer:
             "normality_distance": mean_of_largest(distances, self.calibration.top_frac),
         }
         return Parts(pd.DataFrame(columns), np.concatenate(classifier_maps or no_map), distances)
+
+    def measure_outside(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Give what of each patch's features lies outside the normal subspace: `(B, P, D)` float64, batch by batch.
+
+        The sum of a patch's squares is its distance. Arguments as `score`.
+        """
+        basis = self.runtime.basis.astype(np.float64)
+        resized = map(self.runtime.preprocessing.resize, images)
+        while batch := list(islice(resized, self.runtime.batch_size)):
+            centred = self.runtime.centred(np.stack(batch)).astype(np.float64)
+            yield centred - centred @ basis @ basis.T
 
     def anomaly_maps(self, parts: Parts) -> np.ndarray:
         """Choose what shows where an anomaly is: the distances, unless the score is the classifier's alone.

@@ -13,7 +13,7 @@ import torch
 
 from cygnet.model.network.detector import Detector
 from cygnet.model.network.threads import core_count
-from cygnet.model.serving.runtimes import RuntimeSpec
+from cygnet.model.serving.runtimes import RUNTIMES, RuntimeSpec
 
 
 class TorchRuntime:
@@ -33,9 +33,30 @@ class TorchRuntime:
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Take `(B, S, S, 3)` uint8 RGB; give logits `(B, 2)`, patch logits and patch distances `(B, G, G)`."""
         with torch.inference_mode():
-            outputs = self._network(torch.from_numpy(images).to(self.detector.classifier.weight.device))
+            outputs = self._network(self._on_device(images))
         logits, patch_logits, patch_distances = (output.cpu().numpy() for output in outputs)
         return logits, patch_logits, patch_distances
+
+    @property
+    def basis(self) -> np.ndarray:
+        """The basis of the normal subspace, `(D, K)` float32."""
+        return self.detector.normality.basis.cpu().numpy()
+
+    def centred(self, images: np.ndarray) -> np.ndarray:
+        """Take `(B, S, S, 3)` uint8 RGB; give features less the mean of the normal subspace, `(B, P, D)` float32."""
+        normality = self._network.normality
+        with torch.inference_mode():
+            _, features = self._network.run_blocks(self._on_device(images), normality.last_block)
+            return (features - normality.mean).cpu().numpy()
+
+    def with_basis(self, basis: np.ndarray) -> Self:
+        """Give the same network with another basis, `(D, K)` float32."""
+        detector = copy.deepcopy(self.detector)
+        detector.normality.basis = torch.from_numpy(basis).to(detector.normality.mean.device)
+        return type(self)(detector, RUNTIMES[self.name])
+
+    def _on_device(self, images: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(images).to(self.detector.classifier.weight.device)
 
     def save(self, folder: Path, settings: dict[str, Any]) -> None:  # noqa: ARG002 - detector.json has them
         """Write config, weights in float32, and preprocessing, as Hugging Face does."""

@@ -51,11 +51,13 @@ def measure_auroc(
     return AurocComparison(before, after)
 
 
-def refusal_reasons(comparison: AurocComparison, champion: ModelVersion, gate: Gate) -> list[str]:
-    """Name what speaks against the new calibration."""
+def refusal_reasons(
+    comparison: AurocComparison, champion: ModelVersion, gate: Gate, table: str = "predictions"
+) -> list[str]:
+    """Name what speaks against a new calibration, or a new subspace; `table` is what they were compared on."""
     if comparison.old is None or comparison.new is None:
         return [
-            f"the table 'predictions' is not of version {champion.version}, so there is nothing to compare by "
+            f"the table '{table}' is not of version {champion.version}, so there is nothing to compare by "
             "(serving.gate.mode=off leaves that out)"
         ]
     reasons = []
@@ -64,6 +66,6 @@ def refusal_reasons(comparison: AurocComparison, champion: ModelVersion, gate: G
     if comparison.new < comparison.old - gate.max_auroc_loss:
         reasons.append(
             f"AUROC {comparison.new:.4f} is more than {gate.max_auroc_loss:g} (serving.gate.max_auroc_loss) below the "
-            f"{comparison.old:.4f} of the calibration before, on the test rows of predictions"
+            f"{comparison.old:.4f} of version {champion.version}, on the test rows of {table}"
         )
     return reasons

@@ -19,7 +19,7 @@ from cygnet.pipelines.calibration.gate import AurocComparison, measure_auroc, re
 from cygnet.pipelines.scoring.nodes import score_frames
 from cygnet.pipelines.scoring.spark_scoring import collect_scored
 from cygnet.pipelines.serving.gate import note_decision
-from cygnet.reports import CalibrationReport
+from cygnet.reports import AdaptationReport, CalibrationReport
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +46,8 @@ def score_normal_video(
     abnormal = videos[videos["label"] == "abnormal"]
     if len(abnormal):
         msg = (
-            f"Calibration takes every frame as normal, but {abnormal['path'].iloc[0]} lies in a folder of abnormal "
-            "images: pass the folder of normal ones, --params=video=PATH."
+            f"Every frame must be normal here, but {abnormal['path'].iloc[0]} lies in a folder of abnormal images: "
+            "pass the folder of normal ones, --params=video=PATH."
         )
         raise UserError(msg)
     return score_frames(videos, calibrated_champion, score_parts, scoring)[0]
@@ -184,16 +184,16 @@ def package_recalibrated(
     return replace(champion_detector, scorer=scorer, metadata=metadata)
 
 
-def promote_recalibrated(
-    recalibrated: ModelVersion, calibrated_champion: ModelVersion, calibration_report: CalibrationReport
+def promote_successor(
+    successor: ModelVersion, calibrated_champion: ModelVersion, report: CalibrationReport | AdaptationReport
 ) -> tuple[VersionTags, Decision, ModelVersion]:
     """Make the new version the champion; its tags name the one before, to which a rollback goes back."""
-    tags = {**note_decision(calibration_report), PREVIOUS_CHAMPION: calibrated_champion.version}
-    decision = Decision(recalibrated, is_promoted=True, reasons=tuple(calibration_report["reasons"]))
+    tags = {**note_decision(report), PREVIOUS_CHAMPION: calibrated_champion.version}
+    decision = Decision(successor, is_promoted=True, reasons=tuple(report["reasons"]))
     logger.info(
         "%s version %s is the champion; `kedro run --pipeline=rollback` gives version %s its place back.",
-        recalibrated.name,
-        recalibrated.version,
+        successor.name,
+        successor.version,
         calibrated_champion.version,
     )
-    return VersionTags(recalibrated, tags), decision, recalibrated
+    return VersionTags(successor, tags), decision, successor

@@ -6,7 +6,7 @@ from cygnet.pipelines.calibration.nodes import (
     compare_auroc,
     list_normal_frames,
     package_recalibrated,
-    promote_recalibrated,
+    promote_successor,
     read_champion,
     recalibrate_champion,
     score_normal_video,
@@ -51,7 +51,7 @@ def create_pipeline() -> Pipeline:
                 name="package_recalibrated",
             ),
             node(
-                promote_recalibrated,
+                promote_successor,
                 ["recalibrated", "calibrated_champion", "calibration_report"],
                 ["decision_tags", "live_endpoint", "champion"],  # saved in this order: traffic first, then the alias
                 name="promote_recalibrated",

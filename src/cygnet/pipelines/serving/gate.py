@@ -12,6 +12,7 @@ import pyarrow.dataset as pad
 
 from cygnet.parameters.serving import Gate
 from cygnet.reports import (
+    AdaptationReport,
     CalibrationReport,
     ChampionAuroc,
     LatencyMs,
@@ -114,7 +115,7 @@ def refusal_reasons(metrics: ServedMetrics, gate: Gate) -> list[str]:
     return reasons
 
 
-def note_decision(report: ServingReport | CalibrationReport) -> dict[str, str]:
+def note_decision(report: ServingReport | CalibrationReport | AdaptationReport) -> dict[str, str]:
     """Give the tags by which the registry notes what was decided about a version."""
     return {
         "cygnet_gate_mode": str(report["gate"]["mode"]),
