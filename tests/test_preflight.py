@@ -268,4 +268,6 @@ def test_a_mask_that_is_no_longer_here_is_taken_from_the_record(
     recorded = bounded(tmp_path, str(mask))
     mask.unlink()
     start(READER, {"scene": recorded}, "scene.region", str(mask))
-    assert f"scene.region names {mask}, which is not here: the recorded mask is used." in caplog.text
+    assert f"scene.region names {mask}, which is not here: what was recorded is used." in caplog.text
+    with pytest.raises(UserError, match="can't be read"):
+        start(READER, {"scene": bounded(tmp_path, None)}, "scene.region", str(mask))

@@ -75,9 +75,10 @@ def check_run(
         _check_node(node, catalog)
     recorded = {name: dataset.made_with() for name, dataset in starts.items() if isinstance(dataset, MadeWith)}
     values = dict(_flat(parameters))
-    if any(key in made_with for made_with in recorded.values() for key in AREA_PARAMETERS):
+    shapes = {(key, made_with[key]) for made_with in recorded.values() for key in AREA_PARAMETERS if key in made_with}
+    if shapes:
         values = {key: value for key, value in values.items() if key not in AREA_PARAMETERS}
-        values.update(_name_shapes(parameters["scene"]))
+        values.update(_name_shapes(parameters["scene"], {key for key, shape in shapes if shape is not None}))
     for name, made_with in recorded.items():
         compare_parameters(name, made_with, values)
     compared = {key for made_with in recorded.values() for key in made_with}
@@ -134,19 +135,23 @@ def compare_parameters(name: str, made_with: Mapping[str, Any], parameters: Mapp
         )
 
 
-def _name_shapes(scene: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
-    """Name the shapes of `params:scene` as a scene names those that it records; leave out a mask that is not here.
+def _name_shapes(scene: Mapping[str, Any], recorded: set[str]) -> Iterator[tuple[str, str | None]]:
+    """Name the shapes of `params:scene` as a scene names those that it records.
+
+    Args:
+        scene: The section.
+        recorded: Dotted names of the shapes that are recorded: of these, a mask that is not here is left out.
 
     Raises:
         UserError: See `cygnet.area.read_shape`.
     """
     shapes = SceneParameters.model_validate(scene)
     for name in AREA_FIELDS:
-        shape = getattr(shapes, name)
-        if isinstance(shape, str) and not exists(shape):
-            logger.warning("%s names %s, which is not here: the recorded mask is used.", PARAMETERS[name], shape)
+        key, shape = PARAMETERS[name], getattr(shapes, name)
+        if key in recorded and isinstance(shape, str) and not exists(shape):
+            logger.warning("%s names %s, which is not here: what was recorded is used.", key, shape)
         else:
-            yield PARAMETERS[name], shape_name(read_shape(name, shape))
+            yield key, shape_name(read_shape(name, shape))
 
 
 def warn_of_unread(given: Sequence[str], pipeline: Pipeline, catalog: DataCatalog) -> None:

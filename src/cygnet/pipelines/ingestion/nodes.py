@@ -147,7 +147,7 @@ def make_images(
     """
     good = frames.filter("reason is null")
     tell_what_is_seen(good, scene)
-    good = good.select("frame_id", "source", "timestamp_s", "image")
+    good = good.select("frame_id", "source", "timestamp_s", "width", "height", "image")
     rows = (
         with_split(known_frames(good, frame_labels), source_splits)
         .filter("split is not null")
@@ -158,7 +158,7 @@ def make_images(
             F.coalesce("label", F.lit(LABELS[default_label])).alias("label"),
             F.coalesce("label_source", F.lit("default")).alias("label_source"),
             F.when(F.col("media") == "video", F.col("timestamp_s")).alias("timestamp_s"),
-            "image",
+            *("width", "height", "image"),
         )
     )
     return flat_map_rows(rows, partial(cut_images, scene=scene), IMAGES)

@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame
 
 from cygnet.errors import UserError
 from cygnet.scene import Scene
-from cygnet.vision.codec import encode_jpeg, encode_png, jpeg_size_px
+from cygnet.vision.codec import encode_jpeg, encode_png
 from cygnet.vision.crop import cut_areas, decoded_size_px, frame_to_images
 from cygnet.vision.seen import measure_seen
 
@@ -54,9 +54,9 @@ def tell_what_is_seen(frames: DataFrame, scene: Scene) -> None:
 
 def cut_images(row: dict[str, Any], scene: Scene) -> Iterator[dict[str, Any]]:
     """Make of a row of `frames`, with label and split, the rows of `images`: one, or one of each tile."""
-    width, height = jpeg_size_px(row["image"]) or (0, 0)  # never: ingestion stores JPEG
     images = frame_to_images(row["image"], scene.view, scene.crop_horizontal_bias, scene.area)
-    areas = cut_areas(scene.view, *decoded_size_px(height, width), scene.crop_horizontal_bias, scene.area)
+    size_px = decoded_size_px(row["height"], row["width"])
+    areas = cut_areas(scene.view, *size_px, scene.crop_horizontal_bias, scene.area)
     for tile, image in enumerate(images):
         image_id = row["frame_id"] if len(images) == 1 else f"{row['frame_id']}/tile-{tile}"
         yield {
@@ -65,7 +65,5 @@ def cut_images(row: dict[str, Any], scene: Scene) -> Iterator[dict[str, Any]]:
             "tile": tile,
             "tiles": len(images),
             "image": encode_jpeg(image, scene.image_jpeg_quality),
-            "width": width,
-            "height": height,
             "area": encode_png(areas[tile]) if areas else None,
         }
