@@ -152,7 +152,8 @@ def find_axes(outside: Iterable[np.ndarray], calibration: Calibration) -> np.nda
     while far := [top for image in images if len(top := _if_farther(image, kept, near, goal))]:
         patches = np.concatenate(far).astype(np.float64)
         moments, vectors = np.linalg.eigh(patches.T @ patches / len(patches))  # ascending
-        new = vectors[:, moments.cumsum() > goal]  # without the others, the mean distance is at most the goal
+        left = moments.cumsum()  # mean distance without the axes after each; the last one always helps
+        new = vectors[:, min(int((left <= goal).sum()), len(left) - 1) :]
         axes = np.concatenate([axes, new], axis=1)
         images = [image - image @ new.astype(np.float32) @ new.T.astype(np.float32) for image in images]
     return axes
