@@ -50,18 +50,11 @@ class OnnxRuntime:
 
     @cached_property
     def basis(self) -> np.ndarray:
-        """The basis of the normal subspace, `(D, K)` float32; needs onnx, as do the two methods below.
-
-        Raises:
-            ValueError: The graph does not have it.
-        """
+        """The basis of the normal subspace, `(D, K)` float32; needs onnx, as do the two methods below."""
         from onnx import numpy_helper
 
-        found = [each for each in self._read_graph().graph.initializer if each.name == BASIS]
-        if not found:
-            msg = f"its {FILE_NAME} has no {BASIS}"
-            raise ValueError(msg)
-        return numpy_helper.to_array(found[0])
+        (constant,) = (each for each in self._read_graph().graph.initializer if each.name == BASIS)
+        return numpy_helper.to_array(constant)
 
     def centred(self, images: np.ndarray) -> np.ndarray:
         """Take `(B, S, S, 3)` uint8 RGB; give features less the mean of the normal subspace, `(B, P, D)` float32."""
@@ -73,7 +66,7 @@ class OnnxRuntime:
     def _centring(self) -> tuple[onnxruntime.InferenceSession, str]:
         """The graph up to the product with the basis, and the name of what is multiplied.
 
-        The graph that is served has no such output: keeping it would cost memory with every request.
+        The graph that is served does without that output.
         """
         from onnx import TensorProto, helper
 
@@ -87,9 +80,8 @@ class OnnxRuntime:
         from onnx import numpy_helper
 
         model = self._read_graph()
-        for constant in model.graph.initializer:
-            if constant.name == BASIS:
-                constant.CopyFrom(numpy_helper.from_array(basis, BASIS))
+        (constant,) = (each for each in model.graph.initializer if each.name == BASIS)
+        constant.CopyFrom(numpy_helper.from_array(basis, BASIS))
         del model.graph.value_info[:]  # a quantised graph records shapes, which depend on K
         return type(self)(model.SerializeToString(), self.preprocessing, RUNTIMES[self.name])
 
