@@ -90,8 +90,9 @@ class Project:
         return report
 
     def score(self, video: Path) -> pd.DataFrame:
-        """Run the pipeline scoring; give the frames."""
-        run_here(self.data, "scoring", video=str(video), scoring={"annotated_video": False})
+        """Run the pipeline scoring, each frame by itself; give the frames."""
+        alone = {"annotated_video": False, "smoothing_s": 0}
+        run_here(self.data, "scoring", video=str(video), scoring=alone)
         return pd.read_csv(self.data / "07_model_output/scores.csv")
 
     @property

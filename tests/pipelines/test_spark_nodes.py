@@ -69,7 +69,8 @@ def scene_of(parameters: dict[str, Parameters], view: str, **changes: object) ->
 
 
 def training_set_of(images: DataFrame, anomalies: DataFrame, augmentation: Parameters) -> DataFrame:
-    return make_training_set(images, anomalies, record_training_scene(IMAGES_SCENE, augmentation), augmentation)
+    scene = record_training_scene(IMAGES_SCENE, augmentation, "fixed")
+    return make_training_set(images, anomalies, scene, augmentation)
 
 
 def collect(rows: DataFrame) -> pd.DataFrame:

@@ -12,13 +12,19 @@ import pytest
 from cygnet.errors import UserError
 from cygnet.model.evaluation.calibrate import in_first_half, negative_log_likelihood
 from cygnet.model.serving.scorer import Scorer
-from cygnet.model.training.results import Fitted
+from cygnet.model.training.results import Fitted, LeftOut
 from cygnet.model.training.resume import StateStore
 from cygnet.parameters.base import Parameters
 from cygnet.parameters.serving import RuntimeName, Serving
 from cygnet.parameters.training import Threshold, Training
 from cygnet.pipelines.training.evaluation_nodes import check_parity, score_reference_rows
-from cygnet.pipelines.training.nodes import fit_detector, make_scorer, package_detector, score_held_out_rows
+from cygnet.pipelines.training.nodes import (
+    fit_detector,
+    gather_fit_settings,
+    make_scorer,
+    package_detector,
+    score_held_out_rows,
+)
 from cygnet.tables import ABNORMAL, IMAGES, KIND_NULL, NORMAL, PREDICTIONS, TRAINING_SET
 from cygnet.vision.codec import decode_image
 from support.toys import SCENE, toy_row, toy_rows, toy_scorer, toy_training
@@ -59,7 +65,8 @@ def score_by(
     fitted = Fitted(scorer.runtime.detector, pd.DataFrame(), 0, 1.0)
     scorer = make_scorer(fitted, SCENE, runtime, parameters["serving"].limits, training)
     no_video = pad.dataset(pa.Table.from_pylist([], schema=IMAGES))
-    return score_held_out_rows(scorer, rows, no_video, training)
+    left_out = LeftOut(pd.DataFrame({"image_id": ["toy/000001"], "distance": [1.0]}), float("inf"), {})
+    return score_held_out_rows(scorer, rows, no_video, left_out, training)
 
 
 def test_predictions_have_each_held_out_row_once_controls_too(
@@ -166,11 +173,6 @@ def test_test_split_without_a_class_stops_training_before_it_fits(
 ) -> None:
     rows = toy_rows(per_class=2, splits=("train", "validation"))
     only = pa.Table.from_pylist([toy_row(f"test/{n}", label, "test") for n in range(2)], schema=TRAINING_SET)
+    settings = gather_fit_settings(training, parameters["synthesis"], parameters["augmentation"], SCENE)
     with pytest.raises(UserError, match="test"):
-        fit_detector(
-            pad.dataset(pa.concat_tables([rows, only])),
-            training,
-            parameters["synthesis"],
-            parameters["augmentation"],
-            StateStore(tmp_path),
-        )
+        fit_detector(pad.dataset(pa.concat_tables([rows, only])), settings, StateStore(tmp_path))

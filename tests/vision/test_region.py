@@ -83,9 +83,9 @@ def test_outside_is_grey_or_as_before_and_inside_stays() -> None:
     image = np.full((4, 4, 3), 10, np.uint8)
     after = np.full((4, 4, 3), 20, np.uint8)
     kept = restore_outside(image, after, mask)
-    fill_outside(image, mask)
-    assert (image[:, :2] == 10).all()
-    assert (image[:, 2:] == 128).all()
+    filled = fill_outside(image, mask)
+    assert (filled[:, :2] == 10).all()
+    assert (filled[:, 2:] == 128).all()
     assert (kept[:, :2] == 20).all()
     assert (kept[:, 2:] == 10).all()
 

@@ -110,7 +110,7 @@ def frame_to_images(encoded: bytes, view: str, horizontal_bias: float, area: Are
     frame = decode_image(encoded, decoding_reduction(jpeg_size_px(encoded)))
     height, width = frame.shape[:2]
     places = seen_places(view, height, width, horizontal_bias, area)
-    fill_outside(frame, area_mask(area, height, width))
+    frame = fill_outside(frame, area_mask(area, height, width))
     return [cut_place(frame, place) for place in places]
 
 

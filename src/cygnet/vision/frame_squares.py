@@ -65,7 +65,7 @@ def cut_square(frame: np.ndarray, square: Square, frame_jpeg_quality: int, area:
     mask = area_mask(area, *decoded_size_px(height, width))
     if mask is not None:
         row, column = top // reduction, left // reduction
-        fill_outside(part, mask[row : row + part.shape[0], column : column + part.shape[1]])
+        part = fill_outside(part, mask[row : row + part.shape[0], column : column + part.shape[1]])
     offsets = square.left_px - left, square.top_px - top, square.side_px
     return cut_place(part, (offsets[0] // reduction, offsets[1] // reduction, offsets[2] // reduction))
 

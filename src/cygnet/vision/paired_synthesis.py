@@ -17,7 +17,7 @@ from cygnet.parameters.synthesis import Synthesis
 from cygnet.vision.anomalies import FEWEST_CHANGED_PX, changed_mask, make_kinds
 from cygnet.vision.codec import decode_image, encode_jpeg
 from cygnet.vision.procedural_scenes import draw_scene
-from cygnet.vision.region import restore_outside
+from cygnet.vision.region import fill_outside, restore_outside
 from cygnet.vision.transforms import Policy, vary
 
 MOST_DRAWS = 10
@@ -108,6 +108,7 @@ def make_pair_inside(
     The area varies as the scene does.
     """
     (normal,), moved_area = _vary(rng, [scene], area, policy)
+    normal = fill_outside(normal, moved_area)
     drawn = _draw_until_it_shows(rng, normal, moved_area, draw)
     if drawn is None:
         return None

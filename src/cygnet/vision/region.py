@@ -50,10 +50,11 @@ def area_mask(area: Area, height: int, width: int) -> np.ndarray | None:
     return inside
 
 
-def fill_outside(image: np.ndarray, mask: np.ndarray | None) -> None:
-    """Fill what is outside a mask `(H, W)` with grey, in place, in an image `(H, W, 3)` uint8."""
-    if mask is not None:
-        image[mask == 0] = OUTSIDE_LEVEL
+def fill_outside(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """Fill what is outside a mask `(H, W)` with grey: a new image `(H, W, 3)` uint8, or the same if nothing is."""
+    if mask is None or mask.all():
+        return image
+    return np.where(mask[..., None] > 0, image, np.uint8(OUTSIDE_LEVEL))
 
 
 def restore_outside(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from cygnet.scene import Scene, TrainingScene
 from cygnet.spark import flat_map_rows
 from cygnet.tables import ABNORMAL, KIND_NORMAL, KIND_REAL, LABELS, NORMAL, TRAINING_SET
 from cygnet.vision.codec import decode_image, decode_mask, encode_jpeg, encode_png
+from cygnet.vision.region import fill_outside
 from cygnet.vision.transforms import Policy, augment, select_policy
 
 
@@ -97,6 +98,7 @@ def _augment_row(row: dict[str, Any], policy: Policy, seed: int, jpeg_quality: i
             variant = int(row["first_variant"]) + number
             varied, varied_mask = augment((image, mask), row["content"], variant, policy, seed)
             varied_area = None if area is None else augment((image, area), row["content"], variant, policy, seed)[1]
+            varied = fill_outside(varied, varied_area)  # what is not looked at keeps its grey
         else:
             varied, varied_mask, varied_area = image, mask, area
         yield {
