@@ -106,7 +106,7 @@ def test_parameters_that_disagree_with_the_scene_stop_the_run(
 
 def test_the_camera_is_recorded_by_augmentation(tmp_path: Path) -> None:
     recorded = SceneDataset(filepath=str(tmp_path / "training_scene.json"), made_by="augmentation")
-    recorded.save(replace(SCENE, view="tiles"))
+    recorded.save(replace(SCENE, view="tiles", camera="moving"))
     reader = Pipeline([node(lambda scene: scene, "training_scene", "out", name="read")])
     with pytest.raises(UserError, match=r"'scene\.camera' is fixed, .* made with moving: .* pipeline augmentation"):
         start(reader, {"training_scene": recorded}, "scene.camera", "fixed")

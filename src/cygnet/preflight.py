@@ -15,7 +15,6 @@ from kedro.io import AbstractDataset, DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from cygnet.area import read_shape
 from cygnet.datasets.base import Checked, MadeWith, SettingsChecked, Stored
 from cygnet.datasets.table import TableDataset
 from cygnet.errors import UserError
@@ -145,6 +144,8 @@ def _name_shapes(scene: Mapping[str, Any], recorded: set[str]) -> Iterator[tuple
     Raises:
         UserError: See `cygnet.area.read_shape`.
     """
+    from cygnet.area import read_shape  # OpenCV would slow the command line down
+
     shapes = SceneParameters.model_validate(scene)
     for name in AREA_FIELDS:
         key, shape = PARAMETERS[name], getattr(shapes, name)

@@ -96,8 +96,7 @@ def test_a_contaminated_frame_of_the_table_is_listed(parameters: dict[str, Param
     normality = settings.normality.model_copy(update={"explained_frac": 0.9})
     training = settings.model_copy(update={"normality": normality})
     given = Fitted(toy_detector(SMALL_VIT), pd.DataFrame(), 0, 1.0)
-    fixed = dataclasses.replace(SCENE, camera="fixed")
-    fitted, left_out = fit_subspace(given, table(40, changed=17), training, fixed)
+    fitted, left_out = fit_subspace(given, table(40, changed=17), training, SCENE)
     assert fitted.detector is not given.detector
     listed = list_suspicious_frames(left_out)
     assert listed["frame_index"].tolist() == [17]

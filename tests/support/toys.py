@@ -40,7 +40,7 @@ IMAGES_SCENE = Scene(
     image_jpeg_quality=95,
     image_size_px=256,
 )
-SCENE = TrainingScene(**dataclasses.asdict(IMAGES_SCENE), training_jpeg_quality=95, camera="moving")
+SCENE = TrainingScene(**dataclasses.asdict(IMAGES_SCENE), training_jpeg_quality=95, camera="fixed")
 SMALL_VIT = SmallViT(image_size_px=32, patch_size_px=16, hidden_size=32, layers=1, heads=2)
 
 
