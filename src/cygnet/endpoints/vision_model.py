@@ -32,7 +32,11 @@ LONGEST_RETRY_AFTER_S = 600.0
 FAILURES_IN_A_ROW = 20
 """After so many the rest is not asked: the endpoint is down, or can't do what it is asked for."""
 
+NOT_ASKED = "not asked: "
+"""How a reason begins by which nothing was sent about a frame."""
+
 MOST_REASON_CHARACTERS = 200
+SHORTEST_KEY_CHARACTERS = 8  # a shorter one is a stand-in for a server that wants none
 PASSING_STATUSES = frozenset({408, 409, 429})
 SCHEMA = {
     "type": "object",
@@ -66,7 +70,10 @@ class _FailedError(Exception):
 
 
 class _StoppedError(_FailedError):
-    """Nothing more is asked in this run; the message says why."""
+    """Nothing more is asked in this run."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(NOT_ASKED + reason)
 
 
 @dataclass(frozen=True)
@@ -98,10 +105,10 @@ class Budget:
         with self._lock:
             expected = self.expected
             if self.requests >= self.limits.requests:
-                msg = f"not asked: the budget of {self.limits.requests:,} requests is spent"
+                msg = f"the budget of {self.limits.requests:,} requests is spent"
                 raise _StoppedError(msg)
             if self.tokens + (self._under_way + 1) * expected > self.limits.tokens:
-                msg = f"not asked: the budget of {self.limits.tokens:,} tokens is spent"
+                msg = f"the budget of {self.limits.tokens:,} tokens is spent"
                 raise _StoppedError(msg)
             self.requests += 1
             self._under_way += 1
@@ -147,9 +154,9 @@ class VisionModel:
 
     @property
     def asked_with(self) -> str:
-        """Everything but the image that decides about an answer."""
+        """Everything but the image that decides about an answer; a model keeps its answers when it moves."""
         endpoint = self._endpoint
-        return json.dumps([endpoint.url, endpoint.model, endpoint.detail, self._prompt, SCHEMA])
+        return json.dumps([endpoint.model, endpoint.detail, self._prompt, SCHEMA])
 
     def ask_all(self, images: Sequence[bytes]) -> tuple[list[Answer | Failure], Usage]:
         """Ask about each image that the cache has no answer for.
@@ -304,16 +311,16 @@ class VisionModel:
         """Wait until the endpoint may be asked. Raises _StoppedError if nothing more is asked."""
         with self._lock:
             if self._failures_in_a_row >= FAILURES_IN_A_ROW:
-                msg = f"not asked: {FAILURES_IN_A_ROW} frames before failed in a row"
+                msg = f"{FAILURES_IN_A_ROW} frames before failed in a row"
                 raise _StoppedError(msg)
             wait_s = self._resume_s - time.monotonic()
         if wait_s > LONGEST_RETRY_AFTER_S:
-            raise _StoppedError("not asked: the endpoint wants to be left alone for over ten minutes")
+            raise _StoppedError("the endpoint wants to be left alone for over ten minutes")
         if self._ended.wait(max(wait_s, 0)):
-            raise _StoppedError("not asked: the run was stopped")
+            raise _StoppedError("the run was stopped")
 
     def _back_off(self, attempt: int, wait_s: float | None) -> None:
-        """Wait before the next attempt: as all threads do for as long as the endpoint says, or by the number of attempts."""
+        """Wait before the next attempt: with all threads as long as the endpoint says, or by the attempts so far."""
         if wait_s is not None:
             with self._lock:
                 self._resume_s = max(self._resume_s, time.monotonic() + wait_s)
@@ -322,7 +329,9 @@ class VisionModel:
 
     def _clean(self, text: str) -> str:
         """Put a text into one short line without the key."""
-        line = " ".join(text.replace(self._key, "***").split())
+        if len(self._key) >= SHORTEST_KEY_CHARACTERS:
+            text = text.replace(self._key, "***")
+        line = " ".join(text.split())
         return line if len(line) <= MOST_REASON_CHARACTERS else f"{line[: MOST_REASON_CHARACTERS - 3]}..."
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.dataset as pad
 
 from cygnet.endpoints.answer_cache import Answer, AnswerCache
-from cygnet.endpoints.vision_model import Usage, VisionEndpoint, check_labelling
+from cygnet.endpoints.vision_model import NOT_ASKED, Usage, VisionEndpoint, check_labelling
 from cygnet.errors import UserError
 from cygnet.labels import label_by_time, match_labels, name_frames
 from cygnet.parameters.labelling import Labelling
@@ -144,14 +144,14 @@ def sort_answers(answers: pd.DataFrame, review_below: float) -> tuple[pd.DataFra
         review_below: Confidence, 0-1, below which a frame goes to a person.
 
     Returns:
-        `LABEL_COLUMNS` of all of them, `label` empty where they stay without; `LABEL_COLUMNS` of those for a person,
-        the least certain first; and `FAILURE_COLUMNS` of the frames without an answer, with a human label or not.
+        `LABEL_COLUMNS` of those that were asked about, `label` empty where they stay without; `LABEL_COLUMNS` of those
+        for a person, the least certain first; and `FAILURE_COLUMNS` of all frames without an answer.
     """
     unlabelled, has_answer = answers["human_label"] == "", answers["reason"] == ""
     is_unsure = has_answer & (answers["confidence"] < review_below)
-    model_labels = answers.loc[unlabelled, LABEL_COLUMNS].assign(
-        label=answers["label"].where(has_answer & ~is_unsure, "")
-    )
+    was_asked = ~answers["reason"].str.startswith(NOT_ASKED)
+    labels = answers.loc[unlabelled & was_asked, LABEL_COLUMNS]
+    model_labels = labels.assign(label=labels["label"].mask(is_unsure, ""))
     review = answers.loc[unlabelled & is_unsure, LABEL_COLUMNS].sort_values("confidence", kind="stable")
     return model_labels, review, answers.loc[~has_answer, FAILURE_COLUMNS]
 
