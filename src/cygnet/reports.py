@@ -428,7 +428,7 @@ class Agreement(TypedDict):
     agree_frac: float
     confusion: dict[str, dict[str, int]]  # frames by the person's label, then by the model's: abnormal, normal
     kappa: float | None  # Cohen's, -1 to 1, 0 is chance; null: both always say the same one label
-    kappa_interval: Interval | None
+    kappa_interval: Interval | None  # null: a person, or the model, only ever gives one label
 
 
 class LabellingReport(TypedDict):

@@ -43,10 +43,13 @@ class VisionEndpointDataset(ReadOnly[VisionEndpoint]):
         if importlib.util.find_spec("openai") is None:
             msg = "Labelling by a vision model needs `pip install 'cygnet[llm]'`."
             raise UserError(msg)
-        self.load()
+        self._key()
 
     def load(self) -> VisionEndpoint:
         """Give the key; raises as `check_settings`."""
+        return VisionEndpoint(self._key())
+
+    def _key(self) -> str:
         key = os.environ.get(self._key_variable, "") if self._secret is None else resolve_secret(self._secret)
         if not key.strip():
             msg = (
@@ -54,7 +57,7 @@ class VisionEndpointDataset(ReadOnly[VisionEndpoint]):
                 "wants none), or name a secret, see docs/labelling.md."
             )
             raise UserError(msg)
-        return VisionEndpoint(key.strip())
+        return key.strip()
 
     def _describe(self) -> dict[str, Any]:
         return {"key_variable": self._key_variable, "secret": self._secret}

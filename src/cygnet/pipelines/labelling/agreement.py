@@ -2,8 +2,9 @@
 
 Kappa ("A coefficient of agreement for nominal scales", Educational and Psychological Measurement 20, 1960) is the
 agreement beyond that of two who guess with the same frequencies: 1 is perfect, 0 is chance. Its interval is a bootstrap
-over frames: resampling frames of four kinds means to draw the four counts from a multinomial distribution. Where every
-resample gives the same value, the bound is exact, as in `cygnet.model.evaluation.intervals`.
+over frames: resampling frames of four kinds means to draw the four counts from a multinomial distribution. Where the
+two always agree, every resample gives 1, and the bound is exact, as in `cygnet.model.evaluation.intervals`. Where one of
+them only ever gives one label, kappa is 0 whatever the other says, and there is no interval.
 """
 
 import numpy as np
@@ -33,15 +34,14 @@ def measure_agreement(human: list[str], model: list[str]) -> Agreement | None:
     counts = np.zeros((2, 2), int)
     np.add.at(counts, ([NAMES.index(label) for label in human], [NAMES.index(label) for label in model]), 1)
     kappa = float(cohen_kappa(counts[None])[0])
-    is_defined = bool(np.isfinite(kappa))
     return {
         "frames": len(human),
         "agree_frac": float(np.trace(counts) / len(human)),
         "confusion": {
             said: dict(zip(NAMES, map(int, row), strict=True)) for said, row in zip(NAMES, counts, strict=True)
         },
-        "kappa": kappa if is_defined else None,
-        "kappa_interval": _interval(counts) if is_defined else None,
+        "kappa": kappa if np.isfinite(kappa) else None,
+        "kappa_interval": _interval(counts),
     }
 
 
@@ -54,7 +54,9 @@ def cohen_kappa(counts: np.ndarray) -> np.ndarray:
         return np.where(expected < 1, (observed - expected) / (1 - expected), np.nan)
 
 
-def _interval(counts: np.ndarray) -> Interval:
+def _interval(counts: np.ndarray) -> Interval | None:
+    if (counts.sum(axis=0) == 0).any() or (counts.sum(axis=1) == 0).any():
+        return None
     total = int(counts.sum())
     drawn = generator(0, "kappa").multinomial(total, counts.ravel() / total, size=RESAMPLES).reshape(-1, 2, 2)
     low, high = np.nanquantile(cohen_kappa(drawn), [TAIL, 1 - TAIL])
