@@ -3,8 +3,8 @@
 Kappa ("A coefficient of agreement for nominal scales", Educational and Psychological Measurement 20, 1960) is the
 agreement beyond that of two who guess with the same frequencies: 1 is perfect, 0 is chance. Its interval is a bootstrap
 over frames: resampling frames of four kinds means to draw the four counts from a multinomial distribution. Where the
-two always agree, every resample gives 1, and the bound is exact, as in `cygnet.model.evaluation.intervals`. Where one of
-them only ever gives one label, kappa is 0 whatever the other says, and there is no interval.
+two always agree, every resample gives 1, and the bound is exact, as in `cygnet.model.evaluation.intervals`. Where one
+of them only ever gives one label, kappa is 0 whatever the other says, and there is no interval.
 """
 
 import numpy as np
