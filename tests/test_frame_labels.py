@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from cygnet.errors import UserError
-from cygnet.labels import REJECT_COLUMNS, label_by_time, match_labels
+from cygnet.labels import REJECT_COLUMNS, label_by_time, match_labels, name_frames
 from cygnet.tables import FRAME_LABELS, IMAGE_LABELS, SOURCES
 from support.toys import label_ranges
 
@@ -53,3 +53,35 @@ def test_label_by_name_goes_before_the_folder() -> None:
         ["odd/000000", 1, "llm", "2"],
     ]
     assert rejects.empty
+
+
+def test_label_of_a_person_goes_before_a_models_under_another_name() -> None:
+    image = pd.DataFrame([("shots", "shots/1.png", "image", 0, None)], columns=SOURCES.names)
+    own = pd.DataFrame([("1.png", "abnormal", "llm"), ("1", "normal", "human")], columns=IMAGE_LABELS.names)
+    assert match_labels(image, own)[1].to_numpy().tolist() == [["shots/000000", 1, "human", "1"]]
+
+
+def test_names_of_frames_find_their_frames_again() -> None:
+    """Also where files are numbered like frames, but from another number on, and where two folders share names."""
+    images = [
+        *[("shot", f"shot/shot_{index + 1:06d}.png", "image", index, None) for index in range(3)],
+        *[(name, f"{name}/{index}.png", "image", index, None) for name in ("a", "b") for index in range(2)],
+    ]
+    sources = pd.concat([VIDEOS.replace({"a": "film", "b": "film two"}), pd.DataFrame(images, columns=SOURCES.names)])
+    frame_ids = ["film/000003", "film two/000012", "shot/000000", "shot/000002", "a/000001", "b/000001"]
+    names = name_frames(sources, frame_ids)
+    assert names == ["film_000003", "film two_000012", "shot_000001.png", "shot_000003.png", "a_000001", "b_000001"]
+    labels = pd.DataFrame({"image_name": names, "label": "abnormal", "source": "llm"})
+    _, matched, _, rejects = match_labels(sources, labels)
+    assert sorted(matched["frame_id"]) == sorted(frame_ids)
+    assert rejects.empty
+
+
+def test_a_frame_that_no_name_can_tell_is_refused() -> None:
+    images = [
+        ("a", "a/1.png", "image", 0, None),
+        ("b", "b/1.png", "image", 0, None),
+        ("b", "b/a_000000.png", "image", 1, None),
+    ]
+    with pytest.raises(UserError, match=r"other images bear the names 1\.png and a_000000 of a/000000"):
+        name_frames(pd.DataFrame(images, columns=SOURCES.names), ["a/000000"])

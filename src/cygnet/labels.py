@@ -3,13 +3,14 @@
 import logging
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import PurePath
 
 import numpy as np
 import pandas as pd
 
 from cygnet.errors import UserError
-from cygnet.tables import FRAME_LABELS, IMAGE_LABELS, LABEL_RANGES, LABELS, NORMAL, frame_id_of
+from cygnet.tables import FRAME_LABELS, IMAGE_LABELS, LABEL_RANGES, LABELS, NORMAL, frame_id_of, parse_frame_id
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,31 @@ def label_by_time(
         pd.concat([frame_labels, *found], ignore_index=True),
         pd.concat([label_rejects, pd.DataFrame(empty, columns=REJECT_COLUMNS)], ignore_index=True),
     )
+
+
+def name_frames(sources: pd.DataFrame, frame_ids: Iterable[str]) -> list[str]:
+    """Name frames such that `match_labels` finds them again: by their file if no other has its name, else by number.
+
+    Args:
+        sources: The table `SOURCES`.
+        frame_ids: Of frames of these sources.
+
+    Raises:
+        UserError: Other images bear both names of a frame.
+    """
+    frames_of_file = _frames_of_files(sources)
+    images = sources.loc[sources["media"] == "image", ["source", "path", "file_index"]]
+    file_of = {frame_id_of(source, index): PurePath(path).name for source, path, index in images.to_numpy()}
+    names = []
+    for frame_id in frame_ids:
+        source, index = parse_frame_id(frame_id)
+        candidates = [*filter(None, [file_of.get(frame_id)]), f"{source}_{index:06d}"]
+        fitting = [name for name in candidates if frames_of_file.get(name, {frame_id}) == {frame_id}]
+        if not fitting:
+            msg = f"labels: other images bear the names {' and '.join(candidates)} of {frame_id}; rename their files."
+            raise UserError(msg)
+        names.append(fitting[0])
+    return names
 
 
 def _check_sources(ranges: pd.DataFrame, sources: set[str]) -> None:
@@ -169,6 +195,9 @@ def _the_one_frame(name: str, frame_ids: set[str]) -> str:
 
 
 def _one_per_frame(frame_labels: pd.DataFrame) -> pd.DataFrame:
+    """Keep one label of each frame, a person's where there is one."""
+    is_human = frame_labels["label_source"] == "human"
+    frame_labels = frame_labels[is_human | ~frame_labels["frame_id"].isin(frame_labels.loc[is_human, "frame_id"])]
     for frame_id, group in frame_labels.groupby("frame_id"):
         if len(set(group["label"])) > 1:
             msg = f"labels: {' and '.join(group['image_name'])} both name {frame_id} and disagree; keep one."

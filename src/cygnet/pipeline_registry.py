@@ -7,6 +7,7 @@ from cygnet.pipelines import (
     augmentation,
     calibration,
     ingestion,
+    labelling,
     pretraining,
     rollback,
     scoring,
@@ -29,6 +30,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     apart = {
         "adaptation": adaptation.create_pipeline(),
         "calibration": calibration.create_pipeline(),
+        "labelling": labelling.create_pipeline(),
         "pretraining": pretraining.create_pipeline(),
         "rollback": rollback.create_pipeline(),
         "scoring": scoring.create_pipeline(),

@@ -418,6 +418,37 @@ class ScoringReport(FrameCounts):
     labels: LabelMetrics | None  # null without labels of these sources
 
 
+# ---- labelling_report.json: frames labelled by a vision model --------------------------------------------------------
+
+
+class Agreement(TypedDict):
+    """A person's labels and the model's, on the same frames."""
+
+    frames: int  # >= 1
+    agree_frac: float
+    confusion: dict[str, dict[str, int]]  # frames by the person's label, then by the model's: abnormal, normal
+    kappa: float | None  # Cohen's, -1 to 1, 0 is chance; null: both always say the same one label
+    kappa_interval: Interval | None  # null: a person, or the model, only ever gives one label
+
+
+class LabellingReport(TypedDict):
+    """The content of `labelling_report.json`. Frames with a human label count in agreement and failures."""
+
+    model: str  # `labelling.endpoint.model`
+    url: str | None  # `labelling.endpoint.url`
+    frames: int  # without a human label that were picked
+    labels: dict[str, int]  # abnormal, normal: frames that get this label
+    review_below: float  # `labelling.review_below`
+    review_frames: int  # with a lower confidence: they get no label
+    failed_frames: dict[str, int]  # by reason: they get no label
+    cached_answers: int  # of runs before, reused
+    requests: int  # of this run, retries included
+    tokens: int  # of this run
+    seconds: float  # this run took to ask
+    agreement: Agreement | None  # of all answers; null: there is none about a frame with a human label
+    sure_agreement: Agreement | None  # of those that are at least as sure as `review_below`
+
+
 # ---- pretraining_report.json: the carried checkpoint -----------------------------------------------------------------
 
 

@@ -171,3 +171,8 @@ def test_ranges_name_missing_columns_and_unknown_labels(labels: CSV) -> None:
         labels("source,start_s,end_s\na,0,1\n")
     )
     assert "0-1 s of a has the label 'odd', allowed are abnormal and normal." in refusal(labels(RANGES + "a,0,1,odd\n"))
+
+
+def test_the_label_of_a_person_counts_where_a_model_says_otherwise(labels: CSV) -> None:
+    dataset = labels("image_name,label,confidence,notes,source\na,abnormal,1,,llm\na,normal,,,human\nb,normal,1,,llm\n")
+    assert loaded(dataset) == [("a", "normal", "human"), ("b", "normal", "llm")]

@@ -43,20 +43,8 @@ class LabelsDataset(ReadOnly[pd.DataFrame]):
         """
         if self._filepath == self._default and not exists(self._filepath):
             return check_labels(pd.DataFrame(columns=list(COLUMNS), dtype=str), self._filepath)
-        try:
-            with on_disk(self._filepath) as file:
-                table = pd.read_csv(
-                    Path(file), dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False
-                )
-        except FileNotFoundError as error:
-            msg = f"labels={self._filepath}: no such file."
-            raise UserError(msg) from error
-        except (ValueError, OSError) as error:
-            reason = str(error).strip()
-            msg = f"labels={self._filepath}: not a readable CSV with the columns {', '.join(COLUMNS)}: {reason}."
-            raise UserError(msg) from error
-        is_ranges = {"start_s", "end_s"} & set(table.columns)
-        return (check_ranges if is_ranges else check_labels)(table, self._filepath)
+        table = read_labels(self._filepath)
+        return (check_ranges if is_of_ranges(table) else check_labels)(table, self._filepath)
 
     def load(self) -> pd.DataFrame:
         """Give the labels; raises as `check` does."""
@@ -66,8 +54,33 @@ class LabelsDataset(ReadOnly[pd.DataFrame]):
         return {"filepath": self._filepath}
 
 
+def read_labels(path: str) -> pd.DataFrame:
+    """Read a CSV of labels as it is, every value as text.
+
+    Raises:
+        UserError: The file is missing or not a CSV, or ADLS can't be reached.
+    """
+    try:
+        with on_disk(path) as file:
+            return pd.read_csv(Path(file), dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False)
+    except FileNotFoundError as error:
+        msg = f"labels={path}: no such file."
+        raise UserError(msg) from error
+    except (ValueError, OSError) as error:
+        reason = str(error).strip()
+        msg = f"labels={path}: not a readable CSV with the columns {', '.join(COLUMNS)}: {reason}."
+        raise UserError(msg) from error
+
+
+def is_of_ranges(table: pd.DataFrame) -> bool:
+    """Tell whether a CSV labels ranges of time, not images."""
+    return bool({"start_s", "end_s"} & set(table.columns))
+
+
 def check_labels(table: pd.DataFrame, path: str) -> pd.DataFrame:
     """Check a table of labels and reduce it to one row per image: `image_name`, `label`, `source`.
+
+    Where a person and an LLM label one image, the person's label counts.
 
     Raises:
         UserError: A column is missing, a label or source is unknown, or one image has two different labels.
@@ -83,6 +96,8 @@ def check_labels(table: pd.DataFrame, path: str) -> pd.DataFrame:
     labels["source"] = labels["source"].replace("", "human")
     _check_values(labels, "label", tuple(LABELS), labels["image_name"], path)
     _check_values(labels, "source", LABEL_SOURCES, labels["image_name"], path)
+    by_people = labels.loc[labels["source"] == "human", "image_name"]
+    labels = labels[(labels["source"] == "human") | ~labels["image_name"].isin(by_people)]
     labels = labels.drop_duplicates(["image_name", "label"])
     twice = labels[labels["image_name"].duplicated()]
     if len(twice):

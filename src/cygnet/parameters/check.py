@@ -10,6 +10,7 @@ from cygnet.errors import UserError
 from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.base import Parameters
 from cygnet.parameters.ingestion import Ingestion
+from cygnet.parameters.labelling import Labelling
 from cygnet.parameters.pretraining import Pretraining
 from cygnet.parameters.scene import SceneParameters
 from cygnet.parameters.scoring import Scoring
@@ -26,6 +27,7 @@ PIPELINE_PARAMETERS: dict[str, type[Parameters]] = {
     "training": Training,
     "serving": Serving,
     "scoring": Scoring,
+    "labelling": Labelling,
 }
 
 MOST_PARTITIONS = 10_000
