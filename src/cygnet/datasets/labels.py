@@ -35,19 +35,31 @@ class LabelsDataset(ReadOnly[pd.DataFrame]):
         self._default = default["filepath"]
         self.metadata = metadata
 
+    @property
+    def filepath(self) -> str:
+        """The CSV."""
+        return self._filepath
+
     def check(self) -> pd.DataFrame:
         """Read and check the labels.
 
         Raises:
-            UserError: The file is missing or not a CSV, as `check_labels` and `check_ranges`, or ADLS can't be reached.
+            UserError: As `read`, `check_labels` and `check_ranges`.
+        """
+        table = self.read()
+        return (check_ranges if is_ranges(table) else check_labels)(table, self._filepath)
+
+    def read(self) -> pd.DataFrame:
+        """Read the CSV as it is, all columns as strings.
+
+        Raises:
+            UserError: The file is missing or not a CSV, or ADLS can't be reached.
         """
         if self._filepath == self._default and not exists(self._filepath):
-            return check_labels(pd.DataFrame(columns=list(COLUMNS), dtype=str), self._filepath)
+            return pd.DataFrame(columns=list(COLUMNS), dtype=str)
         try:
             with on_disk(self._filepath) as file:
-                table = pd.read_csv(
-                    Path(file), dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False
-                )
+                return pd.read_csv(Path(file), dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False)
         except FileNotFoundError as error:
             msg = f"labels={self._filepath}: no such file."
             raise UserError(msg) from error
@@ -55,8 +67,6 @@ class LabelsDataset(ReadOnly[pd.DataFrame]):
             reason = str(error).strip()
             msg = f"labels={self._filepath}: not a readable CSV with the columns {', '.join(COLUMNS)}: {reason}."
             raise UserError(msg) from error
-        is_ranges = {"start_s", "end_s"} & set(table.columns)
-        return (check_ranges if is_ranges else check_labels)(table, self._filepath)
 
     def load(self) -> pd.DataFrame:
         """Give the labels; raises as `check` does."""
@@ -64,6 +74,11 @@ class LabelsDataset(ReadOnly[pd.DataFrame]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}
+
+
+def is_ranges(table: pd.DataFrame) -> bool:
+    """Tell whether a CSV labels ranges of time, and not images."""
+    return bool({"start_s", "end_s"} & set(table.columns))
 
 
 def check_labels(table: pd.DataFrame, path: str) -> pd.DataFrame:
