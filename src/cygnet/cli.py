@@ -89,7 +89,7 @@ def label(project: ProjectMetadata, env: str | None, port: int, params: dict[str
     from cygnet.labelling_page.server import serve as serve_page
 
     with KedroSession.create(project.project_path, env=env, runtime_params=params) as session:
-        serve_page(session.load_context().catalog, port)
+        serve_page(session.load_context().catalog, port)  # type: ignore[attr-defined]
 
 
 label.params += [option for option in run.params if option.name == "params"]

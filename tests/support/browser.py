@@ -85,7 +85,8 @@ def open_tab(url: str) -> Iterator[Tab]:
             listening = Path(profile, "DevToolsActivePort")
             end_s = time.monotonic() + TIMEOUT_S
             while not (listening.exists() and listening.read_text().count("\n")):
-                assert process.poll() is None and time.monotonic() < end_s, "Chromium did not start"
+                assert process.poll() is None, "Chromium ended"
+                assert time.monotonic() < end_s, "Chromium did not start"
                 time.sleep(0.05)
             port = listening.read_text().splitlines()[0]
             new = Request(f"http://127.0.0.1:{port}/json/new?{url}", method="PUT")

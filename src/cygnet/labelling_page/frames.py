@@ -24,8 +24,8 @@ MOST_OVERLAY_SIDE_PX = 640
 """An overlay is smooth: the browser scales it up to the frame."""
 
 OVERLAY_RGB = (255, 100, 44)
-OVERLAY_OPACITY = 0.75
-"""Where the map is 1."""
+OVERLAY_OPACITY = 0.5
+"""Where the map is 1: what is below must stay visible."""
 
 
 @dataclass(frozen=True)

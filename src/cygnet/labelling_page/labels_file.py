@@ -1,9 +1,10 @@
 """The CSV of labels as the page changes it: one answer at a time, complete on disk before the next.
 
-The file is read anew for each answer, so that what another program or an editor wrote meanwhile is kept, and replaced in
-one step: a reader finds the old file or the new one. Rows of other images, other columns and the order of rows stay.
+The file is read anew for each answer, so that what another program or an editor wrote meanwhile is kept, and replaced
+in one step: a reader finds the old file or the new one. Rows of other images, other columns and the order of rows stay.
 """
 
+from collections.abc import Hashable
 from threading import Lock
 from typing import Any, TypedDict
 
@@ -15,7 +16,7 @@ from cygnet.labels import frames_of_files
 from cygnet.storage import replacing
 from cygnet.tables import frame_id_of
 
-Row = dict[str, Any]
+Row = dict[Hashable, Any]
 
 
 class Said(TypedDict):
@@ -86,7 +87,7 @@ class LabelsFile:
             What is said of these frames now.
 
         Raises:
-            UserError: As `said`.
+            UserError: As `said`, or the file can't be written.
         """
         rows: dict[int, list[Row]] = {
             number: [{"image_name": self._names.of_frame[number], "label": label, "source": "human"}]
@@ -104,7 +105,7 @@ class LabelsFile:
             What is said of its frames now; empty if there is nothing to undo.
 
         Raises:
-            UserError: As `said`.
+            UserError: As `answer`.
         """
         with self._lock:
             if not self._undone_by:
@@ -148,6 +149,10 @@ class LabelsFile:
         after += [row for number, of_frame in rows.items() if not before[number] for row in of_frame]
         changed = pd.DataFrame(after, columns=[*table.columns, *{"source"}.difference(table.columns)]).fillna("")
         said = self._said(changed)
-        with replacing(self._dataset.filepath) as file:
-            changed.to_csv(file, index=False, lineterminator="\n")
+        try:
+            with replacing(self._dataset.filepath) as file:
+                changed.to_csv(file, index=False, lineterminator="\n")
+        except OSError as error:
+            msg = f"labels={self._dataset.filepath}: the answer can't be saved there ({error}); nothing was changed."
+            raise UserError(msg) from error
         return before, {number: said.get(number) for number in rows}

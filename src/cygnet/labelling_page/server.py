@@ -1,12 +1,12 @@
 """Serves the page to the browser of this machine, and to nobody else.
 
-Starlette and uvicorn, because MLflow and kedro-viz bring them: no new library, and nothing of a framework's own scripts and
-styles, which Gradio or NiceGUI would put between a key and its answer. The page is one file each of HTML, CSS and
+Starlette and uvicorn, because MLflow and kedro-viz bring them: no new library, and nothing of a framework's own scripts
+and styles, which Gradio or NiceGUI would put between a key and its answer. The page is one file each of HTML, CSS and
 JavaScript, without a build step and without the network.
 
-Any website that is open in the same browser can send requests to this machine. So the server listens on loopback alone;
-takes requests for its own host names only, which a name that is rebound to 127.0.0.1 is not; and takes answers as JSON only,
-which a browser sends from other sites after asking, and it is refused.
+Any website that is open in the same browser can send requests to this machine. So the server listens on loopback alone.
+It takes requests for its own host names only, which a name that is rebound to 127.0.0.1 is not. And it takes answers as
+JSON only, for which a browser asks before it sends them from another site, and is refused.
 """
 
 import json
@@ -93,48 +93,15 @@ def open_catalog(catalog: Any) -> tuple[PageFrames, LabelsFile]:
 
 def make_app(frames: PageFrames, labels: LabelsFile) -> Starlette:
     """Make the application: the page, the frames, and what changes the labels."""
-    version = secrets.token_hex(4)  # of the addresses of pictures: another start may have other frames
-    sources = frames.table["source"].tolist()
-
-    def state(_: Request) -> Response:
-        return JSONResponse(_describe(frames) | {"version": version, "labels": labels.said()})
-
-    def picture(request: Request) -> Response:
-        return Response(frames.picture(_number(request)), media_type="image/jpeg", headers=UNCHANGING)
-
-    def overlay(request: Request) -> Response:
-        drawn = frames.overlay(_number(request))
-        if drawn is None:
-            raise HTTPException(404)
-        return Response(drawn, media_type="image/png", headers=UNCHANGING)
-
-    def _number(request: Request) -> int:
-        number: int = request.path_params["number"]
-        if number >= len(sources):
-            raise HTTPException(404)
-        return number
-
-    async def answer(request: Request) -> Response:
-        said = await _read_json(request)
-        first, last, label = said.get("first"), said.get("last"), said.get("label")
-        if type(first) is not int or type(last) is not int or not 0 <= first <= last < len(sources):
-            raise HTTPException(422, "first and last must be numbers of frames")
-        if label not in LABELS or sources[first] != sources[last]:
-            raise HTTPException(422, "one label, of frames of one source")
-        return JSONResponse(await run_in_threadpool(labels.answer, first, last, label))
-
-    async def undo(request: Request) -> Response:
-        await _read_json(request)
-        return JSONResponse(await run_in_threadpool(labels.undo))
-
+    endpoints = _Endpoints(frames, labels)
     return Starlette(
         routes=[
             *(Route(path, _file_endpoint(name)) for path, name in PAGE.items()),
-            Route("/state", state),
-            Route("/frames/{number:int}/picture", picture),
-            Route("/frames/{number:int}/map", overlay),
-            Route("/answer", answer, methods=["POST"]),
-            Route("/undo", undo, methods=["POST"]),
+            Route("/state", endpoints.state),
+            Route("/frames/{number:int}/picture", endpoints.picture),
+            Route("/frames/{number:int}/map", endpoints.overlay),
+            Route("/answer", endpoints.answer, methods=["POST"]),
+            Route("/undo", endpoints.undo, methods=["POST"]),
         ],
         middleware=[
             Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS, www_redirect=False),
@@ -144,13 +111,59 @@ def make_app(frames: PageFrames, labels: LabelsFile) -> Starlette:
     )
 
 
+class _Endpoints:
+    """What the page asks for, besides its own files."""
+
+    def __init__(self, frames: PageFrames, labels: LabelsFile) -> None:
+        self._frames = frames
+        self._labels = labels
+        self._sources = frames.table["source"].tolist()
+        self._version = secrets.token_hex(4)  # of the addresses of pictures: another start may have other frames
+
+    def state(self, _: Request) -> Response:
+        """Everything about all frames but their pixels."""
+        said = {"version": self._version, "labels": self._labels.said()}
+        return JSONResponse(_describe(self._frames) | said)
+
+    def picture(self, request: Request) -> Response:
+        """A frame."""
+        return Response(self._frames.picture(self._number(request)), media_type="image/jpeg", headers=UNCHANGING)
+
+    def overlay(self, request: Request) -> Response:
+        """A frame's anomaly map."""
+        drawn = self._frames.overlay(self._number(request))
+        if drawn is None:
+            raise HTTPException(404)
+        return Response(drawn, media_type="image/png", headers=UNCHANGING)
+
+    async def answer(self, request: Request) -> Response:
+        """Label the frames from `first` to `last`; say what is said of them now."""
+        said = await _read_json(request)
+        first, last, label = said.get("first"), said.get("last"), said.get("label")
+        if type(first) is not int or type(last) is not int or not 0 <= first <= last < len(self._sources):
+            raise HTTPException(422, "first and last must be numbers of frames")
+        if label not in tuple(LABELS) or self._sources[first] != self._sources[last]:
+            raise HTTPException(422, "one label, of frames of one source")
+        return JSONResponse(await run_in_threadpool(self._labels.answer, first, last, str(label)))
+
+    async def undo(self, request: Request) -> Response:
+        """Take the last answer back; say what is said of its frames now."""
+        await _read_json(request)
+        return JSONResponse(await run_in_threadpool(self._labels.undo))
+
+    def _number(self, request: Request) -> int:
+        number: int = request.path_params["number"]
+        if number >= len(self._sources):
+            raise HTTPException(404)
+        return number
+
+
 def _describe(frames: PageFrames) -> dict[str, Any]:
     """Describe all frames by columns, which is short: 30 bytes a frame."""
     table = frames.table
     scores = table["anomaly_score"].astype(float).round(4)
-    firsts = table.groupby("source", sort=False)["frame_index"].agg("size")
     return {
-        "sources": [{"name": name, "count": int(count)} for name, count in firsts.items()],
+        "sources": [{"name": name, "count": len(rows)} for name, rows in table.groupby("source", sort=False)],
         "indices": table["frame_index"].tolist(),
         "times_s": table["timestamp_s"].round(3).tolist(),
         "scores": scores.astype(object).where(scores.notna(), None).tolist(),
@@ -161,7 +174,9 @@ def _describe(frames: PageFrames) -> dict[str, Any]:
 
 def _open(catalog: Any, name: str) -> pad.Dataset:
     """Open a table without Spark, whatever the catalog loads it as."""
-    return TableDataset(filepath=catalog.get(name).folder, table=name, load_as="arrow").load()
+    table = TableDataset(filepath=catalog.get(name).folder, table=name, load_as="arrow")
+    table.check()
+    return table.load()
 
 
 def _named_images(catalog: Any, frames: PageFrames) -> pd.DataFrame:
@@ -173,7 +188,7 @@ def _named_images(catalog: Any, frames: PageFrames) -> pd.DataFrame:
     folders = {parse_frame_id(frame_id)[0] for frame_id in images["frame_id"].to_pylist()} & set(frames.table["source"])
     if not folders:
         return none
-    sources = catalog.get("videos").load()
+    sources = catalog.get("videos").check()
     missing = folders - set(sources["source"])
     if missing:
         msg = (
