@@ -62,7 +62,7 @@ def serve(catalog: Any, port: int) -> None:
 
     Args:
         catalog: Kedro's, with `frames`, `images`, `scores`, `labels` and `videos`.
-        port: On loopback.
+        port: On loopback; 0 chooses a free one.
 
     Raises:
         UserError: There are no frames, the labels can't be read or are ranges of time, the names of image files are
@@ -74,7 +74,7 @@ def serve(catalog: Any, port: int) -> None:
     except OSError as error:
         msg = f"Port {port} of this machine can't be used ({error.strerror}): choose another with --port."
         raise UserError(msg) from error
-    url = f"http://{LOOPBACK}:{port}"
+    url = f"http://{LOOPBACK}:{listening.getsockname()[1]}"
     click.echo(f"Label frames at {url} (Ctrl-C ends it; every answer is saved).")
     if sys.stdout.isatty():
         webbrowser.open(url)
