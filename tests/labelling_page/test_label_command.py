@@ -1,4 +1,4 @@
-"""What `kedro label` promises: it serves the page of an environment's data until Ctrl-C, or says in a sentence why not."""
+"""What `kedro label` promises: the page of an environment's data until Ctrl-C, or a sentence that says why not."""
 
 import json
 import os
