@@ -7,10 +7,9 @@ import pytest
 from cygnet.cli import cli
 
 
-def parse(params: str) -> Any:
-    """Read the arguments of `kedro run --params=...` without running anything."""
-    run = cli.commands["run"]
-    return run.make_context("run", [f"--params={params}"]).params["params"]
+def parse(params: str, command: str = "run") -> Any:
+    """Read the arguments of `kedro run --params=...`, or of another command, without running anything."""
+    return cli.commands[command].make_context(command, [f"--params={params}"]).params["params"]
 
 
 @pytest.mark.parametrize(
@@ -35,6 +34,10 @@ def test_a_path_arrives_as_it_was_typed(name: str, path: str) -> None:
         name: path,
         "serving": {"runtime": "torch"},
     }
+
+
+def test_the_labelling_page_takes_paths_as_a_run_does() -> None:
+    assert parse("labels=/my labels #2.csv", "label") == {"labels": "/my labels #2.csv"}
 
 
 def test_a_path_that_is_quoted_already_is_not_quoted_twice() -> None:

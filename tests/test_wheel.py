@@ -41,6 +41,7 @@ def test_wheel_holds_the_configuration_and_nothing_private(wheel: Path) -> None:
     assert not any("local" in Path(name).parts for name in names)
     for name in ("checkpoints/cygnet-vit-tiny/model.safetensors", "checkpoints/dinov2-small/LICENSE", "java/bin/java"):
         assert f"cygnet/{name}" in names
+    assert {f"cygnet/labelling_page/page.{suffix}" for suffix in ("html", "css", "js")} <= set(names)
     assert not any(name.startswith(("tests/", "data/")) for name in names)
 
 

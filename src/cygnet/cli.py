@@ -1,4 +1,4 @@
-"""Commands of `kedro` in this project: a `run` that takes paths in `--params` literally, and `serve`.
+"""Commands of `kedro` in this project: a `run` that takes paths in `--params` literally, `serve` and `label`.
 
 Kedro reads every value of `--params` as YAML. There ` #` starts a comment, `: ` a mapping, `*` an alias and `[` a list,
 and each of them may stand in the name of a file, as may the comma at which Kedro splits. A path is therefore quoted
@@ -80,4 +80,18 @@ def serve(project: ProjectMetadata, env: str | None, port: int) -> None:
     os.execve(sys.executable, [*command, "--model-uri", champion.loadable_uri, "--port", str(port)], environment)  # noqa: S606
 
 
-cli = click.Group("cygnet", commands={"run": run, "serve": serve})
+@click.command()
+@click.option("--env", "-e", default=None, help=ENV_HELP)
+@click.option("--port", "-p", type=int, default=5002, show_default=True, help="Port on this machine.")
+@click.pass_obj
+def label(project: ProjectMetadata, env: str | None, port: int, params: dict[str, Any]) -> None:
+    """Label frames by hand, on a page in the browser, until Ctrl-C."""
+    from cygnet.labelling_page.server import serve as serve_page
+
+    with KedroSession.create(project.project_path, env=env, runtime_params=params) as session:
+        serve_page(session.load_context().catalog, port)  # type: ignore[attr-defined]
+
+
+label.params += [option for option in run.params if option.name == "params"]
+
+cli = click.Group("cygnet", commands={"run": run, "serve": serve, "label": label})

@@ -139,7 +139,7 @@ def _frame_labels(frame_ids: list[str], labels: np.ndarray) -> pd.DataFrame:
 
 def _match_names(sources: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Find the frame that each label of an image is about; return the labels, and rows of `rejects`."""
-    frames_of_file = _frames_of_files(sources)
+    frames_of_file = frames_of_files(sources)
     names = set(sources["source"])
     series = {_series_of(file) for file in frames_of_file}
     matched, missing, others = [], [], 0
@@ -163,7 +163,7 @@ def _match_names(sources: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFr
     return _one_per_frame(frame_labels), pd.DataFrame(missing, columns=REJECT_COLUMNS)
 
 
-def _frames_of_files(sources: pd.DataFrame) -> dict[str, set[str]]:
+def frames_of_files(sources: pd.DataFrame) -> dict[str, set[str]]:
     """Map the names of image files, with and without extension, to the `frame_id`s that bear them."""
     frames_of_file: dict[str, set[str]] = defaultdict(set)
     images = sources.loc[sources["media"] == "image", ["source", "path", "file_index"]]

@@ -35,16 +35,29 @@ class LabelsDataset(ReadOnly[pd.DataFrame]):
         self._default = default["filepath"]
         self.metadata = metadata
 
+    @property
+    def filepath(self) -> str:
+        """The CSV."""
+        return self._filepath
+
     def check(self) -> pd.DataFrame:
         """Read and check the labels.
 
         Raises:
-            UserError: The file is missing or not a CSV, as `check_labels` and `check_ranges`, or ADLS can't be reached.
+            UserError: As `read`, `check_labels` and `check_ranges`.
+        """
+        table = self.read()
+        return (check_ranges if is_of_ranges(table) else check_labels)(table, self._filepath)
+
+    def read(self) -> pd.DataFrame:
+        """Read the CSV as it is, all columns as strings.
+
+        Raises:
+            UserError: The file is missing or not a CSV, or ADLS can't be reached.
         """
         if self._filepath == self._default and not exists(self._filepath):
-            return check_labels(pd.DataFrame(columns=list(COLUMNS), dtype=str), self._filepath)
-        table = read_labels(self._filepath)
-        return (check_ranges if is_of_ranges(table) else check_labels)(table, self._filepath)
+            return pd.DataFrame(columns=list(COLUMNS), dtype=str)
+        return read_labels(self._filepath)
 
     def load(self) -> pd.DataFrame:
         """Give the labels; raises as `check` does."""
