@@ -21,7 +21,7 @@ STYLES: dict[str, Callable[[Any], str]] = {
     "score": "{:.3f}".format,
     "share": "{:.1%}".format,
     "ms": "{:,.0f} ms".format,
-    "seconds": "{:,.1f} s".format,
+    "seconds": "{:,.2f} s".format,
     "px": "{:,.1f} px".format,
     "rate": "{:,.1f}".format,
     "small": "{:.2g}".format,

@@ -129,7 +129,6 @@ def outcome(serving_report: ServingReport) -> Literal["promoted", "warned", "unc
 
 def _by_split(rows: pd.DataFrame, columns: list[str]) -> list[dict[str, Any]]:
     """Count rows by some columns, a column of counts for each split."""
-    counts = (
-        rows.groupby([*columns, "split"]).size().unstack("split", fill_value=0).reindex(columns=SPLITS, fill_value=0)
-    )
-    return [{str(name): value for name, value in row.items()} for row in counts.reset_index().to_dict("records")]
+    in_split = {split: rows["split"] == split for split in SPLITS}
+    counts = rows[columns].assign(**in_split).groupby(columns, as_index=False).sum()
+    return [{str(name): value for name, value in row.items()} for row in counts.to_dict("records")]

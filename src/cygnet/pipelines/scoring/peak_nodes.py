@@ -30,4 +30,4 @@ def draw_peaks(
         for index, still in annotated_stills(files, rows, scored):
             pictures[str(source), index] = jpeg_uri(narrowed(still))
     keys = zip(peaks["source"], peaks["frame_index"], strict=True)
-    return peaks.assign(picture=[pictures.get(key) for key in keys])
+    return peaks.assign(picture=pd.Series([pictures.get(key) for key in keys], dtype=object))

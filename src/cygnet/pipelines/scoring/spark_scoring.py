@@ -116,7 +116,7 @@ def count_failures(scores: DataFrame) -> pd.DataFrame:
 
 
 def iterate_scored(scores: DataFrame, source: str, frames: list[int] | None = None) -> Iterator[dict[str, Any]]:
-    """Give the rows of a source, or of some frames, that have a score, by frame index; nothing is read before the first."""
+    """Give the rows of a source that have a score (or of some of its frames), by frame index; lazily."""
     rows = scores.filter((F.col("source") == F.lit(source)) & F.col("reason").isNull())
     if frames is not None:
         rows = rows.filter(F.col("frame_index").isin(frames))
