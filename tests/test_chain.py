@@ -40,7 +40,7 @@ SMALL = {
     "threshold": {"target_fpr": 0.2},  # as conf/test
 }
 REPORTS = (
-    *("evaluation.json", "serving_report.json", "parity.json", "rejects.csv", "suspicious_frames.csv"),
+    *("report.html", "evaluation.json", "serving_report.json", "parity.json", "rejects.csv", "suspicious_frames.csv"),
     *("contact_sheet.png", "score_histogram.png", "roc.png", "precision_recall.png", "reliability.png"),
     *("confusion.png", "auroc_by_kind.png", "training_curves.png", "anomaly_maps.png", "suspicious_frames.png"),
 )
@@ -102,6 +102,9 @@ def test_scoring_writes_every_frame_of_the_sample_and_its_reports(scored: Path) 
     assert report["labels"]["spans"] == 1
     assert cv2.VideoCapture(str(scored / "08_reporting/scoring/swan.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 80
     assert (scored / "08_reporting/scoring/swan_timeline.png").stat().st_size > 0
+    page = (scored / "08_reporting/scoring_report.html").read_text()
+    assert page.count('class="timeline"') == 1
+    assert page.count("data:image/jpeg") == max(len(events), 1)
 
 
 def test_tables_have_the_agreed_columns_and_types(scored: Path) -> None:
@@ -226,6 +229,9 @@ def test_a_refused_challenger_is_not_promoted_and_the_report_says_why(chain: Cha
     assert report["passed"] is False
     assert "serving.gate.min_auroc" in report["reasons"][0]
     assert report["champion"]["auroc"] == pytest.approx(report["auroc"])
+    page = (chain.data / "08_reporting/report.html").read_text()
+    assert "Not promoted" in page
+    assert "serving.gate.min_auroc" in page
     client = mlflow.MlflowClient(f"sqlite:///{chain.data}/mlflow.db")
     version = client.get_model_version_by_alias("cygnet-test", "challenger")
     assert version.tags["cygnet_gate_decision"] == "refuse"

@@ -74,6 +74,7 @@ def imports_of(module: Path) -> set[str]:
         ("sample", ("kedro", "pyspark", "torch", "cygnet.model", "cygnet.datasets", "cygnet.pipelines")),
         ("model", ("kedro", "pyspark", "cygnet.datasets", "cygnet.pipelines")),
         ("parameters", ("kedro", "pyspark", "torch", "cv2", "cygnet.model", "cygnet.datasets", "cygnet.pipelines")),
+        ("report", ("kedro", "pyspark", "torch", "cygnet.datasets", "cygnet.pipelines")),
         ("endpoints", ("pyspark", "torch", "cygnet.datasets", "cygnet.pipelines")),
         ("model/network", ("cygnet.model.training", "cygnet.model.evaluation", "cygnet.model.serving")),
         ("model/serving", ("cygnet.model.training", "cygnet.model.evaluation", "cygnet.model.scoring")),

@@ -1,4 +1,4 @@
-"""What the hooks promise: the reports that a run wrote are listed, wherever they are and however many."""
+"""What the hooks promise: the reports that a run wrote are listed, pages first."""
 
 import logging
 from pathlib import Path
@@ -26,6 +26,7 @@ def test_reports_are_listed_wherever_they_are_and_no_other_file(
         many.save({"a": {"auroc": 0.5}})
     datasets = {
         "evaluation": ReportDataset(filepath="anywhere/e.json", dataset=JSON),
+        "report": ReportDataset(filepath="anywhere/report.html", dataset={"type": "text.TextDataset"}),
         "timelines": many,
         "table": JSONDataset(filepath="08_reporting/t.json"),
         "fitted": MemoryDataset(),
@@ -34,4 +35,5 @@ def test_reports_are_listed_wherever_they_are_and_no_other_file(
     with caplog.at_level(logging.INFO, "cygnet"):
         ReportHooks().after_pipeline_run(pipeline, DataCatalog(datasets))
     listed = [record.getMessage() for record in caplog.records if record.name == "cygnet.hooks"]
-    assert listed == ["Report evaluation: anywhere/e.json"] + ["Report timelines: many/*.json"] * is_written
+    first = ["Report report: anywhere/report.html", "Report evaluation: anywhere/e.json"]
+    assert listed == first + ["Report timelines: many/*.json"] * is_written

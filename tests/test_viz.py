@@ -22,6 +22,6 @@ def test_the_layers_have_an_order() -> None:
         "model output",
         "evaluation",
         "models",
-        "reporting",
         "deployment",
+        "reporting",
     ]

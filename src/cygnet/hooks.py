@@ -80,11 +80,11 @@ class ReportHooks:
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """List the files that the run wrote for people."""
-        for name in sorted(pipeline.all_outputs()):
-            files = _report_files(catalog.get(name))
-            if files is not None:
-                logger.info("Report %s: %s", name, files)
+        """List the files that the run wrote for people, pages first."""
+        listed = {name: _report_files(catalog.get(name)) for name in sorted(pipeline.all_outputs())}
+        written = [(name, files) for name, files in listed.items() if files is not None]
+        for name, files in sorted(written, key=lambda report: not report[1].endswith(".html")):
+            logger.info("Report %s: %s", name, files)
 
 
 def _report_files(dataset: AbstractDataset[Any, Any] | None) -> str | None:

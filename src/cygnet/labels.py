@@ -94,7 +94,7 @@ def name_frames(sources: pd.DataFrame, frame_ids: Iterable[str]) -> list[str]:
     Raises:
         UserError: Other images bear both names of a frame.
     """
-    frames_of_file = _frames_of_files(sources)
+    frames_of_file = frames_of_files(sources)
     images = sources.loc[sources["media"] == "image", ["source", "path", "file_index"]]
     file_of = {frame_id_of(source, index): PurePath(path).name for source, path, index in images.to_numpy()}
     names = []

@@ -175,6 +175,7 @@ class TrainingSummary(TypedDict):
     images: int  # over all epochs
     seconds: float
     images_per_second: float
+    seed: int  # `training.seed`
 
 
 class DetectorMetrics(SystemMetrics):

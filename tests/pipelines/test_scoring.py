@@ -19,6 +19,7 @@ from cygnet.datasets.videos import list_sources
 from cygnet.endpoints.versions import ModelVersion
 from cygnet.errors import UserError
 from cygnet.labels import match_labels
+from cygnet.model.evaluation.events import EVENT_COLUMNS
 from cygnet.model.evaluation.smoothing import smooth_scores
 from cygnet.model.scoring.score_parts import MARKER, ScoreParts
 from cygnet.model.serving.packaging import PackagedDetector
@@ -26,6 +27,8 @@ from cygnet.parameters.base import Parameters
 from cygnet.parameters.scoring import Scoring
 from cygnet.pipelines.scoring import nodes
 from cygnet.pipelines.scoring.nodes import ScoringRun, annotate_videos, draw_timelines, list_scores, score_frames
+from cygnet.pipelines.scoring.peak_nodes import draw_peaks
+from cygnet.report.scoring_page import choose_peaks
 from cygnet.reports import ScoringReport
 from cygnet.tables import NORMAL
 from cygnet.vision.codec import encode_jpeg, encode_png
@@ -190,6 +193,18 @@ def test_timelines_and_annotated_videos_are_made_for_each_source_with_its_frames
         assert count == len(frames)
         assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(10, rel=0.01)
     assert annotate_videos(sources, scores, listed, ran, run.scoring(annotated_video=False)) == {}
+
+
+def test_each_source_has_a_picture_of_each_peak(media: Path, run: Run) -> None:
+    scores, ran = run(media, threshold=0.01)
+    listed, sources = list_scores(scores), list_sources(str(media))
+    events = pd.DataFrame([("whole", 1.0, 2.0, 0.9, 13)], columns=EVENT_COLUMNS)
+    (media / "0.png").unlink()  # since it was scored
+    drawn = draw_peaks(sources, scores, choose_peaks(listed, events), ran)
+    assert set(drawn["source"]) == {"whole", "cut", "media"}
+    assert drawn.set_index("source").loc["whole", "frame_index"] == 13
+    pictures = drawn["picture"][(drawn["source"] != "media") | (drawn["frame_index"] != 0)]
+    assert all(picture.startswith("data:image/jpeg") for picture in pictures)
 
 
 def test_a_champion_of_another_version_of_cygnet_is_a_sentence(

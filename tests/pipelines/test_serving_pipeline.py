@@ -117,3 +117,9 @@ def test_a_rollback_gives_traffic_and_then_alias_to_the_champion_before() -> Non
 def test_it_is_no_part_of_a_plain_run(name: str) -> None:
     pipelines = register_pipelines()
     assert not {node.name for node in pipelines[name].nodes} & {n.name for n in pipelines["__default__"].nodes}
+
+
+@pytest.mark.parametrize("name", ["serving", "__default__"])
+def test_the_report_is_written_before_a_refusal_is_raised(name: str) -> None:
+    order = [node.name for node in register_pipelines()[name].nodes]
+    assert order.index("write_report") < order.index("promote")

@@ -165,6 +165,7 @@ def test_package_tells_runtime_parity_and_what_it_was_made_with(
     assert made_with["serving.parity.max_auroc_loss"] == parameters["serving"].parity.max_auroc_loss
     assert package.metadata["parity"] == parity
     assert package.metadata["runtime"] == "torch"
+    assert package.metadata["versions"]["numpy"] == np.__version__
 
 
 @pytest.mark.parametrize("label", [NORMAL, ABNORMAL])

@@ -11,7 +11,7 @@ import pytest
 
 from cygnet.tables import FRAMES
 from cygnet.vision.codec import decode_image, encode_png
-from cygnet.vision.video import expected_samples, read_rows, read_samples, sample_video
+from cygnet.vision.video import expected_samples, read_frames, read_rows, read_samples, sample_video
 
 WRITE_VIDEO = Callable[..., Path]
 
@@ -295,3 +295,23 @@ def assert_is_rejected(row: dict[str, Any], index: int, reason: str) -> None:
     assert (row["frame_index"], row["frame_id"]) == (index, f"swan/{index:06d}")
     assert (row["image"], row["width"], row["height"]) == (None, 0, 0)
     assert reason in row["reason"]
+
+
+def test_frames_are_read_by_their_index_and_nothing_after_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = FakeCapture(np.arange(20) / 10, 10.0)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *_: capture)
+    released = []
+    monkeypatch.setattr(capture, "release", lambda: released.append(capture.index))
+    samples = list(read_frames(source(Path("fake.mp4")), [9, 3, 50]))
+    assert [(each.index, each.image[0, 0, 0], each.timestamp_s) for each in samples] == [(3, 3, 0.3), (9, 9, 0.9)]
+    capture.index, capture.retrieved = -1, []
+    assert len(list(read_frames(source(Path("fake.mp4")), [9, 3]))) == 2
+    assert (capture.retrieved, released[-1]) == ([3, 9], 9)
+
+
+def test_an_image_is_read_only_if_its_index_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encode_png(np.full((4, 4, 3), 7, np.uint8)))
+    row = {**source(tmp_path / "a.png"), "media": "image", "file_index": 5}
+    (sample,) = read_frames(row, [5])
+    assert (sample.index, sample.image[0, 0, 0]) == (5, 7)
+    assert list(read_frames(row, [4])) == []

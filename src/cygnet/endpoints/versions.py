@@ -68,6 +68,11 @@ class ModelVersion:
         """What was stored with the model when it was logged; empty if nothing was."""
         return mlflow.models.get_model_info(self.uri).metadata or {}
 
+    @property
+    def made_at(self) -> str:
+        """When it was logged, UTC: `YYYY-MM-DD HH:MM`."""
+        return mlflow.models.get_model_info(self.uri).utc_time_created[:16]
+
     def made_with(self) -> dict[str, Any]:
         """The parameters that the model was made with, by dotted name; empty for one that does not record them."""
         return self.metadata.get("made_with", {})

@@ -9,7 +9,8 @@ property of a video: it raises.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -107,16 +108,44 @@ def sample_video(path: str | Path, interval_s: float | None, first_index: int = 
         FileNotFoundError: A file on ADLS does not exist.
         UserError: ADLS can't be reached: see `cygnet.storage.reached`.
     """
+    with _opened(path) as capture:
+        if interval_s is None:
+            yield from _every_frame(capture, PurePath(path).name, first_index)
+        else:
+            yield from _nearest_to_ticks(capture, PurePath(path).name, interval_s, first_index)
+
+
+def read_frames(source: dict[str, Any], indices: Collection[int]) -> Iterator[Sample]:
+    """Read some frames of one row of the table of sources; the others are not converted, nor decoded after the last.
+
+    Args:
+        source: See `read_samples`.
+        indices: Positions among the decoded frames; of an image its own, else it is not read.
+
+    Yields:
+        The samples, in order; without those that the file does not have.
+    """
+    if source["media"] == "image":
+        if source["file_index"] in indices:
+            yield _read_image(source["path"], source["file_index"], 0.0)
+        return
+    last = max(indices, default=-1)
+    with _opened(source["path"]) as capture:
+        for index, time_s, _ in _grabbed(capture):
+            if index in indices:
+                yield _retrieve(capture, index, time_s)
+            if index >= last:
+                break
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[cv2.VideoCapture]:
     # otherwise FFmpeg fills in the missing half of a truncated frame and reports success
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "fflags;discardcorrupt")
-    name = PurePath(path).name
     with on_disk(str(path)) as file:
         capture = cv2.VideoCapture(file, cv2.CAP_FFMPEG)
         try:
-            if interval_s is None:
-                yield from _every_frame(capture, name, first_index)
-            else:
-                yield from _nearest_to_ticks(capture, name, interval_s, first_index)
+            yield capture
         finally:
             capture.release()
 

@@ -18,7 +18,7 @@ from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
 from support.reports import assert_conforms
 from support.toys import toy_predictions
 
-TRAINING = {"checkpoint": None, "epochs": 2, "images": 20, "seconds": 1.5, "images_per_second": 13.3}
+TRAINING = {"checkpoint": None, "epochs": 2, "images": 20, "seconds": 1.5, "images_per_second": 13.3, "seed": 1}
 SETTINGS = Evaluation(seed=0, resamples=100, normal_frames=1, memory_patches=1)
 NORMAL_DISTANCES = [1.0, 2.0, 3.0]
 CALIBRATION = Calibration(1.25, 0.5, normal_margins=[-3.0, -1.0, 0.0], normal_distances=NORMAL_DISTANCES)

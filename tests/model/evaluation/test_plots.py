@@ -9,13 +9,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from cygnet.model.evaluation import plots
-from cygnet.model.evaluation.evaluate import evaluate, evaluate_baselines
-from cygnet.model.evaluation.results import FittedBaseline, LocalisationByKind, LocalisationByPart
-from cygnet.model.serving.scorer import Calibration
-from cygnet.parameters.training import Evaluation
-from cygnet.reports import EvaluationReport, TrainingSummary
 from cygnet.tables import KIND_NULL
 from cygnet.vision.codec import decode_image
+from support.evaluations import toy_evaluation
 from support.toys import toy_predictions
 
 PREDICTIONS = toy_predictions([0.1, 0.2, 0.3, 0.6], [0.4, 0.7, 0.8])
@@ -30,27 +26,12 @@ HISTORY = pd.DataFrame(
 )
 
 
-def evaluation() -> EvaluationReport:
-    """An evaluation with a control and one baseline."""
-    controls = toy_predictions([], [0.2, 0.3]).assign(kind=KIND_NULL)
-    rows = pd.concat([PREDICTIONS, controls], ignore_index=True)
-    settings = Evaluation(seed=0, resamples=100, normal_frames=1, memory_patches=1)
-    calibration, made = (
-        Calibration(1.0, 0.5, normal_margins=[0.0], normal_distances=[1.0]),
-        TrainingSummary(checkpoint=None, epochs=1, images=1, seconds=1.0, images_per_second=1.0),
-    )
-    metrics = evaluate(rows, calibration, made, settings, LocalisationByPart(*[LocalisationByKind(None, {})] * 2))
-    constant = rows.assign(baseline="majority", anomaly_score=np.float32(0.5))
-    baselines = evaluate_baselines(constant, {"majority": FittedBaseline({}, calibration)}, settings)
-    return {**metrics, "baselines": baselines}
-
-
 FIGURES: dict[str, Callable[[], Figure]] = {
     "histogram": lambda: plots.draw_score_histogram(PREDICTIONS, 0.5),
     "roc": lambda: plots.draw_roc(PREDICTIONS, 0.5),
     "precision_recall": lambda: plots.draw_precision_recall(PREDICTIONS, 0.5),
     "reliability": lambda: plots.draw_reliability(PREDICTIONS, 0.1),
-    "auroc_by_kind": lambda: plots.draw_auroc_by_kind(evaluation()),
+    "auroc_by_kind": lambda: plots.draw_auroc_by_kind(toy_evaluation(PREDICTIONS)),
     "confusion": lambda: plots.draw_confusion(PREDICTIONS),
     "curves": lambda: plots.draw_training_curves(HISTORY),
 }
@@ -124,7 +105,7 @@ def test_precision_recall_marks_the_point_of_the_threshold() -> None:
 
 
 def test_auroc_by_kind_shows_every_kind_of_detector_and_baseline() -> None:
-    report = evaluation()
+    report = toy_evaluation(PREDICTIONS)
     axis = plots.draw_auroc_by_kind(report).axes[0]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["all kinds", "polygon", "null"]
     shown = {text.get_text() for text in axis.get_legend().get_texts()}

@@ -28,7 +28,7 @@ def training_examples(training_set: pad.Dataset) -> list[SheetCell]:
         image_ids = keys.loc[keys["label"] == label, "image_id"].to_numpy()
         positions = spread_evenly(len(image_ids), EXAMPLES_PER_CLASS)
         chosen += list(image_ids[positions])
-    rows = _rows_by_id(training_set, chosen, ["frame_id", "kind", "image", "mask"])
+    rows = rows_by_id(training_set, chosen, ["frame_id", "kind", "image", "mask"])
     return [(_sheet_title(rows[image_id]), *_decoded(rows[image_id])) for image_id in chosen]
 
 
@@ -49,7 +49,7 @@ def hardest_images(predictions: pad.Dataset, training_set: pad.Dataset) -> tuple
     rows = rows.sort_values(["anomaly_score", "image_id"])
     normal = rows[rows["label"] == NORMAL].tail(HARDEST_PER_CLASS)[::-1].to_dict("records")
     abnormal = rows[rows["label"] == ABNORMAL].head(HARDEST_PER_CLASS).to_dict("records")
-    images = _rows_by_id(training_set, [row["image_id"] for row in (*normal, *abnormal)], ["image", "mask"])
+    images = rows_by_id(training_set, [row["image_id"] for row in (*normal, *abnormal)], ["image", "mask"])
 
     def cell(row: dict[Any, Any]) -> MapCell:
         image, mask = _decoded(images[row["image_id"]])
@@ -71,7 +71,7 @@ def distant_frames(
     """
     suspicious = frames[frames["distance"] > limit]
     shown = (suspicious if len(suspicious) else frames.head(CALM_FRAMES)).head(len(maps))
-    images = _rows_by_id(train_frames, shown["image_id"], ["image", "area"])
+    images = rows_by_id(train_frames, shown["image_id"], ["image", "area"])
 
     def cell(image_id: str, distance: float) -> MapCell:
         row, distances = images[image_id], maps[image_id]
@@ -82,7 +82,8 @@ def distant_frames(
     return [cell(*named) for named in shown[["image_id", "distance"]].to_numpy()]
 
 
-def _rows_by_id(table: pad.Dataset, image_ids: Iterable[str], columns: list[str]) -> dict[str, dict[str, Any]]:
+def rows_by_id(table: pad.Dataset, image_ids: Iterable[str], columns: list[str]) -> dict[str, dict[str, Any]]:
+    """Read some columns of the rows with these `image_id`s, and no other row: a row as a dict, by `image_id`."""
     chosen = pa.array(image_ids, pa.string())  # of no names Arrow would not know the type
     rows = table.to_table(columns=["image_id", *columns], filter=pad.field("image_id").isin(chosen))
     return {row["image_id"]: row for row in rows.to_pylist()}

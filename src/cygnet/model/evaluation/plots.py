@@ -201,7 +201,7 @@ def draw_anomaly_maps(normal: list[MapCell], abnormal: list[MapCell]) -> Figure:
     for side, (cells, colour) in enumerate(((normal, NORMAL_COLOUR), (abnormal, ABNORMAL_COLOUR))):
         for row, (title, image, anomaly_map, mask) in enumerate(cells):
             panels = axes[row, PANELS_PER_IMAGE * side :][:PANELS_PER_IMAGE]
-            shown = (image, _overlaid(image, anomaly_map), image if mask is None else outlined(image, mask))
+            shown = (image, overlaid(image, anomaly_map), image if mask is None else outlined(image, mask))
             for axis, panel in zip(panels, shown, strict=True):
                 axis.imshow(panel[:, :, ::-1])
             panels[0].set_title(title, fontsize=8, color=colour, pad=3, loc="left")
@@ -222,7 +222,7 @@ def draw_suspicious_frames(cells: list[MapCell], suspicious: int, measured: int)
     for axis in axes:
         axis.set_axis_off()
     for place, (title, image, distance_map, _) in enumerate(cells):
-        for axis, panel in zip(axes[2 * place :], (image, _overlaid(image, distance_map)), strict=False):
+        for axis, panel in zip(axes[2 * place :], (image, overlaid(image, distance_map)), strict=False):
             axis.imshow(panel[:, :, ::-1])
         colour = ABNORMAL_COLOUR if suspicious else NORMAL_COLOUR
         axes[2 * place].set_title(title, fontsize=8, color=colour, pad=3, loc="left")
@@ -232,7 +232,7 @@ def draw_suspicious_frames(cells: list[MapCell], suspicious: int, measured: int)
     return figure
 
 
-def _overlaid(image: np.ndarray, anomaly_map: np.ndarray) -> np.ndarray:
+def overlaid(image: np.ndarray, anomaly_map: np.ndarray) -> np.ndarray:
     """Blend a heat map over an image; it is the more opaque, the higher the probability of an anomaly."""
     scaled = cv2.resize(anomaly_map, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)  # (H, W) 0-1
     colours = 255 * colormaps["inferno"](0.45 + 0.5 * scaled)[:, :, 2::-1]  # (H, W, 3) BGR

@@ -1,4 +1,4 @@
-"""Annotated videos of scored sources: each frame is decoded again when it is written, and drawn with its score."""
+"""Annotated videos and stills of scored sources: each frame is decoded again, and drawn with its score."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from cygnet.vision.clip import Clip
 from cygnet.vision.codec import decode_map
 from cygnet.vision.frame_squares import Square
 from cygnet.vision.region import Area
-from cygnet.vision.video import read_samples
+from cygnet.vision.video import read_frames, read_samples
 
 FRAMES_PER_S = (1.0, 120.0)
 """An annotated video plays in real time, within these bounds."""
@@ -39,6 +39,27 @@ def annotated_clip(files: pd.DataFrame, scores: Iterable[dict[str, Any]], spacin
     """
     frames = annotated_frames(_scored_frames(files, scores, scored.interval_s), scored.threshold, scored.area)
     return Clip(frames, float(np.clip(1 / spacing_s, *FRAMES_PER_S)))
+
+
+def annotated_stills(
+    files: pd.DataFrame, scores: Iterable[dict[str, Any]], scored: Scored
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Annotate single frames of one source.
+
+    Args:
+        files: Its rows of the table of sources.
+        scores: Rows of `scores` of the frames.
+        scored: `threshold` and `area`.
+
+    Yields:
+        The index and the picture, `(H, W, 3)` uint8 BGR, of each frame that still decodes.
+    """
+    by_index = {row["frame_index"]: _frame_score(row) for row in scores}
+    for file in files.to_dict("records"):
+        for sample in read_frames({str(name): value for name, value in file.items()}, by_index):
+            if sample.image is not None:
+                frame = sample.image, by_index[sample.index]
+                yield sample.index, next(annotated_frames([frame], scored.threshold, scored.area))
 
 
 def _scored_frames(

@@ -4,6 +4,7 @@ The model carries the few modules of Cygnet that scoring needs, which spares the
 requirements that only one runtime needs are in `cygnet.model.serving.runtimes`.
 """
 
+import platform
 import shutil
 import sys
 from collections.abc import Iterator
@@ -42,6 +43,8 @@ MODULES = (
     "model/serving/scorer.py",
 )
 REQUIREMENTS = ("mlflow", "numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow")
+RECORDED = ("cygnet", "kedro", "mlflow", "torch", "transformers", "onnxruntime", "numpy", "opencv-python-headless")
+"""The packages whose versions a model records: what made it, not what serves it."""
 
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec("binary", "image")]),
@@ -102,6 +105,11 @@ def log_detector(detector: PackagedDetector, registered_model_name: str) -> str:
             registered_model_name=registered_model_name,
         )
     return str(info.registered_model_version)
+
+
+def installed_versions() -> dict[str, str]:
+    """Give the versions of Python and of the `RECORDED` packages."""
+    return {"python": platform.python_version(), **{name: version(name) for name in RECORDED}}
 
 
 def fetch_detector(model_uri: str) -> PackagedDetector:

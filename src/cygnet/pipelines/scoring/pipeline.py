@@ -14,6 +14,8 @@ from cygnet.pipelines.scoring.nodes import (
     score_frames,
     write_scoring_report,
 )
+from cygnet.pipelines.scoring.peak_nodes import draw_peaks
+from cygnet.report.scoring_page import choose_peaks, write_scoring_page
 
 
 def create_pipeline() -> Pipeline:
@@ -70,6 +72,19 @@ def create_pipeline() -> Pipeline:
                 ["frame_counts", "label_metrics", "champion", "scoring_run", "params:scoring"],
                 "scoring_report",
                 name="write_scoring_report",
+            ),
+            node(choose_peaks, ["scores_csv", "events"], "peaks", name="choose_peaks"),
+            node(
+                draw_peaks,
+                ["scored_sources", "scores", "peaks", "scoring_run"],
+                "peak_pictures",
+                name="draw_peaks",
+            ),
+            node(
+                write_scoring_page,
+                ["scoring_report", "scores_csv", "events", "labelled_spans", "peak_pictures"],
+                "scoring_page",
+                name="write_scoring_page",
             ),
             node(
                 annotate_videos,

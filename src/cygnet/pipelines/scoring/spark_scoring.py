@@ -115,9 +115,11 @@ def count_failures(scores: DataFrame) -> pd.DataFrame:
     return failed.orderBy("source", "reason").toPandas()
 
 
-def iterate_scored(scores: DataFrame, source: str) -> Iterator[dict[str, Any]]:
-    """Give the rows of a source that have a score, by frame index; nothing is read before the first."""
+def iterate_scored(scores: DataFrame, source: str, frames: list[int] | None = None) -> Iterator[dict[str, Any]]:
+    """Give the rows of a source that have a score (or of some of its frames), by frame index; lazily."""
     rows = scores.filter((F.col("source") == F.lit(source)) & F.col("reason").isNull())
+    if frames is not None:
+        rows = rows.filter(F.col("frame_index").isin(frames))
     for row in rows.orderBy("frame_index").toLocalIterator():
         yield row.asDict()
 

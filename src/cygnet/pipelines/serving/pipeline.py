@@ -1,4 +1,7 @@
-"""Wiring of serving. `incumbent` is the champion when the run starts, None the first time."""
+"""Wiring of serving. `incumbent` is the champion when the run starts, None the first time.
+
+`write_report` needs nothing that `decide` makes, so it runs before `promote`, which raises for a refused challenger.
+"""
 
 from kedro.pipeline import Pipeline, node
 
@@ -10,6 +13,7 @@ from cygnet.pipelines.serving.nodes import (
     rescore_incumbent,
     write_serving_report,
 )
+from cygnet.report.run_page import describe_data, draw_pictures, write_report
 
 
 def create_pipeline() -> Pipeline:
@@ -34,6 +38,19 @@ def create_pipeline() -> Pipeline:
                 ["challenger", "endpoint_answers", "predictions", "incumbent_scores", "params:serving.gate"],
                 "serving_report",
                 name="write_serving_report",
+            ),
+            node(describe_data, ["train_frames", "training_set", "rejects"], "data_card", name="describe_data"),
+            node(
+                draw_pictures,
+                ["predictions", "training_set", "evaluation"],
+                "report_pictures",
+                name="draw_report_pictures",
+            ),
+            node(
+                write_report,
+                ["challenger", "evaluation", "serving_report", "data_card", "report_pictures"],
+                "report",
+                name="write_report",
             ),
             node(
                 decide,

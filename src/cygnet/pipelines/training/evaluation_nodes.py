@@ -105,6 +105,7 @@ def evaluate_detector(
         "images": fitted.images,
         "seconds": fitted.seconds,
         "images_per_second": fitted.images / fitted.seconds,
+        "seed": training.seed,
     }
     rows = predictions.to_table().to_pandas()
     return evaluate(rows, scorer.calibration, summary, training.evaluation, localisation)

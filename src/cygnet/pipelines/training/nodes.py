@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset as pad
 from matplotlib.figure import Figure
 
-from cygnet.model.serving.packaging import PackagedDetector
+from cygnet.model.serving.packaging import PackagedDetector, installed_versions
 from cygnet.model.serving.scorer import Limits, Scorer
 from cygnet.model.training.results import Fitted, LeftOut
 from cygnet.model.training.resume import StateStore
@@ -183,6 +183,7 @@ def package_detector(
         "auroc_test": evaluation["auroc"],
         "runtime": scorer.runtime.name,
         "parity": parity,
+        "versions": installed_versions(),
         "made_with": {
             **scorer.scene.by_parameter(),
             "serving.runtime": scorer.runtime.name,
