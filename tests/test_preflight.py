@@ -174,8 +174,8 @@ def test_a_setting_that_the_version_carries_already_is_told_with_what_to_run(cap
         ("rollback", "synthesis.severity", [0.1, 0.2], "synthesis and training"),
         ("training", "serving.gate.min_auroc", 0.9, "serving, adaptation and calibration"),
         ("serving", "serving.limits.request_rows", 9, "training"),
-        ("augmentation", "video", "x.mp4", "ingestion, adaptation, calibration and scoring"),
-        ("synthesis", "labels", "x.csv", "ingestion and scoring"),
+        ("augmentation", "video", "x.mp4", "ingestion, adaptation, calibration, labelling and scoring"),
+        ("synthesis", "labels", "x.csv", "ingestion, labelling and scoring"),
     ],
 )
 def test_a_parameter_that_the_run_does_not_read_gets_one_warning_with_the_pipelines_that_do(

@@ -12,6 +12,7 @@ from cygnet.datasets.labels import LabelsDataset
 from cygnet.datasets.vision_model import AnswerCacheDataset, ModelLabelsDataset, VisionEndpointDataset
 from cygnet.endpoints.answer_cache import Answer
 from cygnet.errors import UserError
+from support.stub_server import Workspace
 from support.stub_vision import KEY
 
 HEADER = "image_name,label,confidence,notes,source"
@@ -104,9 +105,15 @@ def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_key_comes_from_a_secret_scope_if_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_KEY", "from the environment")
-    monkeypatch.setattr(vision_model, "resolve_secret", {"scope/name": KEY}.__getitem__)
     dataset = VisionEndpointDataset(key_variable="SOME_KEY", secret="scope/name")  # noqa: S106 - a reference
-    assert dataset.load().key == KEY
+    with Workspace().open() as workspace:
+        workspace.secrets["scope", "name"] = KEY
+        monkeypatch.setenv("DATABRICKS_HOST", workspace.url)
+        monkeypatch.setenv("DATABRICKS_TOKEN", workspace.token)
+        assert dataset.load().key == KEY
+        workspace.secrets.clear()
+        with pytest.raises(DatasetError, match="The secret 'scope/name' can't be read"):
+            dataset.load()
     assert KEY not in f"{dataset} {dataset!r}"
 
 

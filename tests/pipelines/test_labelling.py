@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from unittest.mock import patch
 import numpy as np
 import pandas as pd
 import pytest
+from kedro.runner import AbstractRunner
 
 pytest.importorskip("openai", reason="needs `pip install 'cygnet[llm]'`")
 
@@ -112,9 +114,17 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder of all projects: making MLflow's store takes seconds."""
+    return tmp_path_factory.mktemp("data")
+
+
 @pytest.fixture
-def project(tmp_path: Path, write_video: Callable[..., Path], parameters: dict[str, Parameters]) -> Project:
-    """Give a project whose scene is that of `conf/test`."""
+def project(data: Path, write_video: Callable[..., Path], parameters: dict[str, Parameters]) -> Project:
+    """Give a project without labels whose scene is that of `conf/test`."""
+    for folder in data.glob("0*"):
+        shutil.rmtree(folder)
     ingestion, view = parameters["ingestion"], "whole"
     scene = Scene(
         interval_s=ingestion.interval_s,
@@ -124,7 +134,7 @@ def project(tmp_path: Path, write_video: Callable[..., Path], parameters: dict[s
         image_jpeg_quality=ingestion.image_jpeg_quality,
         image_size_px=256,
     )
-    return Project(tmp_path / "data", write_video(frames=FRAMES), scene)
+    return Project(data, write_video(frames=FRAMES), scene)
 
 
 @pytest.fixture
@@ -246,6 +256,17 @@ def test_a_run_without_a_single_answer_says_why_in_one_sentence(project: Project
     with pytest.raises(UserError, match=r"eye answered about none of 30 frames; most often: "):
         project.label(eye.url, endpoint={"retries": 0})
     assert not project.labels.exists()
+
+
+def test_a_run_that_can_ask_nothing_stops_before_its_first_node(
+    project: Project, eye: Eye, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AbstractRunner, "run", lambda *_, **__: pytest.fail("a node was run"))
+    with pytest.raises(UserError, match=r"'labelling.endpoint.model' names no vision model"):
+        project.label(eye.url, endpoint={"model": None})
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(UserError, match="There is no key for the vision model: export OPENAI_API_KEY=KEY"):
+        project.label(eye.url)
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ class VisionEndpointDataset(ReadOnly[VisionEndpoint]):
 
         Args:
             key_variable: Name of the environment variable that has it.
-            secret: `scope/key` of the secret scope that has it instead; None: the environment.
+            secret: Scope and key, `scope/key`, of the secret that is it instead; None: the environment.
             metadata: For kedro-viz.
         """
         self._key_variable = key_variable
