@@ -24,8 +24,9 @@ MOST_OVERLAY_SIDE_PX = 640
 """An overlay is smooth: the browser scales it up to the frame."""
 
 OVERLAY_RGB = (255, 100, 44)
-OVERLAY_OPACITY = 0.5
-"""Where the map is 1: what is below must stay visible."""
+OVERLAY_OPACITY = 0.7
+"""Where the map is 1: what is below must stay visible. It falls with the square of the map, because 0.1-0.3,
+which normal places have, would tint all of it."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def draw_overlay(anomaly_map: np.ndarray, square: Square, height: int, width: in
     opacity = opacity[max(-top, 0) : drawn.shape[0] - top, max(-left, 0) : drawn.shape[1] - left]
     seen = drawn[max(top, 0) :, max(left, 0) :][: opacity.shape[0], : opacity.shape[1]]
     seen[..., :3] = OVERLAY_RGB[::-1]
-    seen[..., 3] = np.rint(255 * OVERLAY_OPACITY * opacity)
+    seen[..., 3] = np.rint(255 * OVERLAY_OPACITY * opacity**2)
     return cv2.imencode(".png", drawn)[1].tobytes()
 
 

@@ -8,7 +8,7 @@ const SERVER_GONE = "The server does not answer. Your answers up to here are sav
 
 const element = (id) => document.getElementById(id);
 const page = {};
-for (const id of ["progress", "counts", "order", "figure", "picture", "map", "badge", "caption", "timeline", "message",
+for (const id of ["progress", "counts", "order", "figure", "picture", "map", "badge", "chosen", "caption", "timeline", "message",
   "range", "toggle"]) page[id] = element(id);
 
 let state; // what the server says of all frames
@@ -109,7 +109,8 @@ function describe() {
   const parts = [`${source.name}, frame ${state.indices[at]}`, `${state.times_s[at].toFixed(2)} s`];
   if (score !== null) parts.push(`score ${score.toFixed(3)}, anomalous from ${state.threshold.toFixed(3)}`);
   if (said && said.notes) parts.push(said.notes);
-  if (anchor !== null) parts.push(`range of ${last - first + 1} frames`);
+  page.chosen.hidden = anchor === null;
+  page.chosen.textContent = `range of ${last - first + 1} frames`;
   page.caption.textContent = parts.join(" · ");
   page.range.setAttribute("aria-pressed", anchor !== null);
   page.toggle.setAttribute("aria-pressed", showsMap);
@@ -139,20 +140,20 @@ function draw() {
   const colour = (name) => style.getPropertyValue(`--${name}`);
   pen.scale(scale, scale);
   const x = (number) => 4 + (width - 8) * (state.times_s[number] - start) / span;
+  const endOf = (number) => Math.max(number < lastOf(source) ? x(number + 1) : width - 2, x(number) + 1);
   const band = height - 14, top = 16;
   const y = (score) => band - 4 - (band - 4 - top) * score;
   if (anchor !== null) {
     const [first, last] = rangeOf();
     pen.fillStyle = "#ffffff40";
-    pen.fillRect(x(first) - 1, 0, x(last) - x(first) + 2, height);
+    pen.fillRect(x(first), 0, endOf(last) - x(first), height);
   }
-  const wide = Math.max((width - 8) / source.count, 1);
   for (let number = source.first; number <= lastOf(source); number += 1) {
     const said = labels.get(number);
     if (!said) continue;
     pen.fillStyle = colour(said.label);
     const tall = said.source === "llm" ? 4 : 10;
-    pen.fillRect(x(number) - wide / 2, height - 2 - tall, wide, tall);
+    pen.fillRect(x(number), height - 2 - tall, endOf(number) - x(number), tall);
   }
   if (state.threshold !== null) {
     pen.strokeStyle = colour("faint");
