@@ -39,7 +39,8 @@ def test_wheel_holds_the_configuration_and_nothing_private(wheel: Path) -> None:
     expected = {path.relative_to(PROJECT / "conf").as_posix() for path in (PROJECT / "conf").rglob("*.yml")}
     assert conf == {name for name in expected if not name.startswith("local/")}
     assert not any("local" in Path(name).parts for name in names)
-    for name in ("checkpoints/cygnet-vit-tiny/model.safetensors", "checkpoints/dinov2-small/LICENSE", "java/bin/java"):
+    carried = ("checkpoints/cygnet-vit-tiny/model.safetensors", "checkpoints/dinov2-small/LICENSE", "java/bin/java")
+    for name in (*carried, "report/templates/report.html"):
         assert f"cygnet/{name}" in names
     assert {f"cygnet/labelling_page/page.{suffix}" for suffix in ("html", "css", "js")} <= set(names)
     assert not any(name.startswith(("tests/", "data/")) for name in names)
