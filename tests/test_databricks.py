@@ -14,9 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
+import pyarrow as pa
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -26,10 +28,12 @@ from cygnet.datasets.registry import RegisteredModelDataset
 from cygnet.datasets.table import TableDataset
 from cygnet.endpoints.versions import ModelVersion
 from cygnet.job_runs import TAG
+from cygnet.labels import REJECT_COLUMNS
 from cygnet.model.serving.packaging import PackagedDetector
 from cygnet.parameters.base import Parameters
-from cygnet.tables import NORMAL
+from cygnet.tables import IMAGES, NORMAL
 from cygnet.vision.codec import encode_jpeg, encode_map
+from support.evaluations import toy_evaluation
 from support.stub_server import Reply, Request, Workspace
 from support.toys import toy_image, toy_rows, toy_scorer
 
@@ -131,6 +135,18 @@ def write_tables(data: Path, model: ModelVersion) -> None:
     parts = {"classifier_margin": margin, "normality_distance": 0.0, "anomaly_map": grids, "classifier_map": grids}
     predictions = pd.concat([keys, scores], axis=1).assign(**parts)
     TableDataset(filepath=str(data / "07_model_output/predictions"), table="predictions").save(predictions)
+    write_what_the_report_tells(data, rows.to_pylist(), predictions)
+
+
+def write_what_the_report_tells(data: Path, rows: list[dict[str, Any]], predictions: pd.DataFrame) -> None:
+    """Write what serving reads for its report alone: images, rejects and evaluation."""
+    seen = {"tile": 0, "tiles": 1, "label_source": "default"}
+    images = pa.Table.from_pylist([{**row, **seen} for row in rows], schema=IMAGES)
+    TableDataset(filepath=str(data / "03_primary/images"), table="images", load_as="arrow").save(images)
+    reports = data / "08_reporting"
+    reports.mkdir(parents=True)
+    pd.DataFrame(columns=REJECT_COLUMNS).to_csv(reports / "rejects.csv", index=False)
+    (reports / "evaluation.json").write_text(json.dumps(toy_evaluation(predictions)))
 
 
 def served(request: Request) -> Reply:
