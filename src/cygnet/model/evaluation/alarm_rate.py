@@ -147,11 +147,15 @@ def lowest_threshold(scores: pd.DataFrame, most_events: int, events: Events, at_
     return lowest
 
 
+def scores_in_parts(frames: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
+    """Compute `scores_of` for any number of frames, at least one, in bounded memory."""
+    parts = (frames.iloc[start : start + ROWS_AT_ONCE] for start in range(0, len(frames), ROWS_AT_ONCE))
+    return pd.concat([scores_of(part, calibration) for part in parts])
+
+
 def _score(frames: pd.DataFrame, calibration: Calibration, smoothing_s: float) -> pd.DataFrame:
     """Add the smoothed scores of frames, as scoring computes them."""
-    parts = (frames.iloc[start : start + ROWS_AT_ONCE] for start in range(0, len(frames), ROWS_AT_ONCE))
-    scores = pd.concat([scores_of(part, calibration) for part in parts])
-    return smooth_scores(frames.join(scores), smoothing_s)
+    return smooth_scores(frames.join(scores_in_parts(frames, calibration)), smoothing_s)
 
 
 def _anomalous_frac(scores: pd.DataFrame, threshold: float) -> float:

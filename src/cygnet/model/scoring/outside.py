@@ -25,19 +25,17 @@ import numpy as np
 import pandas as pd
 
 from cygnet.errors import UserError
+from cygnet.model.evaluation.alarm_rate import scores_in_parts
 from cygnet.model.scoring.frame_scores import FrameScoring, see_frame
-from cygnet.model.serving.scorer import Calibration, Scorer, scores_of
+from cygnet.model.serving.scorer import Calibration, Scorer
 from cygnet.model.training_set import spread_evenly
-from cygnet.vision.video import read_samples
+from cygnet.vision.video import read_frames
 
 STRETCHES = 20
 MOST_FRAMES = 300
 """No more frames give axes, and no more are scored again, both evenly spread: bounds time and memory for any video."""
 MOST_TIMES_AS_FAR = 5.0
 """Half of the frames lie at most so many times as far as the most distant normal one; else it is another scene."""
-ROWS_AT_ONCE = 10_000
-"""Bounds the memory of p-values: 8 bytes for each row and each normal frame, a few times."""
-
 SeeAgain = Callable[[pd.DataFrame], Iterator[list[np.ndarray]]]
 """From rows of `source` and `frame_index` to the images that are seen of each: see `see_again`."""
 
@@ -127,9 +125,7 @@ def gives_axes(frames: pd.DataFrame) -> pd.Series:
 
 def is_anomalous(frames: pd.DataFrame, calibration: Calibration) -> pd.Series:
     """Tell which frames are anomalous by the champion's own threshold: bool."""
-    starts = range(0, len(frames), ROWS_AT_ONCE)
-    parts = (scores_of(frames.iloc[start : start + ROWS_AT_ONCE], calibration) for start in starts)
-    return pd.concat([part["is_anomalous"] for part in parts])
+    return scores_in_parts(frames, calibration)["is_anomalous"]
 
 
 def find_axes(outside: Iterable[np.ndarray], calibration: Calibration) -> np.ndarray:
@@ -188,14 +184,8 @@ def see_again(chosen: pd.DataFrame, sources: pd.DataFrame, scoring: FrameScoring
     for source, frames in chosen.groupby("source"):
         indexes = set(frames["frame_index"])
         for row in sources[sources["source"] == source].to_dict("records"):
-            if row["media"] == "image" and row["file_index"] not in indexes:
-                continue
-            file = {str(name): value for name, value in row.items()}
-            for sample in read_samples(file, scoring.interval_of(file["media"]), min(indexes)):
-                if sample.index in indexes:
-                    yield see_frame(sample, scoring).images
-                if sample.index >= max(indexes):
-                    break
+            for sample in read_frames({str(name): value for name, value in row.items()}, indexes):
+                yield see_frame(sample, scoring).images
 
 
 def _spread(frames: pd.DataFrame) -> pd.DataFrame:
