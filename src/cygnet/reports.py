@@ -309,10 +309,21 @@ class CalibrationFrames(TypedDict):
     threshold_hours: float
 
 
-class CalibrationReport(CalibrationFrames):
+class SuccessorVerdict(TypedDict):
+    """What the gate says of a version that would follow the champion."""
+
+    model: Model  # the champion before
+    old_auroc: float | None  # on test rows; null: nothing to compare by
+    auroc: float | None  # the same for the successor
+    gate: dict[str, str | float]  # `mode`, `min_auroc` and `max_auroc_loss` of `serving.gate`
+    passed: bool | None  # null: `serving.gate.mode` is off
+    reasons: list[str]  # the limits that are missed
+    decision: Literal["promote", "refuse"]
+
+
+class CalibrationReport(CalibrationFrames, SuccessorVerdict):
     """The content of `calibration_report.json`. Alarms and shares are of the frames that set the threshold."""
 
-    model: Model  # the champion that was calibrated
     crop: str | None  # `scoring.crop`; null: what the champion sees
     interval_s: float | None  # `scoring.interval_s`; null: every frame of a video
     rule: Literal["target_fpr", "max_alarms_per_hour"]  # what set the threshold
@@ -325,21 +336,14 @@ class CalibrationReport(CalibrationFrames):
     alarms: int  # events at the new threshold
     alarms_per_hour: float
     alarms_per_hour_upper_bound: float  # Poisson, one-sided, 95 %
-    old_auroc: float | None  # on the test rows of `predictions`; null: they are of another model
-    auroc: float | None  # the same with the new calibration
-    gate: dict[str, str | float]  # `mode`, `min_auroc` and `max_auroc_loss` of `serving.gate`
-    passed: bool | None  # null: `serving.gate.mode` is off
-    reasons: list[str]  # the limits that are missed
-    decision: Literal["promote", "refuse"]
 
 
 # ---- adaptation_report.json: new normal frames taken into the champion's subspace -----------------------------------
 
 
-class AdaptationReport(TypedDict):
+class AdaptationReport(SuccessorVerdict):
     """The content of `adaptation_report.json`. Of every source half of the frames may give axes; the others tell."""
 
-    model: Model  # the champion that was adapted
     sources: list[str]  # names
     crop: str | None  # `scoring.crop`; null: what the champion sees
     interval_s: float | None  # `scoring.interval_s`; null: every frame of a video
@@ -350,12 +354,6 @@ class AdaptationReport(TypedDict):
     axes: int  # added to the subspace, >= 1
     old_anomalous_frac: float | None  # share of the other frames that the champion calls anomalous; null: there is none
     anomalous_frac: float | None  # the same with the new axes
-    old_auroc: float | None  # on test images of `training_set`
-    auroc: float | None  # the same with the new axes
-    gate: dict[str, str | float]  # `mode`, `min_auroc` and `max_auroc_loss` of `serving.gate`
-    passed: bool | None  # null: `serving.gate.mode` is off
-    reasons: list[str]  # the limits that are missed
-    decision: Literal["promote", "refuse"]
 
 
 # ---- scoring_report.json: videos scored with the champion ------------------------------------------------------------

@@ -22,7 +22,7 @@ from cygnet.model.scoring.score_parts import ScoreParts
 from cygnet.model.serving.packaging import PackagedDetector, fetch_detector
 from cygnet.model.serving.scorer import Calibration, scores_of
 from cygnet.parameters.base import Parameters
-from cygnet.pipelines.calibration.gate import AurocComparison, measure_auroc, refusal_reasons
+from cygnet.pipelines.calibration.gate import AurocComparison, judge, measure_auroc
 from cygnet.pipelines.calibration.nodes import recalibrate_champion, score_normal_video
 from cygnet.reports import CalibrationReport
 from cygnet.tables import NORMAL, PREDICTIONS, SOURCES
@@ -210,13 +210,17 @@ def test_the_gate_compares_both_calibrations_on_rows_of_the_champion_alone(param
     found = measure_auroc(arrow(pd.concat([rows, control, rows.assign(split="validation")])), recorded, old, new)
     assert found == AurocComparison(recorded, auroc(predictions_of(new)))
     champion = ModelVersion("cygnet", "7")
-    assert refusal_reasons(AurocComparison(0.9, 0.9 - gate.max_auroc_loss), champion, gate) == []
-    assert "serving.gate.min_auroc" in refusal_reasons(AurocComparison(0.45, 0.45), champion, gate)[0]
-    assert "serving.gate.max_auroc_loss" in refusal_reasons(AurocComparison(0.9, 0.7), champion, gate)[0]
+
+    def reasons(comparison: AurocComparison) -> list[str]:
+        return judge(comparison, champion, gate, "predictions")["reasons"]
+
+    assert reasons(AurocComparison(0.9, 0.9 - gate.max_auroc_loss)) == []
+    assert "serving.gate.min_auroc" in reasons(AurocComparison(0.45, 0.45))[0]
+    assert "serving.gate.max_auroc_loss" in reasons(AurocComparison(0.9, 0.7))[0]
     for unknown in (None, recorded - 0.01):
         others = measure_auroc(arrow(rows), unknown, old, new)
         assert others == AurocComparison(None, None)
-        assert "'predictions' is not of version 7" in refusal_reasons(others, champion, gate)[0]
+        assert "'predictions' is not of version 7" in reasons(others)[0]
 
 
 def test_images_of_a_folder_of_abnormal_ones_are_a_sentence(parameters: dict[str, Parameters], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cygnet.model.evaluation.events import EVENT_COLUMNS
-from cygnet.report.pictures import jpeg_uri, narrowed
+from cygnet.report.pictures import FRAME_PX, jpeg_uri
 from cygnet.report.scoring_page import (
     MOST_PEAKS,
     MOST_SOURCE_POINTS,
@@ -17,6 +17,7 @@ from cygnet.report.scoring_page import (
     thin,
     write_scoring_page,
 )
+from cygnet.vision.shown import scaled_down
 from support.pages import (
     EVENTS,
     HOSTILE_SOURCE,
@@ -120,7 +121,7 @@ def test_the_largest_page_is_below_its_limit() -> None:
     scores = scores_of(**{f"camera {number:03d} of the pond": rng.random(4000).tolist() for number in range(100)})
     peaks = choose_peaks(scores, NO_EVENTS)
     noise = rng.integers(0, 256, (720, 1280, 3)).astype(np.uint8)
-    peaks = peaks.assign(picture=jpeg_uri(narrowed(noise)))
+    peaks = peaks.assign(picture=jpeg_uri(scaled_down(noise, FRAME_PX)))
     page = write_scoring_page(report_of(scores, NO_EVENTS), scores, NO_EVENTS, NO_SPANS, peaks)
     assert page.count("data:image/jpeg") == MOST_SOURCES
     assert len(page.encode()) < 10e6

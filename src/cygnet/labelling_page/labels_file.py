@@ -12,7 +12,7 @@ import pandas as pd
 
 from cygnet.datasets.labels import COLUMNS, LabelsDataset, check_labels, is_of_ranges
 from cygnet.errors import UserError
-from cygnet.labels import frames_of_files
+from cygnet.labels import frames_of_files, name_frames
 from cygnet.storage import replacing
 from cygnet.tables import frame_id_of
 
@@ -40,14 +40,17 @@ class FrameNames:
         Args:
             frames: `frame_id`, `source`, `frame_index`; a frame's number is its position.
             sources: The table `SOURCES`; of videos it may lack some.
+
+        Raises:
+            UserError: Other images bear both names of a frame.
         """
         numbers = {frame_id: number for number, frame_id in enumerate(frames["frame_id"])}
-        self.of_frame = [f"{source}_{index:06d}" for source, index in frames[["source", "frame_index"]].to_numpy()]
-        self.number_of = {name: number for number, name in enumerate(self.of_frame)}
+        self.of_frame = name_frames(sources, numbers)
+        indexed = [f"{source}_{index:06d}" for source, index in frames[["source", "frame_index"]].to_numpy()]
+        self.number_of = {name: number for number, name in enumerate(indexed)}
         for name, frame_ids in frames_of_files(sources).items():
             if len(frame_ids) == 1 and (number := numbers.get(next(iter(frame_ids)))) is not None:
                 self.number_of[name] = number
-                self.of_frame[number] = name
         labelled = sources[sources["label"].notna()]
         ids = [frame_id_of(source, index) for source, index in labelled[["source", "file_index"]].to_numpy()]
         self.by_folder = {

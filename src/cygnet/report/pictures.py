@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 JPEG_QUALITY = 82
-FRAME_WIDTH_PX = 480
-"""Width of a frame on a page."""
+FRAME_PX = 480
+"""Longer side of a frame on a page."""
 
 
 def svg_uri(figure: "Figure") -> str:
@@ -31,9 +31,3 @@ def jpeg_uri(*panels: np.ndarray) -> str:
     """Give images of one height, `(H, W, 3)` uint8 BGR, side by side as one JPEG."""
     encoded = encode_jpeg(cv2.hconcat(panels), JPEG_QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(encoded).decode()}"
-
-
-def narrowed(frame: np.ndarray) -> np.ndarray:
-    """Scale a frame, `(H, W, 3)` uint8 BGR, down to `FRAME_WIDTH_PX` if it is wider; a tall one to that height."""
-    scale = FRAME_WIDTH_PX / max(frame.shape[:2])
-    return frame if scale >= 1 else cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

@@ -29,6 +29,11 @@ def shown_frame(encoded: bytes, scene: Scene, longer_side_px: int) -> np.ndarray
     if scene.view == "square":
         [(left, top, side)] = place_views("square", height, width, scene.crop_horizontal_bias)
         frame = frame[top : top + side, left : left + side]
+    return scaled_down(frame, longer_side_px)
+
+
+def scaled_down(frame: np.ndarray, longer_side_px: int) -> np.ndarray:
+    """Scale a frame, `(H, W, 3)` uint8 BGR, down until its longer side is at most `longer_side_px`."""
     scale = longer_side_px / max(frame.shape[:2])
     if scale >= 1:
         return frame

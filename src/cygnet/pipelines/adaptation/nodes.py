@@ -8,7 +8,6 @@ import pandas as pd
 import pyarrow.dataset as pad
 
 from cygnet.endpoints.versions import ModelVersion
-from cygnet.errors import UserError
 from cygnet.model.evaluation.predictions import measure_rows
 from cygnet.model.scoring.frame_scores import FrameScoring
 from cygnet.model.scoring.outside import Adaptation, adapt, see_again
@@ -17,7 +16,7 @@ from cygnet.model.serving.scorer import scores_of
 from cygnet.model.training_set import check_classes, read_keys, sample_rows
 from cygnet.parameters.scoring import Scoring
 from cygnet.parameters.serving import Gate
-from cygnet.pipelines.calibration.gate import AurocComparison, refusal_reasons
+from cygnet.pipelines.calibration.gate import AurocComparison, check_verdict, judge
 from cygnet.reports import AdaptationReport
 from cygnet.tables import KIND_NULL
 
@@ -96,10 +95,8 @@ def write_adaptation_report(
     Returns:
         The content of `adaptation_report.json`.
     """
-    refusals = refusal_reasons(auroc_comparison, calibrated_champion, gate, "training_set")
-    reasons = [] if gate.mode == "off" else refusals
     return {
-        "model": {"name": calibrated_champion.name, "version": calibrated_champion.version},
+        **judge(auroc_comparison, calibrated_champion, gate, "training_set"),
         "sources": adaptation.sources,
         "crop": scoring.crop,
         "interval_s": scoring.interval_s,
@@ -110,12 +107,6 @@ def write_adaptation_report(
         "axes": adaptation.axes,
         "old_anomalous_frac": adaptation.old_anomalous_frac,
         "anomalous_frac": adaptation.anomalous_frac,
-        "old_auroc": auroc_comparison.old,
-        "auroc": auroc_comparison.new,
-        "gate": gate.model_dump(include={"mode", "min_auroc", "max_auroc_loss"}),
-        "passed": None if gate.mode == "off" else not reasons,
-        "reasons": reasons,
-        "decision": "refuse" if reasons and gate.mode == "enforce" else "promote",
     }
 
 
@@ -129,12 +120,6 @@ def package_adapted(
     Raises:
         UserError: It was refused, with the reasons.
     """
-    name, version = adaptation_report["model"]["name"], adaptation_report["model"]["version"]
-    reasons = "; ".join(adaptation_report["reasons"])
-    if adaptation_report["decision"] == "refuse":
-        msg = f"{name} version {version} keeps its subspace: {reasons}."
-        raise UserError(msg)
-    if reasons:
-        logger.warning("%s version %s is adapted, though %s.", name, version, reasons)
-    metadata = {**champion_detector.metadata, "adapted_version": version}
+    check_verdict(adaptation_report, "subspace")
+    metadata = {**champion_detector.metadata, "adapted_version": adaptation_report["model"]["version"]}
     return replace(champion_detector, scorer=adaptation.scorer, metadata=metadata)

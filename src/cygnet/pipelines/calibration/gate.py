@@ -1,17 +1,22 @@
-"""The gate of calibration: a new calibration must reach the AUROC that a new model must.
+"""The gate of a champion's successor, which has another calibration or subspace: AUROC counts, as for a new model.
 
-The network stays, and `predictions` hold what it said of every test image. Their scores are computed again with either
-calibration, which takes no endpoint and no image.
+A new calibration keeps the network, and `predictions` hold what that said of every test image. Their scores are
+computed again with either calibration, which takes no endpoint and no image.
 """
 
+import logging
 from dataclasses import dataclass
 
 import pyarrow.dataset as pad
 
 from cygnet.endpoints.versions import ModelVersion
+from cygnet.errors import UserError
 from cygnet.model.serving.scorer import Calibration, scores_of
 from cygnet.parameters.serving import Gate
+from cygnet.reports import SuccessorVerdict
 from cygnet.tables import KIND_NULL
+
+logger = logging.getLogger(__name__)
 
 SAME_AUROC = 1e-6
 """A model's AUROC computed twice from the same rows differs by less."""
@@ -51,10 +56,40 @@ def measure_auroc(
     return AurocComparison(before, after)
 
 
-def refusal_reasons(
-    comparison: AurocComparison, champion: ModelVersion, gate: Gate, table: str = "predictions"
-) -> list[str]:
-    """Name what speaks against a new calibration, or a new subspace; `table` is what they were compared on."""
+def judge(comparison: AurocComparison, champion: ModelVersion, gate: Gate, table: str) -> SuccessorVerdict:
+    """Decide whether the successor may follow the champion; `table` is what they were compared on."""
+    is_off = gate.mode == "off"
+    reasons = [] if is_off else _refusal_reasons(comparison, champion, gate, table)
+    return {
+        "model": {"name": champion.name, "version": champion.version},
+        "old_auroc": comparison.old,
+        "auroc": comparison.new,
+        "gate": gate.model_dump(include={"mode", "min_auroc", "max_auroc_loss"}),
+        "passed": None if is_off else not reasons,
+        "reasons": reasons,
+        "decision": "refuse" if reasons and gate.mode == "enforce" else "promote",
+    }
+
+
+def check_verdict(verdict: SuccessorVerdict, part: str) -> None:
+    """Warn if the successor is promoted against a reason.
+
+    Args:
+        verdict: What `judge` gave.
+        part: What is new in the successor: `calibration` or `subspace`.
+
+    Raises:
+        UserError: It was refused, with the reasons.
+    """
+    model, reasons = verdict["model"], "; ".join(verdict["reasons"])
+    if verdict["decision"] == "refuse":
+        msg = f"{model['name']} version {model['version']} keeps its {part}: {reasons}."
+        raise UserError(msg)
+    if reasons:
+        logger.warning("%s version %s gets a new %s, though %s.", model["name"], model["version"], part, reasons)
+
+
+def _refusal_reasons(comparison: AurocComparison, champion: ModelVersion, gate: Gate, table: str) -> list[str]:
     if comparison.old is None or comparison.new is None:
         return [
             f"the table '{table}' is not of version {champion.version}, so there is nothing to compare by "

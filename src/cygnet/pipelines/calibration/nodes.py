@@ -15,7 +15,7 @@ from cygnet.model.scoring.score_parts import ScoreParts
 from cygnet.model.serving.packaging import PackagedDetector, fetch_detector
 from cygnet.parameters.scoring import Scoring
 from cygnet.parameters.serving import Gate
-from cygnet.pipelines.calibration.gate import AurocComparison, measure_auroc, refusal_reasons
+from cygnet.pipelines.calibration.gate import AurocComparison, check_verdict, judge, measure_auroc
 from cygnet.pipelines.scoring.nodes import score_frames
 from cygnet.pipelines.scoring.spark_scoring import collect_scored
 from cygnet.pipelines.serving.gate import note_decision
@@ -127,9 +127,8 @@ def write_calibration_report(
     Returns:
         The content of `calibration_report.json`.
     """
-    reasons = [] if gate.mode == "off" else refusal_reasons(auroc_comparison, calibrated_champion, gate)
     return {
-        "model": {"name": calibrated_champion.name, "version": calibrated_champion.version},
+        **judge(auroc_comparison, calibrated_champion, gate, "predictions"),
         "sources": recalibration.sources,
         "crop": scoring.crop,
         "interval_s": scoring.interval_s,
@@ -147,12 +146,6 @@ def write_calibration_report(
         "alarms": recalibration.alarms,
         "alarms_per_hour": recalibration.alarms / recalibration.threshold_hours,
         "alarms_per_hour_upper_bound": rate_upper_bound(recalibration.alarms, recalibration.threshold_hours),
-        "old_auroc": auroc_comparison.old,
-        "auroc": auroc_comparison.new,
-        "gate": gate.model_dump(include={"mode", "min_auroc", "max_auroc_loss"}),
-        "passed": None if gate.mode == "off" else not reasons,
-        "reasons": reasons,
-        "decision": "refuse" if reasons and gate.mode == "enforce" else "promote",
     }
 
 
@@ -164,13 +157,7 @@ def package_recalibrated(
     Raises:
         UserError: It was refused, with the reasons.
     """
-    name, version = calibration_report["model"]["name"], calibration_report["model"]["version"]
-    reasons = "; ".join(calibration_report["reasons"])
-    if calibration_report["decision"] == "refuse":
-        msg = f"{name} version {version} keeps its calibration: {reasons}."
-        raise UserError(msg)
-    if reasons:
-        logger.warning("%s version %s is calibrated again, though %s.", name, version, reasons)
+    check_verdict(calibration_report, "calibration")
     calibration = recalibration.calibration
     metadata = {
         **champion_detector.metadata,
@@ -178,7 +165,7 @@ def package_recalibrated(
         "threshold_rule": calibration.rule,
         "promised_fpr": calibration.target_fpr,
         "auroc_test": calibration_report["auroc"],
-        "recalibrated_version": version,
+        "recalibrated_version": calibration_report["model"]["version"],
     }
     scorer = champion_detector.scorer.with_calibration(calibration)
     return replace(champion_detector, scorer=scorer, metadata=metadata)

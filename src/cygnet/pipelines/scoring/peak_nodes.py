@@ -5,7 +5,8 @@ from pyspark.sql import DataFrame
 
 from cygnet.model.scoring.clips import Scored, annotated_stills
 from cygnet.pipelines.scoring.spark_scoring import ScoringRun, iterate_scored
-from cygnet.report.pictures import jpeg_uri, narrowed
+from cygnet.report.pictures import FRAME_PX, jpeg_uri
+from cygnet.vision.shown import scaled_down
 
 
 def draw_peaks(
@@ -28,6 +29,6 @@ def draw_peaks(
         rows = iterate_scored(scores, str(source), frames["frame_index"].tolist())
         files = scored_sources[scored_sources["source"] == source]
         for index, still in annotated_stills(files, rows, scored):
-            pictures[str(source), index] = jpeg_uri(narrowed(still))
+            pictures[str(source), index] = jpeg_uri(scaled_down(still, FRAME_PX))
     keys = zip(peaks["source"], peaks["frame_index"], strict=True)
     return peaks.assign(picture=pd.Series([pictures.get(key) for key in keys], dtype=object))
