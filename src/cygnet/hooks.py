@@ -19,7 +19,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from kedro.utils import load_obj
 
-from cygnet.errors import UserError
+from cygnet.errors import UserError, unknown
 from cygnet.progress import spell
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class UserErrorHooks:
         """Check the parameters of all pipelines before Kedro does, whose own error is a traceback."""
         from cygnet.parameters.check import check_parameters
 
+        _check_environment(Path(context.config_loader.conf_source), context.env)
         self._parameters, self._given = context.config_loader["parameters"], context.config_loader.runtime_params
         check_parameters(self._parameters, self._given)
         self._data = str(context.config_loader["globals"]["data"])
@@ -62,6 +63,12 @@ class UserErrorHooks:
         sentence = explain(error) or _sentence_of_worker(error)
         if sentence:
             raise UserError(sentence) from None
+
+
+def _check_environment(conf: Path, env: str | None) -> None:
+    known = [folder.name for folder in conf.iterdir() if folder.is_dir()] if conf.is_dir() else []
+    if env and known and env not in known:
+        raise UserError(unknown("Environment", env, known))
 
 
 def _sentence_of_worker(error: BaseException) -> str | None:
