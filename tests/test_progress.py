@@ -8,6 +8,7 @@ import subprocess
 import sys
 import termios
 import threading
+import time
 from collections.abc import Iterator
 from itertools import count
 
@@ -15,8 +16,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from cygnet import progress
-from cygnet import spark as cygnet_spark
+from cygnet.model.scoring.frame_scores import SCORED_ITEMS
 from cygnet.progress import shown_progress, spell, tracked
+from cygnet.spark import Row, flat_map_rows, shown_work
 
 
 @pytest.fixture
@@ -156,26 +158,46 @@ def test_what_is_no_terminal_gets_no_bar() -> None:
     assert (done.stderr, done.stdout) == ("a line between\n", "False\n")
 
 
-def test_tasks_of_spark_are_counted_while_they_run(
-    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("counts_rows", "said"),
+    [
+        (True, r"Writing frames: \d+ of 30 rows, about .+ left\."),
+        (False, r"Writing frames: \d of \d+ tasks, about .+ left\."),
+    ],
+)
+def test_spark_says_how_far_it_is_in_rows_or_tasks(
+    counts_rows: bool,
+    said: str,
+    spark: SparkSession,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(progress, "POLL_S", 0.01)
-    monkeypatch.setattr(progress, "LINES_AFTER_S", (0.0,))
-    rows = spark.range(0, 8, numPartitions=8)
+    def slow_row(row: Row) -> Iterator[Row]:  # what Spark's workers get must not come from this module
+        for number in range(10):
+            time.sleep(0.1)
+            yield {"key": str(number), "rows": row["n"]}
 
     def slow(batches: Iterator[object]) -> Iterator[object]:
-        import time
-
         for batch in batches:
             time.sleep(0.1)
             yield batch
 
-    with caplog.at_level(logging.INFO, "cygnet"), cygnet_spark.shown_tasks("Writing frames"):
-        rows.mapInPandas(slow, rows.schema).collect()
-    assert re.fullmatch(r"Writing frames: \d of \d+ tasks, about .+ left\.", caplog.messages[0])
+    monkeypatch.setattr(progress, "POLL_S", 0.01)
+    monkeypatch.setattr(progress, "LINES_AFTER_S", (0.0,))
+    rows = spark.range(0, 8, numPartitions=8).toDF("n")
+    if counts_rows:  # one task makes them all
+        made = flat_map_rows(rows.filter("n < 3").coalesce(1), slow_row, SCORED_ITEMS, 30)
+    else:
+        made = rows.mapInPandas(slow, rows.schema)
+    with caplog.at_level(logging.INFO, "cygnet"), shown_work("Writing frames", made):
+        made.collect()
+    assert caplog.messages
+    assert all(re.fullmatch(said, line) for line in caplog.messages), caplog.messages
 
 
-def test_a_session_without_a_context_works_without_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cygnet_spark, "get_session", object)  # Spark Connect's has no `sparkContext`
-    with cygnet_spark.shown_tasks("Writing frames"):
+def test_a_session_without_a_context_works_without_progress(
+    monkeypatch: pytest.MonkeyPatch, spark: SparkSession
+) -> None:
+    monkeypatch.setattr("cygnet.spark.get_session", object)  # Spark Connect's has no `sparkContext`
+    with shown_work("Writing frames", spark.range(1)):
         pass

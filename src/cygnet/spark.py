@@ -15,7 +15,9 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import cv2
 import pandas as pd
@@ -33,6 +35,9 @@ BATCH_BYTES = 32 * 1024**2
 """Bounds of one Arrow batch that a row function's results are gathered into."""
 
 Row = dict[str, Any]
+
+_COUNTED: WeakKeyDictionary[DataFrame, tuple[TemporaryDirectory[str], int]] = WeakKeyDictionary()
+"""Tables whose rows are counted while they are made: where, a byte for each row, and how many are expected."""
 
 
 def start_session(config: dict[str, Any]) -> SparkSession:
@@ -55,7 +60,7 @@ def start_session(config: dict[str, Any]) -> SparkSession:
     builder = SparkSession.builder
     for name, value in settings.items():
         builder = builder.config(name, value)
-    builder = builder.config("spark.ui.showConsoleProgress", "false")  # `shown_tasks` has a bar
+    builder = builder.config("spark.ui.showConsoleProgress", "false")  # `shown_work` has a bar
     return builder.getOrCreate()
 
 
@@ -64,12 +69,20 @@ def get_session() -> SparkSession:
     return SparkSession.builder.getOrCreate()
 
 
-def shown_tasks(what: str) -> AbstractContextManager[None]:
-    """Show how many tasks are done until the `with` block ends, where the session tells; Spark Connect does not."""
+def shown_work(what: str, rows: DataFrame) -> AbstractContextManager[None]:
+    """Show how far Spark is until the `with` block ends: in rows if they are counted, else in tasks.
+
+    On other machines rows are not counted, and Spark Connect tells nothing of tasks.
+    """
     try:
-        tracker = get_session().sparkContext.statusTracker()
+        context = get_session().sparkContext
+        is_local, tracker = str(context.master).startswith("local"), context.statusTracker()
     except Exception:  # every kind of session refuses in its own way, and work goes on without progress
         return nullcontext()
+    if is_local and rows in _COUNTED:
+        folder, expected = _COUNTED[rows]
+        counts = Path(folder.name)
+        return shown_progress(what, "rows", lambda: (sum(file.stat().st_size for file in counts.iterdir()), expected))
     stages: dict[int, tuple[int, int]] = {}  # tasks done, and all tasks
 
     def count() -> Count:
@@ -109,7 +122,9 @@ def spread_rows(rows: DataFrame) -> DataFrame:
     return rows.repartition(int(get_session().conf.get("spark.sql.shuffle.partitions") or 1))
 
 
-def flat_map_rows(rows: DataFrame, function: Callable[[Row], Iterable[Row]], schema: pa.Schema) -> DataFrame:
+def flat_map_rows(
+    rows: DataFrame, function: Callable[[Row], Iterable[Row]], schema: pa.Schema, expected_rows: int = 0
+) -> DataFrame:
     """Apply a pure row function to every row, in parallel, lazily.
 
     The parallelism is that of the rows: tables are written in small row groups (see `conf/base/spark.yml`), which Spark
@@ -120,8 +135,24 @@ def flat_map_rows(rows: DataFrame, function: Callable[[Row], Iterable[Row]], sch
         rows: Input rows.
         function: One row, as a dict, to any number of rows of `schema`. It runs in the workers.
         schema: The table that comes out.
+        expected_rows: About how many rows come out of few rows, for `shown_work`; 0: its tasks tell how far it is.
     """
-    return rows.mapInPandas(partial(_map_batches, function=function, schema=schema), spark_schema(schema))
+    folder = TemporaryDirectory(prefix="cygnet-rows-") if expected_rows else None
+    if folder:
+        function = partial(_count, function=function, folder=folder.name)
+    mapped = rows.mapInPandas(partial(_map_batches, function=function, schema=schema), spark_schema(schema))
+    if folder:
+        _COUNTED[mapped] = folder, expected_rows
+    return mapped
+
+
+def _count(row: Row, function: Callable[[Row], Iterable[Row]], folder: str) -> Iterator[Row]:
+    """Apply the function, and leave a byte for each result where the driver counts them, if it is on this machine."""
+    for result in function(row):
+        if Path(folder).is_dir():
+            with Path(folder, str(os.getpid())).open("ab") as file:
+                file.write(b".")
+        yield result
 
 
 def _map_batches(

@@ -50,7 +50,7 @@ def evaluation(report: EvaluationReport) -> str:
 def serving_report(report: ServingReport) -> str:
     """Say whether the challenger passed the gate."""
     alarms = report["false_alarm_frac"]
-    figures = "" if alarms is None else f"; it calls {alarms:.1%} of the normal test images anomalous"
+    figures = "" if alarms is None else f"; it calls {_percent(alarms)} of the normal test images anomalous"
     if report["decision"] == "refuse":
         return f"{_name(report['model'])} is refused{figures}: {'; '.join(report['reasons'])}."
     passed = {True: "passed the gate", False: "is promoted despite the gate", None: "is promoted without a gate"}
@@ -76,17 +76,18 @@ def events(rows: "pd.DataFrame") -> str:
         for row in rows.head(MOST_EVENTS).itertuples()
     ]
     more = [f"{len(rows) - MOST_EVENTS} more"] if len(rows) > MOST_EVENTS else []
-    return f"Events: {'; '.join(named + more) or 'none'}."
+    return f"{len(rows)} events: {'; '.join(named + more)}." if named else "No events."
 
 
 def calibration_report(report: CalibrationReport) -> str:
     """Say what the threshold is now, or why it stays."""
     if report["decision"] == "refuse":
         return f"{_name(report['model'])} keeps its threshold: {'; '.join(report['reasons'])}."
+    now, before = _percent(report["anomalous_frac"]), _percent(report["old_anomalous_frac"])
     return (
-        f"Threshold {report['new_threshold']:.4f} (was {report['old_threshold']:.4f}): {report['anomalous_frac']:.1%} "
-        f"of {report['threshold_frames']:,} normal frames are anomalous (were {report['old_anomalous_frac']:.1%}), "
-        f"{report['alarms']} alarms in {report['threshold_hours']:.3g} hours."
+        f"Threshold {report['new_threshold']:.4f} (was {report['old_threshold']:.4f}): {now} of "
+        f"{report['threshold_frames']:,} normal frames are anomalous (were {before}), {report['alarms']} alarms in "
+        f"{report['threshold_hours']:.3g} hours."
     )
 
 
@@ -94,16 +95,18 @@ def adaptation_report(report: AdaptationReport) -> str:
     """Say what the new axes changed, or why nothing changes."""
     if report["decision"] == "refuse":
         return f"{_name(report['model'])} keeps its subspace: {'; '.join(report['reasons'])}."
-    before, now = report["old_anomalous_frac"], report["anomalous_frac"]
-    measured = before is not None and now is not None
-    changed = f": {now:.1%} of the other frames are anomalous (were {before:.1%})" if measured else ""
+    before, now, changed = report["old_anomalous_frac"], report["anomalous_frac"], ""
+    if before is not None and now is not None:
+        changed = f": {_percent(now)} of the other frames are anomalous (were {_percent(before)})"
     return f"{report['axes']} axes added to the normal subspace{changed}."
 
 
 def labelling_report(report: LabellingReport) -> str:
     """Say how many labels there are, and how far they can be trusted."""
     labels, agreement = report["labels"], report["agreement"]
-    agrees = f" It agrees with people on {agreement['agree_frac']:.1%} of {agreement['frames']}." if agreement else ""
+    agrees = (
+        f" It agrees with people on {_percent(agreement['agree_frac'])} of {agreement['frames']}." if agreement else ""
+    )
     return (
         f"{report['model']} labels {labels['abnormal']} frames abnormal and {labels['normal']} normal; "
         f"{report['review_frames']} need a person, {sum(report['failed_frames'].values())} failed.{agrees}"
@@ -120,3 +123,7 @@ def pretraining_report(report: PretrainingReport) -> str:
 
 def _name(model: Model) -> str:
     return f"{model['name']} version {model['version']}"
+
+
+def _percent(frac: float) -> str:
+    return f"{100 * frac:.1f} %"

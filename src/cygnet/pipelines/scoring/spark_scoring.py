@@ -63,7 +63,7 @@ def score_sources(
     before, begun_s = count_rows(), time.monotonic()
     if before:
         logger.info("%s frames are scored already, by a run before this one.", f"{before:,}")
-    expected = int(items["expected_frames"].sum())
+    expected = int(items["expected_frames"].sum()) or None
     with shown_progress("Scoring", "frames", lambda: (count_rows(), expected)):
         score_items(items[[not each.is_whole() for each in parts]], settings)
     seconds, now = time.monotonic() - begun_s, count_rows() - before
