@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
@@ -193,6 +194,15 @@ def test_spark_says_how_far_it_is_in_rows_or_tasks(
         made.collect()
     assert caplog.messages
     assert all(re.fullmatch(said, line) for line in caplog.messages), caplog.messages
+
+
+def test_spark_workers_and_the_served_model_show_nothing() -> None:
+    package = Path(progress.__file__).parent
+    scoring = [package / "model/scoring" / name for name in ("frame_scores.py", "score_parts.py")]
+    augmenting = [package / "pipelines" / name / "nodes.py" for name in ("ingestion", "synthesis", "augmentation")]
+    run_there = [*package.glob("vision/*.py"), *package.glob("model/serving/*.py"), *scoring, *augmenting]
+    assert len(run_there) > 30
+    assert [module for module in run_there if "cygnet.progress" in module.read_text()] == []
 
 
 def test_a_session_without_a_context_works_without_progress(
