@@ -93,7 +93,6 @@ def test_times_are_rounded(seconds: float, spelt: str) -> None:
 def test_work_of_one_call_is_watched_until_it_ends(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(progress, "POLL_S", 0.001)
     monkeypatch.setattr(progress, "LINES_AFTER_S", (0.0,))
     calls, threads, twice = iter(range(10**9)), threading.active_count(), threading.Event()
 
@@ -103,10 +102,17 @@ def test_work_of_one_call_is_watched_until_it_ends(
             twice.set()
         return call, 10**9
 
-    with caplog.at_level(logging.INFO, "cygnet"), shown_progress("Scoring", "frames", how_far):
+    with caplog.at_level(logging.INFO, "cygnet"), shown_progress("Scoring", "frames", how_far, 0.001):
         assert twice.wait(30)
     assert caplog.messages[0].startswith("Scoring: 1 of 1,000,000,000 frames, ")
     assert threading.active_count() == threads
+
+
+def test_a_count_that_fails_ends_the_watch_and_not_the_work(caplog: pytest.LogCaptureFixture) -> None:
+    calls = iter([(0, None)])
+    with shown_progress("Scoring", "frames", lambda: next(calls), 0.001):
+        time.sleep(0.05)
+    assert not caplog.messages
 
 
 def test_failing_work_ends_the_watch() -> None:
@@ -183,7 +189,6 @@ def test_spark_says_how_far_it_is_in_rows_or_tasks(
             time.sleep(0.1)
             yield batch
 
-    monkeypatch.setattr(progress, "POLL_S", 0.01)
     monkeypatch.setattr(progress, "LINES_AFTER_S", (0.0,))
     rows = spark.range(0, 8, numPartitions=8).toDF("n")
     if counts_rows:  # one task makes them all

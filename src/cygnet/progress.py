@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 logger = logging.getLogger(__name__)
@@ -48,20 +48,22 @@ def tracked(
 
 
 @contextmanager
-def shown_progress(what: str, unit: str, count: Callable[[], Count]) -> Iterator[None]:
+def shown_progress(what: str, unit: str, count: Callable[[], Count], poll_s: float = POLL_S) -> Iterator[None]:
     """Show how far the work is until the `with` block ends.
 
     Args:
         what: What is being done.
         unit: What is counted, in the plural.
-        count: Tells how far it is; called from another thread.
+        count: Tells how far it is; called from another thread. If it fails, no more is shown.
+        poll_s: Seconds between two calls.
     """
     ended = threading.Event()
     with _display(what, unit, count()) as show:
 
         def watch() -> None:
-            while not ended.wait(POLL_S):
-                show(count())
+            with suppress(Exception):
+                while not ended.wait(poll_s):
+                    show(count())
 
         thread = threading.Thread(target=watch, daemon=True)
         thread.start()

@@ -77,6 +77,7 @@ def shown_work(what: str, rows: DataFrame) -> AbstractContextManager[None]:
     try:
         context = get_session().sparkContext
         is_local, tracker = str(context.master).startswith("local"), context.statusTracker()
+        tracker.getActiveStageIds()
     except Exception:  # every kind of session refuses in its own way, and work goes on without progress
         return nullcontext()
     if is_local and rows in _COUNTED:

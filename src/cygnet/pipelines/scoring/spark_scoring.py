@@ -64,7 +64,8 @@ def score_sources(
     if before:
         logger.info("%s frames are scored already, by a run before this one.", f"{before:,}")
     expected = int(items["expected_frames"].sum()) or None
-    with shown_progress("Scoring", "frames", lambda: (count_rows(), expected)):
+    # to count is to list files, which may be on a lake
+    with shown_progress("Scoring", "frames", lambda: (count_rows(), expected), poll_s=5):
         score_items(items[[not each.is_whole() for each in parts]], settings)
     seconds, now = time.monotonic() - begun_s, count_rows() - before
     rows = read_parquet(PART, *(each.folder for each in parts))
