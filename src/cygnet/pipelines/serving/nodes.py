@@ -192,5 +192,4 @@ def promote(decision: Decision) -> ModelVersion:
         raise UserError(msg)
     if decision.reasons:
         logger.warning("%s is promoted, though %s.", name, "; ".join(decision.reasons))
-    logger.info("%s is the champion.", name)
     return decision.version
