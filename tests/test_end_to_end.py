@@ -4,6 +4,7 @@ What a chain leaves behind is checked in `test_chain.py`, which makes one in sec
 """
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -53,18 +54,30 @@ def noise_in(done: subprocess.CompletedProcess[str]) -> Iterable[str]:
     return [noise for noise in NOISE if noise in done.stderr + done.stdout]
 
 
-def test_a_run_says_where_every_report_is_and_nothing_else_of_no_use(whole_run: WholeRun) -> None:
+def test_a_run_ends_with_its_verdict_and_what_to_open_and_nothing_of_no_use(whole_run: WholeRun) -> None:
     reports = [path for path in (whole_run.data / FIRST_REPORTS).iterdir() if path.is_file()]
     assert len(reports) >= 13
-    for report in reports:
-        assert str(whole_run.data / "08_reporting" / report.name) in whole_run.done.stderr
+    folder = whole_run.data / "08_reporting"
+    *_, verdict, gate, figures, rejects, page, others = whole_run.done.stderr.splitlines()
+    assert verdict.endswith("cygnet-test version 1 is the champion.")
+    assert "cygnet-test version 1 passed the gate; it calls " in gate
+    assert re.search(r"AUROC 0\.\d{3} \(0\.\d{3}-\d\.\d{3}\) on \d+ normal and \d+ abnormal test images; ", figures)
+    assert "Set aside: " in rejects
+    assert page.endswith(f"Open {folder}/report.html")
+    assert {report.name for report in reports} - {"report.html"} <= set(re.split(r"[ ,]+", others))
+    assert f"Also in {folder}: " in others
     assert noise_in(whole_run.done) == []
 
 
 def test_scoring_says_where_its_report_is_and_nothing_else_of_no_use(whole_run: WholeRun) -> None:
     done = kedro_run(whole_run.data, "--pipeline=scoring")
     assert done.returncode == 0, done.stderr
-    assert str(whole_run.data / "08_reporting/scoring_report.json") in done.stderr
+    folder = whole_run.data / "08_reporting"
+    said = done.stderr[done.stderr.index("Done in ") :]
+    assert re.search(r"\d+ frames scored with cygnet-test version 1, \d+ of them anomalous; 0 without a score", said)
+    assert re.search(r"\d+ events: swan |No events\.", said)
+    assert f"Open {folder}/scoring_report.html" in said
+    assert f"Also in {folder}/scoring: *.mp4, *_timeline.png" in said
     assert noise_in(done) == []
 
 
@@ -103,7 +116,7 @@ def test_a_rollback_puts_the_champion_before_back_and_a_second_one_finds_none(wh
     again = kedro_run(data, "--pipelines", "rollback")
     assert again.returncode == 1
     assert f"has no previous champion to roll back to: version {first}" in again.stderr.splitlines()[-1]
-    assert "Running node" not in again.stderr
+    assert "Step 1 of" not in again.stderr
     assert client.get_model_version_by_alias("cygnet-test", "champion").version == first
 
 
@@ -122,7 +135,7 @@ def test_a_mistake_is_one_sentence_and_ends_the_process_with_status_1(
     assert done.stderr.splitlines()[-1].startswith("Error: ")
     assert expected in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
-    assert "Running node" not in done.stderr
+    assert "Step 1 of" not in done.stderr
 
 
 def with_spark(settings: dict[str, str], folder: Path, conf: Path = PROJECT / "conf") -> str:

@@ -1,9 +1,14 @@
-"""What the hooks promise: the reports that a run wrote are listed, pages first."""
+"""What the hooks promise: each step is named, and a run ends with its verdict and what to open, failed or not."""
 
 import logging
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline, node
 from kedro_datasets.json import JSONDataset
@@ -11,29 +16,85 @@ from kedro_datasets.partitions import PartitionedDataset
 
 from cygnet.datasets.report import ReportDataset
 from cygnet.hooks import ReportHooks
+from support.runs import PROJECT
 
 JSON = {"type": "json.JSONDataset"}
 
 
-@pytest.mark.parametrize("is_written", [True, False])
-def test_reports_are_listed_wherever_they_are_and_no_other_file(
-    is_written: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    many = PartitionedDataset(
-        path=str(tmp_path / "many"), dataset=JSON, filename_suffix=".json", metadata={"reports": "many/*.json"}
-    )
-    if is_written:
-        many.save({"a": {"auroc": 0.5}})
-    datasets = {
-        "evaluation": ReportDataset(filepath="anywhere/e.json", dataset=JSON),
-        "report": ReportDataset(filepath="anywhere/report.html", dataset={"type": "text.TextDataset"}),
-        "timelines": many,
-        "table": JSONDataset(filepath="08_reporting/t.json"),
-        "fitted": MemoryDataset(),
-    }
-    pipeline = Pipeline([node(lambda: None, None, list(datasets), name="report")])
-    with caplog.at_level(logging.INFO, "cygnet"):
-        ReportHooks().after_pipeline_run(pipeline, DataCatalog(datasets))
-    listed = [record.getMessage() for record in caplog.records if record.name == "cygnet.hooks"]
-    first = ["Report report: anywhere/report.html", "Report evaluation: anywhere/e.json"]
-    assert listed == first + ["Report timelines: many/*.json"] * is_written
+def count_keys(report: dict[str, Any]) -> str:
+    """Sum a report up, as a catalog entry may ask for."""
+    return f"{len(report)} keys in all, 100 %"
+
+
+@pytest.fixture
+def told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Callable[..., list[str]]:
+    """Give a function that runs a pipeline's hooks, and tells what they log."""
+
+    def run(saved: dict[str, Any], *, fails: bool = False) -> list[str]:
+        many = PartitionedDataset(
+            path=str(tmp_path / "many"), dataset=JSON, filename_suffix=".json", metadata={"reports": "many/*.json"}
+        )
+        datasets = {
+            "evaluation": ReportDataset(
+                filepath=f"{Path.cwd()}/anywhere/e.json", dataset=JSON, metadata={"summary": f"{__name__}.count_keys"}
+            ),
+            "report": ReportDataset(filepath="anywhere/report.html", dataset={"type": "text.TextDataset"}),
+            "timelines": many,
+            "table": JSONDataset(filepath="08_reporting/t.json"),
+            "fitted": MemoryDataset(metadata={"summary": f"{__name__}.count_keys"}),
+        }
+        pipeline = Pipeline([node(lambda: None, None, list(saved), name="measure")])
+        hooks = ReportHooks()
+        hooks.before_pipeline_run(pipeline, DataCatalog(datasets))
+        with caplog.at_level(logging.INFO, "cygnet"):
+            hooks.before_node_run(pipeline.nodes[0])
+            for name, data in saved.items():
+                if name == "timelines" and data:
+                    many.save(data)
+                hooks.after_dataset_saved(name, data)
+            hooks.on_pipeline_error() if fails else hooks.after_pipeline_run(pipeline)
+        return [record.getMessage() for record in caplog.records if record.name == "cygnet.hooks"]
+
+    return run
+
+
+def test_a_run_ends_with_the_last_result_first_and_with_what_to_open(told: Callable[..., list[str]]) -> None:
+    saved = {"evaluation": {"a": 1}, "timelines": {"a": {}}, "report": "", "table": {}, "fitted": {"a": 1, "b": 2}}
+    assert told(saved) == [
+        "Step 1 of 1: measure",
+        "Done in 1 s.",
+        "2 keys in all, 100 %",
+        "1 keys in all, 100 %",
+        "Open anywhere/report.html",
+        "Also in anywhere: e.json",
+        "Also in many: *.json",
+    ]
+
+
+def test_a_run_that_fails_says_what_came_of_it_until_then(told: Callable[..., list[str]]) -> None:
+    assert told({"evaluation": {}, "timelines": {}}, fails=True) == [
+        "Step 1 of 1: measure",
+        "0 keys in all, 100 %",
+        "Also in anywhere: e.json",
+    ]
+
+
+def test_without_a_page_a_run_says_which_pipeline_reads_what_it_wrote(told: Callable[..., list[str]]) -> None:
+    bootstrap_project(PROJECT)
+    assert told({"images": {}})[-1] == "Next: kedro run --pipelines=synthesis"
+
+
+@pytest.mark.parametrize("program", ["cygnet", "cygnet.hooks"])
+def test_help_and_hooks_load_nothing_heavy(program: str) -> None:
+    heavy = ("mlflow", "pandas", "pyarrow", "pyspark", "torch", "transformers", "cv2", "sklearn", "PIL", "matplotlib")
+    code = f"""
+import runpy, sys
+sys.argv = ["cygnet", "--help"]
+try:
+    runpy.run_module({program!r}, run_name="__main__")
+except SystemExit as end:
+    assert not end.code
+sys.exit(" ".join(set({heavy}) & set(sys.modules)) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

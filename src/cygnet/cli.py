@@ -1,4 +1,4 @@
-"""Commands of `kedro` in this project: a `run` that takes paths in `--params` literally, `serve` and `label`.
+"""Commands of `kedro` in this project: `serve`, `label`, and a `run` that takes paths literally and checks names.
 
 Kedro reads every value of `--params` as YAML. There ` #` starts a comment, `: ` a mapping, `*` an alias and `[` a list,
 and each of them may stand in the name of a file, as may the comma at which Kedro splits. A path is therefore quoted
@@ -11,13 +11,17 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.cli.utils import ENV_HELP
+from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import ProjectMetadata
+from kedro.pipeline import Pipeline
+
+from cygnet.errors import UserError, unknown
 
 PATHS = ("video", "labels", "training.checkpoint")
 """Parameters of `--params` that are paths, and are strings whatever they look like."""
@@ -52,7 +56,36 @@ def _quoting(read: Callable[..., Any]) -> Callable[..., Any]:
     return read_params
 
 
+def _names(pipeline: Pipeline) -> dict[str, tuple[str, set[str]]]:
+    """Give the options of `run` that select from a pipeline, what they name, and which names it has."""
+    nodes = {node.name for node in pipeline.nodes}
+    datasets, tags = pipeline.datasets(), {tag for node in pipeline.nodes for tag in node.tags}
+    return {
+        **dict.fromkeys(("node_names", "from_nodes", "to_nodes"), ("Node", nodes)),
+        **dict.fromkeys(("from_inputs", "to_outputs"), ("Dataset", datasets)),
+        "tags": ("Tag", tags),
+    }
+
+
+def _check_names(options: dict[str, Any]) -> None:
+    """Check the names that a run is selected by, which Kedro answers with a traceback; raises UserError."""
+    selected = [*filter(None, [options["pipeline"]]), *options["pipelines"]] or ["__default__"]
+    for name in selected:
+        if name not in pipelines:
+            raise UserError(unknown("Pipeline", name, pipelines))
+    for option, (what, known) in _names(sum((pipelines[name] for name in selected), Pipeline([]))).items():
+        for name in options[option]:
+            if name not in known:
+                raise UserError(unknown(what, name, known))
+
+
+def _run(**options: Any) -> Any:
+    _check_names(options)
+    return cast("Callable[..., Any]", kedro_run.callback)(**options)
+
+
 run = copy.copy(kedro_run)
+run.callback = _run
 run.params = [copy.copy(option) for option in kedro_run.params]
 for _option in run.params:
     if _option.name == "params":

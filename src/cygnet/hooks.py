@@ -1,26 +1,31 @@
-"""Hooks: what happens around the nodes of every run."""
+"""Hooks: what happens around the nodes of every run.
+
+Kedro imports this module for every command, `--help` too. What takes time to import is imported when a run begins.
+"""
 
 import logging
+import os
 import re
-from typing import Any
+import time
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
 from kedro.io import AbstractDataset, DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
-from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
-from pydantic import BaseModel
+from kedro.utils import load_obj
 
-from cygnet.datasets.report import ReportDataset
-from cygnet.errors import UserError
-from cygnet.job_runs import close_job_run, join_job_run
-from cygnet.parameters.check import check_parameters
-from cygnet.preflight import check_run, uses_spark
-from cygnet.storage import check_access, explain
+from cygnet.errors import UserError, unknown
+from cygnet.progress import spell
+
+if TYPE_CHECKING:
+    from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 
 logger = logging.getLogger(__name__)
-logging.getLogger("kedro_mlflow").setLevel(logging.WARNING)  # importing it sets INFO, after conf/logging.yml
 
 
 class UserErrorHooks:
@@ -29,6 +34,9 @@ class UserErrorHooks:
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
         """Check the parameters of all pipelines before Kedro does, whose own error is a traceback."""
+        from cygnet.parameters.check import check_parameters
+
+        _check_environment(Path(context.config_loader.conf_source), context.env)
         self._parameters, self._given = context.config_loader["parameters"], context.config_loader.runtime_params
         check_parameters(self._parameters, self._given)
         self._data = str(context.config_loader["globals"]["data"])
@@ -36,12 +44,17 @@ class UserErrorHooks:
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Check what the run starts from, before Spark and MLflow start."""
+        from cygnet.preflight import check_run
+        from cygnet.storage import check_access
+
         check_access(self._data)
         check_run(pipeline, catalog, self._parameters, self._given)
 
     @hook_impl(trylast=True)
     def on_pipeline_error(self, error: Exception) -> None:
         """Raise the UserError that Kedro wrapped in an error of its own, after MLflow's run was closed."""
+        from cygnet.storage import explain
+
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, UserError):
@@ -50,6 +63,12 @@ class UserErrorHooks:
         sentence = explain(error) or _sentence_of_worker(error)
         if sentence:
             raise UserError(sentence) from None
+
+
+def _check_environment(conf: Path, env: str | None) -> None:
+    known = [folder.name for folder in conf.iterdir() if folder.is_dir()] if conf.is_dir() else []
+    if env and known and env not in known:
+        raise UserError(unknown("Environment", env, known))
 
 
 def _sentence_of_worker(error: BaseException) -> str | None:
@@ -69,6 +88,8 @@ class SparkHooks:
     @hook_impl
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Start Spark if a dataset of the pipeline is a Spark table."""
+        from cygnet.preflight import uses_spark
+
         if uses_spark(pipeline, catalog):
             from cygnet.spark import start_session
 
@@ -76,59 +97,146 @@ class SparkHooks:
 
 
 class ReportHooks:
-    """Logs where the reports are at the end of a run."""
+    """Says which step runs, and at the end of a run what came of it and what to open.
+
+    A catalog entry names the function that sums it up in its metadata: `summary`, see `cygnet.summaries`.
+    """
 
     @hook_impl
-    def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """List the files that the run wrote for people, pages first."""
-        listed = {name: _report_files(catalog.get(name)) for name in sorted(pipeline.all_outputs())}
-        written = [(name, files) for name, files in listed.items() if files is not None]
-        for name, files in sorted(written, key=lambda report: not report[1].endswith(".html")):
-            logger.info("Report %s: %s", name, files)
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Start to count."""
+        self._catalog = catalog
+        self._steps, self._step, self._begun_s = len(pipeline.nodes), 0, time.monotonic()
+        self._summaries: list[str] = []
+        self._files: list[str] = []
+
+    @hook_impl
+    def before_node_run(self, node: Node) -> None:
+        """Name the node."""
+        self._step += 1
+        logger.info("Step %d of %d: %s", self._step, self._steps, node.name)
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
+        """Sum up what was saved, if its entry says how, and note where a report is."""
+        dataset = self._catalog.get(dataset_name)
+        summary = (getattr(dataset, "metadata", None) or {}).get("summary")
+        if summary is not None:
+            self._summaries.insert(0, load_obj(summary)(data))
+        files = _report_files(dataset)
+        if files is not None:
+            self._files.append(files)
+
+    @hook_impl
+    def after_pipeline_run(self, pipeline: Pipeline) -> None:
+        """Say what came of the run, what to open, and without a page what to run next."""
+        logger.info("Done in %s.", spell(time.monotonic() - self._begun_s))
+        self._tell()
+        following = _following(pipeline)
+        if following and not any(map(_is_page, self._files)):
+            logger.info("Next: kedro run --pipelines=%s", following)
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        """Say what came of the run before it failed: a refusal has its page."""
+        self._tell()
+
+    def _tell(self) -> None:
+        for line in self._summaries:
+            logger.info("%s", line)
+        files = sorted(map(_shown, self._files), key=os.path.dirname)
+        for page in filter(_is_page, files):
+            logger.info("Open %s", page)
+        for folder, others in groupby((file for file in files if not _is_page(file)), key=os.path.dirname):
+            logger.info("Also in %s: %s", folder, ", ".join(sorted(map(os.path.basename, others))))
 
 
 def _report_files(dataset: AbstractDataset[Any, Any] | None) -> str | None:
     """Give the path of a report, or the glob that an entry with many has in its metadata; None for other datasets."""
+    from cygnet.datasets.report import ReportDataset
+
     if isinstance(dataset, ReportDataset):
         return dataset.filepath
     files: str | None = (getattr(dataset, "metadata", None) or {}).get("reports")
     return files if dataset is not None and files is not None and dataset.exists() else None
 
 
-class TrackingHooks(MlflowHook):
-    """kedro-mlflow's hook with two additions.
+def _is_page(file: str) -> bool:
+    return file.endswith(".html")
+
+
+def _shown(file: str) -> str:
+    """Shorten a path below the working directory."""
+    here = f"{Path.cwd()}/"
+    return file.removeprefix(here)
+
+
+def _following(pipeline: Pipeline) -> str | None:
+    """Name the first pipeline that reads what this one has written, and is no part of it."""
+    written = pipeline.all_outputs()
+    for name, other in pipelines.items():
+        if name != "__default__" and written & other.inputs() and not set(other.nodes) <= set(pipeline.nodes):
+            return str(name)
+    return None
+
+
+class TrackingHooks:
+    """kedro-mlflow's hook, made when a run begins: to import MLflow takes seconds. With two additions.
 
     Typed parameters are flattened, because kedro-mlflow logs a pydantic model as one long string. With
     `--params=job_run_id=...` the run becomes a child of that job's run.
     """
 
+    _mlflow: "MlflowHook"
     _job_run: str | None = None
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Set MLflow up."""
+        from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
+
+        logging.getLogger("kedro_mlflow").setLevel(logging.WARNING)  # the import sets INFO, after conf/logging.yml
+        self._mlflow = MlflowHook()
+        self._mlflow.after_context_created(context)
+
+    @hook_impl
+    def after_catalog_created(self, catalog: DataCatalog) -> None:
+        """Let kedro-mlflow name the metrics of its own datasets."""
+        self._mlflow.after_catalog_created(catalog, {}, {}, {}, "", {})
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Start the run, as a child of the job's if there is one."""
-        super().before_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
+        from cygnet.job_runs import join_job_run
+
+        self._mlflow.before_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
         job_run_id = (run_params.get("runtime_params") or {}).get("job_run_id")
         self._job_run = join_job_run(str(job_run_id)) if job_run_id else None
 
     @hook_impl
+    def before_node_run(self, node: Node, catalog: DataCatalog, inputs: dict[str, Any], is_async: bool) -> None:
+        """Log the node's parameters to MLflow, one by one."""
+        from pydantic import BaseModel
+
+        plain = {name: value.model_dump() if isinstance(value, BaseModel) else value for name, value in inputs.items()}
+        self._mlflow.before_node_run(node=node, catalog=catalog, inputs=plain, is_async=is_async)
+
+    @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Close the run, and mark its task in the job's run as finished."""
-        super().after_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
-        if self._job_run:
-            close_job_run(self._job_run, failed=False)
+        self._mlflow.after_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
+        self._close_job_run(failed=False)
 
     @hook_impl
     def on_pipeline_error(
         self, error: Exception, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
         """Close the run as failed, and the job's."""
-        super().on_pipeline_error(error=error, run_params=run_params, pipeline=pipeline, catalog=catalog)
-        if self._job_run:
-            close_job_run(self._job_run, failed=True)
+        self._mlflow.on_pipeline_error(error=error, run_params=run_params, pipeline=pipeline, catalog=catalog)
+        self._close_job_run(failed=True)
 
-    @hook_impl
-    def before_node_run(self, node: Node, catalog: DataCatalog, inputs: dict[str, Any], is_async: bool) -> None:
-        """Log the node's parameters to MLflow, one by one."""
-        plain = {name: value.model_dump() if isinstance(value, BaseModel) else value for name, value in inputs.items()}
-        super().before_node_run(node=node, catalog=catalog, inputs=plain, is_async=is_async)
+    def _close_job_run(self, *, failed: bool) -> None:
+        if self._job_run:
+            from cygnet.job_runs import close_job_run
+
+            close_job_run(self._job_run, failed=failed)

@@ -6,7 +6,6 @@ from pathlib import Path
 from kedro.config import OmegaConfigLoader
 from kedro.utils import find_kedro_project
 from omegaconf.resolvers import oc
-from sqlalchemy import URL
 
 from cygnet.hooks import ReportHooks, SparkHooks, TrackingHooks, UserErrorHooks
 from cygnet.secrets import resolve_secret
@@ -30,6 +29,8 @@ def _sqlite_url(path: str) -> str:
     SQLAlchemy itself writes the URL: whether it reads `%25` as `%` depends on its version. The URL names the driver
     because for a plain `sqlite:///` MLflow makes the folder, under the name that stands in the URL: with its escapes.
     """
+    from sqlalchemy import URL  # 0.4 s, which `--help` need not wait for
+
     database = _absolute(path)
     database.parent.mkdir(parents=True, exist_ok=True)
     return URL.create("sqlite+pysqlite", database=str(database)).render_as_string()

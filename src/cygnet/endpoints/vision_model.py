@@ -21,6 +21,7 @@ from cygnet.endpoints.answer_cache import Answer, AnswerCache
 from cygnet.endpoints.client import EndpointError
 from cygnet.errors import UserError
 from cygnet.parameters.labelling import Labelling, LabellingBudget
+from cygnet.progress import tracked
 from cygnet.tables import LABELS
 
 logger = logging.getLogger(__name__)
@@ -150,7 +151,6 @@ class VisionModel:
         self._ended = threading.Event()
         self._resume_s = 0.0  # on the monotonic clock: until then the endpoint wants to be left alone
         self._failures_in_a_row = 0
-        self._done = 0
 
     @property
     def asked_with(self) -> str:
@@ -176,7 +176,8 @@ class VisionModel:
             found = list(threads.map(lambda image: self._cache.get(image, self.asked_with), images))
             missing = [image for image, answer in zip(images, found, strict=True) if answer is None]
             self._tell_estimate([answer.tokens for answer in found if answer is not None], len(missing))
-            outcomes = iter(list(threads.map(lambda image: self._ask(image, len(missing)), missing)))
+            asked = tracked(threads.map(self._ask, missing), "Asking about frames", "frames", len(missing))
+            outcomes = iter(list(asked))
         finally:
             self._ended.set()
             threads.shutdown(cancel_futures=True)
@@ -203,7 +204,7 @@ class VisionModel:
         if requests > limits.requests or tokens > limits.tokens:
             logger.warning("The budget may not last: what it leaves out, the next run asks.")
 
-    def _ask(self, image: bytes, total: int) -> Answer | Failure:
+    def _ask(self, image: bytes) -> Answer | Failure:
         """Ask about an image, again where that can help, and keep the answer."""
         outcome: Answer | Failure
         try:
@@ -212,23 +213,14 @@ class VisionModel:
         except _FailedError as error:
             outcome = Failure(str(error))
             if not isinstance(error, _StoppedError):
-                self._count(is_failure=True, total=total)
+                self._count(is_failure=True)
         else:
-            self._count(is_failure=False, total=total)
+            self._count(is_failure=False)
         return outcome
 
-    def _count(self, *, is_failure: bool, total: int) -> None:
+    def _count(self, *, is_failure: bool) -> None:
         with self._lock:
             self._failures_in_a_row = self._failures_in_a_row + 1 if is_failure else 0
-            self._done += 1
-            if self._done % max(10, total // 20) == 0:
-                logger.info(
-                    "Asked about %d of %d frames: %s requests, %s tokens.",
-                    self._done,
-                    total,
-                    f"{self._budget.requests:,}",
-                    f"{self._budget.tokens:,}",
-                )
 
     def _try_often(self, image: bytes) -> Answer:
         import openai

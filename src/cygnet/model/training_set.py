@@ -91,6 +91,11 @@ def iterate_rows(
         yield pending.to_pandas()
 
 
+def count_rows(training_set: pad.Dataset, splits: list[str]) -> int:
+    """Count the rows of some splits."""
+    return int(training_set.count_rows(filter=pad.field("split").isin(splits)))
+
+
 def normal_image_ids(images: pad.Dataset) -> list[str]:
     """List the normal train images of the table `images` by source, time and tile."""
     image_ids = images.to_table(columns=["image_id"], filter=is_normal_train())["image_id"].to_pylist()

@@ -1,12 +1,11 @@
 """The check of all parameters before any work starts: one sentence for each unknown key and each invalid value."""
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from cygnet.errors import UserError
+from cygnet.errors import UserError, unknown
 from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.base import Parameters
 from cygnet.parameters.ingestion import Ingestion
@@ -46,8 +45,10 @@ def check_parameters(parameters: Mapping[str, Any], given: Mapping[str, Any]) ->
     Raises:
         UserError: One sentence for each value that is unknown, of the wrong type, or out of range.
     """
-    known = [*PIPELINE_PARAMETERS, *RUN_PARAMETERS]
-    problems = [_unknown(key, known) for key in map(str, parameters) if key not in known]
+    sections = {key: value for key, value in parameters.items() if key not in (*PIPELINE_PARAMETERS, *RUN_PARAMETERS)}
+    known = [*RUN_PARAMETERS, *PIPELINE_PARAMETERS]
+    known += [f"{name}.{key}" for name, model in PIPELINE_PARAMETERS.items() for key in _known_names(model)]
+    problems = [unknown("Parameter", name, known) for name in _dotted(sections)]
     for name, model in PIPELINE_PARAMETERS.items():
         if name not in parameters:
             problems.append(f"Parameter '{name}' is missing: restore it in conf/base/parameters_{name}.yml.")
@@ -74,21 +75,26 @@ def _sentence(pipeline: str, model: type[Parameters], detail: Mapping[str, Any])
     location = [str(part) for part in detail["loc"]]
     name = ".".join([pipeline, *location])
     if detail["type"] == "extra_forbidden":
-        return _unknown(name, [f"{pipeline}.{key}" for key in _known_names(model)])
+        return unknown("Parameter", name, [f"{pipeline}.{key}" for key in _known_names(model)])
     if detail["type"] == "missing":
         return f"Parameter '{name}' is missing: restore it in conf/base/parameters_{pipeline}.yml."
     if detail["type"] == "unknown_kind":  # pydantic's location ends in the key of the dictionary and "[key]"
         section = ".".join([pipeline, *location[:-2]])
-        return _unknown(f"{section}.{location[-2]}", [f"{section}.{kind}" for kind in detail["ctx"]["known"]])
+        known = [f"{section}.{kind}" for kind in detail["ctx"]["known"]]
+        return unknown("Parameter", f"{section}.{location[-2]}", known)
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error":
         return f"Parameter '{name}': {message}."
     return f"Parameter '{name}' is {detail['input']!r}: {message[0].lower()}{message[1:]}."
 
 
-def _unknown(name: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    return f"Parameter '{name}' is unknown: the nearest known one is '{nearest[0]}'."
+def _dotted(values: Mapping[str, Any]) -> Iterator[str]:
+    """Give the dotted names of the leaves."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from (f"{key}.{name}" for name in _dotted(value))
+        else:
+            yield str(key)
 
 
 def _known_names(model: type[BaseModel]) -> list[str]:

@@ -9,7 +9,7 @@ property of a video: it raises.
 """
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -164,6 +164,11 @@ def expected_samples(path: str | Path, interval_s: float | None) -> int:
     if frames <= 0 or frames_per_s <= 0:
         return 0
     return round(min(frames, frames / frames_per_s / interval_s if interval_s else frames))
+
+
+def expected_rows(sources: Iterable[Mapping[Any, Any]], interval_s: float | None) -> int:
+    """Estimate the number of samples of all sources, rows with `path` and `media`: see `expected_samples`."""
+    return sum(expected_samples(row["path"], interval_s) if row["media"] == "video" else 1 for row in sources)
 
 
 def _every_frame(capture: cv2.VideoCapture, name: str, first_index: int) -> Iterator[Sample]:

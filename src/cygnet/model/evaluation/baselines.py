@@ -33,8 +33,9 @@ from sklearn.preprocessing import StandardScaler
 from cygnet.model.evaluation.calibrate import calibrate, in_first_half
 from cygnet.model.evaluation.results import FittedBaseline, Variant
 from cygnet.model.serving.scorer import scores_of
-from cygnet.model.training_set import is_normal_train, iterate_rows, read_batches, spread_evenly
+from cygnet.model.training_set import count_rows, is_normal_train, iterate_rows, read_batches, spread_evenly
 from cygnet.parameters.training import Evaluation, Threshold
+from cygnet.progress import tracked
 from cygnet.tables import ABNORMAL, KIND_NULL
 from cygnet.vision.codec import decode_image
 from cygnet.vision.rng import generator
@@ -173,7 +174,7 @@ class NearestNeighbour:
         layers = sorted({max(1, round(share * depth)) for share in DEPTHS})
         per_frame = math.ceil(memory_patches / len(frames))
         kept: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
-        for start in range(0, len(frames), BATCH_IMAGES):
+        for start in tracked(range(0, len(frames), BATCH_IMAGES), "Filling the memory of baselines", "batches"):
             features = self._features(frames[start : start + BATCH_IMAGES], layers)
             for number in range(len(features[layers[0]])):
                 rng = generator(seed, "memory", start + number)
@@ -351,5 +352,6 @@ def _score(
 
 
 def _images(training_set: pad.Dataset, split: str) -> Iterator[tuple[pd.DataFrame, list[np.ndarray]]]:
-    for rows in iterate_rows(training_set, [split], BATCH_IMAGES):
+    batches = iterate_rows(training_set, [split], BATCH_IMAGES)
+    for rows in tracked(batches, f"Baselines on {split}", "images", count_rows(training_set, [split]), len):
         yield rows.drop(columns="image"), [decode_image(encoded) for encoded in rows["image"]]

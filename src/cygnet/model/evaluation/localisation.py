@@ -18,7 +18,8 @@ import pandas as pd
 import pyarrow.dataset as pad
 
 from cygnet.model.evaluation.results import LocalisationByKind
-from cygnet.model.training_set import read_batches
+from cygnet.model.training_set import count_rows, read_batches
+from cygnet.progress import tracked
 from cygnet.reports import Localisation
 from cygnet.tables import IMAGE_SIZE_PX, KIND_NORMAL, KIND_NULL, NORMAL
 from cygnet.vision.codec import decode_map, decode_mask
@@ -122,5 +123,6 @@ def count_pixels(rows: pd.DataFrame, masks: Iterable[tuple[str, bytes | None]]) 
 
 
 def _masks(training_set: pad.Dataset) -> Iterator[tuple[str, bytes | None]]:
-    for batch in read_batches(training_set, ["image_id", "mask"], pad.field("split") == "test"):
+    batches = read_batches(training_set, ["image_id", "mask"], pad.field("split") == "test")
+    for batch in tracked(batches, "Comparing maps with masks", "images", count_rows(training_set, ["test"]), len):
         yield from zip(batch["image_id"].to_pylist(), batch["mask"].to_pylist(), strict=True)

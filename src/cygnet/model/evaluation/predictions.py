@@ -12,8 +12,9 @@ import pyarrow.dataset as pad
 
 from cygnet.model.evaluation.calibrate import calibrate
 from cygnet.model.serving.scorer import Parts, Scorer, scores_of
-from cygnet.model.training_set import iterate_rows
+from cygnet.model.training_set import count_rows, iterate_rows
 from cygnet.parameters.training import Threshold
+from cygnet.progress import tracked
 from cygnet.vision.codec import decode_mask, encode_map
 from cygnet.vision.region import blank_outside
 
@@ -39,7 +40,8 @@ def measure_rows(scorer: Scorer, training_set: pad.Dataset, splits: list[str]) -
         ValueError: An image does not decode, or exceeds the scorer's limits.
     """
     tables = []
-    for rows in iterate_rows(training_set, splits, with_masks=True):
+    what, count = f"Scoring with {scorer.runtime.name}", count_rows(training_set, splits)
+    for rows in tracked(iterate_rows(training_set, splits, with_masks=True), what, "images", count, len):
         parts = scorer.measure(scorer.decode(encoded) for encoded in rows["image"])
         areas = [decode_mask(area) if area else None for area in rows["area"]]
         maps: dict[str, Any] = {

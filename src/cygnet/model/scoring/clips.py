@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cygnet.model.scoring.progress import shown_progress
 from cygnet.vision.annotate import FrameScore, annotated_frames
 from cygnet.vision.clip import Clip
 from cygnet.vision.codec import decode_map
@@ -68,11 +67,8 @@ def _scored_frames(
     rows = ({str(name): value for name, value in row.items()} for row in files.to_dict("records"))
     samples = (sample for row in rows for sample in read_samples(row, interval_s))
     images = (sample.image for sample in samples if sample.image is not None)
-    done = 0
-    with shown_progress(f"Annotating {files['source'].iloc[0]}:", lambda: done, 0):
-        for image, score in zip(images, scores, strict=True):
-            yield image, _frame_score(score)
-            done += 1
+    for image, score in zip(images, scores, strict=True):
+        yield image, _frame_score(score)
 
 
 def _frame_score(row: dict[str, Any]) -> FrameScore:

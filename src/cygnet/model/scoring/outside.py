@@ -29,6 +29,7 @@ from cygnet.model.evaluation.alarm_rate import scores_in_parts
 from cygnet.model.scoring.frame_scores import FrameScoring, see_frame
 from cygnet.model.serving.scorer import Calibration, Scorer
 from cygnet.model.training_set import spread_evenly
+from cygnet.progress import tracked
 from cygnet.vision.video import read_frames
 
 STRETCHES = 20
@@ -181,11 +182,14 @@ def see_again(chosen: pd.DataFrame, sources: pd.DataFrame, scoring: FrameScoring
     Yields:
         The images of each frame, `(256, 256, 3)` uint8 BGR.
     """
-    for source, frames in chosen.groupby("source"):
-        indexes = set(frames["frame_index"])
-        for row in sources[sources["source"] == source].to_dict("records"):
-            for sample in read_frames({str(name): value for name, value in row.items()}, indexes):
-                yield see_frame(sample, scoring).images
+    rows = (
+        ({str(name): value for name, value in row.items()}, set(frames["frame_index"]))
+        for source, frames in chosen.groupby("source")
+        for row in sources[sources["source"] == source].to_dict("records")
+    )
+    samples = (sample for row, indexes in rows for sample in read_frames(row, indexes))
+    for sample in tracked(samples, "Reading frames again", "frames", len(chosen)):
+        yield see_frame(sample, scoring).images
 
 
 def _spread(frames: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,8 @@ import pyarrow.dataset as pad
 import torch
 
 from cygnet.model.network.preprocessing import Preprocessing
-from cygnet.model.training_set import check_classes, iterate_rows, read_keys
+from cygnet.model.training_set import check_classes, count_rows, iterate_rows, read_keys
+from cygnet.progress import tracked
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
 from cygnet.vision.codec import decode_image, decode_mask
 
@@ -80,7 +81,8 @@ def load_examples(
     coverage = mapped_tensor(folder / f"{split}.coverage", grid, torch.float32)
     digests = [b""] * len(keys)
     areas: list[bytes | None] = [None] * len(keys)
-    for rows in iterate_rows(training_set, [split], with_masks=True):
+    batches = iterate_rows(training_set, [split], with_masks=True)
+    for rows in tracked(batches, f"Reading {split}", "images", count_rows(training_set, [split]), len):
         for image_id, label, image, mask, area in rows[["image_id", "label", "image", "mask", "area"]].to_numpy():
             index = index_of.get(image_id)
             if index is not None:

@@ -53,6 +53,7 @@ from cygnet.model.training.results import Fitted
 from cygnet.model.training.resume import StateStore, TrainingState, code_digest, detector_digest
 from cygnet.model.training.settings import FitSettings
 from cygnet.parameters.training import Training
+from cygnet.progress import tracked
 from cygnet.tables import ABNORMAL, NORMAL
 
 logger = logging.getLogger(__name__)
@@ -254,7 +255,7 @@ class _Fit:
         step = steps_per_epoch * (epoch - 1) + 1
         weights = self.class_weights.to(accelerator.device)
         losses, images = [], 0
-        for batch in loader:
+        for batch in tracked(loader, f"Epoch {epoch} of {self.training.epochs}", "batches"):
             with accelerator.accumulate(session.net):
                 for optimizer in session.state.optimizers:
                     set_learning_rate(optimizer, step, steps, warmup, steps - warmup)
@@ -301,7 +302,8 @@ class _Fit:
         accelerator, validation = session.accelerator, self.inputs.validation
         net = FromBlock(self.kept, self.inputs.frozen)
         parts = []
-        for indices in torch.arange(len(validation.labels)).split(session.images_at_once):
+        batches = torch.arange(len(validation.labels)).split(session.images_at_once)
+        for indices in tracked(batches, "Validating", "images", len(validation.labels), len):
             with accelerator.autocast():
                 logits, _ = net(validation.take(indices)[0].to(accelerator.device))
             parts.append(logits.float().cpu())

@@ -16,6 +16,7 @@ from cygnet.model.network import hardware
 from cygnet.model.network.detector import Detector
 from cygnet.model.training.examples import Examples, mapped_tensor
 from cygnet.parameters.training import Training
+from cygnet.progress import tracked
 
 
 def freeze(detector: Detector, training: Training) -> int:
@@ -108,7 +109,8 @@ def run_frozen_blocks(detector: Detector, examples: Examples, frozen: int, path:
         return examples
     run = block_runner(detector, frozen)
     tokens = torch.empty(0)
-    for indices in torch.arange(len(examples.labels)).split(batch_size):
+    batches = torch.arange(len(examples.labels)).split(batch_size)
+    for indices in tracked(batches, "Running the frozen blocks", "images", len(examples.labels), len):
         made, _ = run(examples.take(indices)[0])
         if not len(tokens):
             tokens = mapped_tensor(path, (len(examples.labels), *made.shape[1:]), torch.float16)

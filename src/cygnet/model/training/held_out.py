@@ -19,6 +19,7 @@ from cygnet.model.evaluation.calibrate import negative_log_likelihood
 from cygnet.model.training.examples import batch_of_pairs
 from cygnet.model.training.optimisation import is_known
 from cygnet.parameters.pretraining import PairSynthesis, Pretraining
+from cygnet.progress import tracked
 from cygnet.reports import PairMetrics, PairMetricsByKind
 from cygnet.sample.video import SampleVideo
 from cygnet.tables import ABNORMAL, IMAGE_SIZE_PX, KIND_NULL, NORMAL
@@ -71,7 +72,8 @@ def measure(detector: "Detector", pairs: Iterator[Pair]) -> PairMetricsByKind:
         without those of which the mask covers less than a tenth but not nothing, and None if no patch is abnormal. All
         are over the pairs with seen kinds, and in `by_kind` by kind.
     """
-    rows = pd.DataFrame(_score(detector, list(pairs)))
+    drawn = list(tracked(pairs, "Drawing pairs", "pairs"))
+    rows = pd.DataFrame(_score(detector, drawn))
     seen = rows[rows["kind"].isin(SEEN_KINDS)]
     by_kind = {str(kind): _describe(group) for kind, group in rows.groupby("kind")}
     return {**_describe(seen), "by_kind": by_kind}
@@ -81,7 +83,7 @@ def measure(detector: "Detector", pairs: Iterator[Pair]) -> PairMetricsByKind:
 def _score(detector: "Detector", pairs: Sequence[Pair]) -> Iterator[dict[str, Any]]:
     """Score every image; yield its kind (that of its pair for a normal one), label, logits, patches and coverage."""
     device = next(detector.parameters()).device
-    for start in range(0, len(pairs), PAIRS_PER_BATCH):
+    for start in tracked(range(0, len(pairs), PAIRS_PER_BATCH), "Scoring pairs", "batches"):
         kinds, images_and_masks = zip(*pairs[start : start + PAIRS_PER_BATCH], strict=True)
         images, labels, coverage = batch_of_pairs(images_and_masks, detector.preprocessing, detector.patches_per_side)
         logits, patch_logits, _ = (part.float().cpu().numpy() for part in detector(images.to(device)))

@@ -21,6 +21,7 @@ from cygnet.model.serving.scorer import mean_of_largest
 from cygnet.model.training.normality import IMAGES_AT_ONCE, Covariance, FrameFeatures
 from cygnet.model.training.results import LeftOut
 from cygnet.parameters.training import Normality
+from cygnet.progress import tracked
 
 FEWEST_FRAMES = 10
 """Of fewer frames, median and spread say nothing: none is measured."""
@@ -48,7 +49,9 @@ def measure_left_out(seen: FrameFeatures, normality: Normality) -> LeftOut:
     """
     distances = np.zeros(len(seen.image_ids) if len(seen.image_ids) >= FEWEST_FRAMES else 0)
     most_distant: list[tuple[float, int, np.ndarray]] = []
-    for places, maps in _iterate_maps(seen, normality.explained_frac) if len(distances) else ():
+    parts = _iterate_maps(seen, normality.explained_frac) if len(distances) else ()
+    what = "Measuring frames by a fit without them"
+    for places, maps in tracked(parts, what, "images", len(distances), lambda part: len(part[0])):
         distances[places] = mean_of_largest(maps, normality.top_frac)
         measured = zip(distances[places].tolist(), places.tolist(), maps, strict=True)
         most_distant = heapq.nlargest(MAPS, chain(most_distant, measured), key=lambda frame: frame[:2])

@@ -40,6 +40,7 @@ from cygnet.model.training.optimisation import (
 from cygnet.model.training.results import Pretrained
 from cygnet.model.training.resume import StateStore, TrainingState
 from cygnet.parameters.pretraining import Pretraining
+from cygnet.progress import tracked
 from cygnet.vision.paired_synthesis import draw_pair
 from cygnet.vision.rng import generator
 
@@ -104,7 +105,8 @@ def pretrain(detector: Detector, pretraining: Pretraining, store: StateStore) ->
     done, seconds = (history[-1]["step"], history[-1]["seconds"]) if history else (0, 0.0)
     losses: list[float] = []
     start_s = time.perf_counter() - seconds
-    for step, batch in enumerate(_make_loader(pretraining, range(done, steps)), done + 1):
+    batches = tracked(_make_loader(pretraining, range(done, steps)), "Pretraining", "steps")
+    for step, batch in enumerate(batches, done + 1):
         losses.append(_fit_step(state, step, [part.to(device) for part in batch], pretraining))
         if step % pretraining.save_every_steps == 0 or step == steps:
             history.append(
@@ -177,8 +179,5 @@ def _fit_step(state: TrainingState, step: int, batch: Sequence[torch.Tensor], pr
 
 
 def _log(row: dict[str, Any], steps: int) -> None:
-    images_per_s, left_s = row["images"] / row["seconds"], (steps / row["step"] - 1) * row["seconds"]
-    logger.info(
-        "Step %d of %d: loss %.4f, %.0f images/s, %.0f minutes left",
-        row["step"], steps, row["loss"], images_per_s, left_s / 60,
-    )  # fmt: skip
+    images_per_s = row["images"] / row["seconds"]
+    logger.info("Step %d of %d: loss %.4f, %.0f images/s", row["step"], steps, row["loss"], images_per_s)

@@ -19,7 +19,7 @@ from cygnet.preflight import checked_before_run
 from cygnet.scene import Scene
 from cygnet.spark import flat_map_rows, get_session, spark_schema, spread_rows
 from cygnet.tables import FRAMES, IMAGE_SIZE_PX, IMAGES, LABELS, SOURCES, SPLITS
-from cygnet.vision.video import read_rows
+from cygnet.vision.video import expected_rows, read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,8 @@ def read_frames(sources: pd.DataFrame, scene: Scene) -> DataFrame:
         The table `frames`; a row that failed has a `reason` and no image.
     """
     read = partial(read_rows, interval_s=scene.interval_s, jpeg_quality=scene.frame_jpeg_quality)
-    return flat_map_rows(spread_rows(get_session().createDataFrame(sources, spark_schema(SOURCES))), read, FRAMES)
+    files = spread_rows(get_session().createDataFrame(sources, spark_schema(SOURCES)))
+    return flat_map_rows(files, read, FRAMES, expected_rows(sources.to_dict("records"), scene.interval_s))
 
 
 def label_frames(

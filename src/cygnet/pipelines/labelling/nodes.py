@@ -14,6 +14,7 @@ from cygnet.labels import label_by_time, match_labels, name_frames
 from cygnet.parameters.labelling import Labelling
 from cygnet.pipelines.labelling.agreement import measure_agreement
 from cygnet.preflight import checked_before_run
+from cygnet.progress import tracked
 from cygnet.reports import LabellingReport
 from cygnet.scene import Scene
 from cygnet.tables import LABELS
@@ -91,7 +92,8 @@ def draw_frames(
     """
     images: dict[str, bytes] = {}
     wanted = pad.field("frame_id").isin(picked_frames["frame_id"].tolist())
-    for batch in stored_frames.to_batches(columns=["frame_id", "image"], filter=wanted, batch_size=16):
+    batches = stored_frames.to_batches(columns=["frame_id", "image"], filter=wanted, batch_size=16)
+    for batch in tracked(batches, "Drawing frames", "frames", len(picked_frames), len):
         for row in batch.to_pylist():
             shown = shown_frame(row["image"], scene, labelling.image_px)
             images[row["frame_id"]] = encode_jpeg(shown, labelling.image_jpeg_quality)

@@ -27,6 +27,7 @@ from cygnet.pipelines.scoring.spark_scoring import (
     score_sources,
     smooth_videos,
 )
+from cygnet.progress import tracked
 from cygnet.reports import FrameCounts, LabelMetrics, ScoringReport
 from cygnet.tables import LABELS, SCORES_CSV_COLUMNS
 from cygnet.vision.clip import Clip
@@ -142,7 +143,7 @@ def annotate_videos(
         str(source): partial(
             annotated_clip,
             sources[sources["source"] == source],
-            iterate_scored(scores, str(source)),
+            tracked(iterate_scored(scores, str(source)), f"Annotating {source}", "frames", len(frames)),
             frame_spacing_s(frames["timestamp_s"].to_numpy()),
             scored,
         )

@@ -17,9 +17,9 @@ from cygnet.endpoints.versions import ModelVersion, UnusableVersionError
 from cygnet.errors import UserError
 from cygnet.model.evaluation.smoothing import SMOOTHED, smooth_scores
 from cygnet.model.scoring.frame_scores import ITEMS, SCORED_ITEMS, FrameScoring, list_items, score_item
-from cygnet.model.scoring.progress import shown_progress
 from cygnet.model.scoring.score_parts import PART, ScoreParts
 from cygnet.model.serving.scorer import Settings
+from cygnet.progress import shown_progress
 from cygnet.spark import flat_map_rows, get_session, read_parquet, spark_schema
 from cygnet.storage import folder_on_disk
 from cygnet.vision.region import EVERYWHERE, Area
@@ -63,7 +63,9 @@ def score_sources(
     before, begun_s = count_rows(), time.monotonic()
     if before:
         logger.info("%s frames are scored already, by a run before this one.", f"{before:,}")
-    with shown_progress("Scored", count_rows, int(items["expected_frames"].sum())):
+    expected = int(items["expected_frames"].sum()) or None
+    # to count is to list files, which may be on a lake
+    with shown_progress("Scoring", "frames", lambda: (count_rows(), expected), poll_s=5):
         score_items(items[[not each.is_whole() for each in parts]], settings)
     seconds, now = time.monotonic() - begun_s, count_rows() - before
     rows = read_parquet(PART, *(each.folder for each in parts))

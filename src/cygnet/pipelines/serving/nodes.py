@@ -19,6 +19,7 @@ from cygnet.pipelines.serving.gate import (
     refusal_reasons,
     unscored,
 )
+from cygnet.progress import tracked
 from cygnet.reports import ServingReport
 from cygnet.scene import PARAMETERS
 
@@ -44,7 +45,7 @@ def ask_endpoint(
     The score is computed here, by softmax of the returned logits. A failure is a result too: it goes into the report.
     """
     from cygnet.model.serving.scorer import softmax_abnormal
-    from cygnet.model.training_set import iterate_rows
+    from cygnet.model.training_set import count_rows, iterate_rows
 
     parts: list[pd.DataFrame] = []
     request_bytes: list[int] = []
@@ -55,7 +56,8 @@ def ask_endpoint(
     try:
         with endpoint.serve(challenger, client) as served:
             request_bytes, latency_ms, retries = served.request_bytes, served.latency_ms, served.retries
-            for rows in iterate_rows(asked_rows, ["test"], rows_at_once):
+            batches, count = iterate_rows(asked_rows, ["test"], rows_at_once), count_rows(asked_rows, ["test"])
+            for rows in tracked(batches, "Asking the endpoint", "images", count, len):
                 answer = served.score(list(rows["image"]), cropped=True, batch_size=batch_size)
                 answer["anomaly_score"] = softmax_abnormal(*answer[["logit_abnormal", "logit_normal"]].to_numpy().T)
                 keys = rows[["image_id", "frame_id", "label", "kind"]].reset_index(drop=True)
@@ -77,7 +79,7 @@ def rescore_incumbent(
     Raises:
         UserError: The champion can't be used.
     """
-    from cygnet.model.training_set import iterate_rows
+    from cygnet.model.training_set import count_rows, iterate_rows
 
     if incumbent is None or gate.mode == "off":
         return NOT_COMPARED
@@ -93,7 +95,8 @@ def rescore_incumbent(
                 now.get(key),
             )
     parts = []
-    for rows in iterate_rows(training_set, ["test"], batch_size):
+    batches, count = iterate_rows(training_set, ["test"], batch_size), count_rows(training_set, ["test"])
+    for rows in tracked(batches, "Scoring with the champion", "images", count, len):
         try:
             scores = incumbent.predict(list(rows["image"]), cropped=True)
         except UnusableVersionError as error:
@@ -189,5 +192,4 @@ def promote(decision: Decision) -> ModelVersion:
         raise UserError(msg)
     if decision.reasons:
         logger.warning("%s is promoted, though %s.", name, "; ".join(decision.reasons))
-    logger.info("%s is the champion.", name)
     return decision.version

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from cygnet.model.training.results import Fitted, LeftOut
 from cygnet.parameters.training import Training
+from cygnet.progress import tracked
 from cygnet.scene import TrainingScene
 from cygnet.tables import SUSPICIOUS_FRAMES_COLUMNS, parse_image_id
 
@@ -44,7 +45,8 @@ def fit_subspace(
     from cygnet.model.training_set import iterate_normal_images, normal_image_ids
 
     _warn_of_camera(train_frames, training_scene.camera)
-    images, image_ids = iterate_normal_images(train_frames), normal_image_ids(train_frames)
+    image_ids = normal_image_ids(train_frames)
+    images = tracked(iterate_normal_images(train_frames), "Fitting what is normal", "images", len(image_ids))
     if training_scene.camera == "moving":
         images = with_variants(images)
     explained_frac = training.normality.explained_frac
