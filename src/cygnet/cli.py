@@ -19,8 +19,8 @@ from kedro.framework.cli.utils import ENV_HELP
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import ProjectMetadata
 
-PATHS = ("video", "labels", "training.checkpoint")
-"""Parameters of `--params` that are paths, and are strings whatever they look like."""
+PATHS = ("video", "labels", "source", "alerts", "training.checkpoint")
+"""Parameters of `--params` that are paths or addresses, and are strings whatever they look like."""
 
 
 def _quote_paths(params: str) -> str:

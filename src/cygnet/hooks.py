@@ -12,6 +12,7 @@ from kedro.pipeline.node import Node
 from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 from pydantic import BaseModel
 
+from cygnet.addresses import without_secrets
 from cygnet.datasets.report import ReportDataset
 from cygnet.errors import UserError
 from cygnet.job_runs import close_job_run, join_job_run
@@ -96,19 +97,21 @@ def _report_files(dataset: AbstractDataset[Any, Any] | None) -> str | None:
 
 
 class TrackingHooks(MlflowHook):
-    """kedro-mlflow's hook with two additions.
+    """kedro-mlflow's hook with three additions.
 
     Typed parameters are flattened, because kedro-mlflow logs a pydantic model as one long string. With
-    `--params=job_run_id=...` the run becomes a child of that job's run.
+    `--params=job_run_id=...` the run becomes a child of that job's run. What is secret in an address stays out.
     """
 
     _job_run: str | None = None
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Start the run, as a child of the job's if there is one."""
+        """Start the run, as a child of the job's if there is one; tags get no secret of an address."""
+        given = run_params.get("runtime_params") or {}
+        run_params = {**run_params, "runtime_params": without_secrets(given)}
         super().before_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
-        job_run_id = (run_params.get("runtime_params") or {}).get("job_run_id")
+        job_run_id = given.get("job_run_id")
         self._job_run = join_job_run(str(job_run_id)) if job_run_id else None
 
     @hook_impl
