@@ -13,13 +13,13 @@ BOUNDARY = "frame"
 class _Handler(BaseHTTPRequestHandler):
     server: "Camera"
 
-    def do_GET(self) -> None:  # noqa: N802 - the base class's name
+    def do_GET(self) -> None:
         camera = self.server
         self.send_response(200)
         self.send_header("Content-Type", f"multipart/x-mixed-replace; boundary={BOUNDARY}")
         self.end_headers()
         try:
-            for number, jpeg in enumerate(camera.jpegs):
+            for jpeg in camera.jpegs:
                 if camera.is_off.is_set():
                     break
                 camera.sent += 1
