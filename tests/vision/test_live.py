@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cygnet.addresses import with_password
 from cygnet.vision.codec import encode_jpeg
 from cygnet.vision.live import Camera, FrameBuffer, LiveFrame, Losses, Position
 from cygnet.vision.video import Sample, sample_video
 from support.cameras import camera
+from support.rtsp import rtsp_camera
 
 JPEGS = [encode_jpeg(np.full((64, 96, 3), 40 + 2 * index, np.uint8), 95) for index in range(60)]
 SPACING_S = 0.05
@@ -154,3 +156,18 @@ def test_closing_releases_who_waits_for_room() -> None:
     assert not writer.is_alive()
     assert len(buffer.take(0)) == 1
     assert buffer.is_over
+
+
+def test_rtsp_has_the_times_of_the_stream_and_needs_the_password(capfd: pytest.CaptureFixture[str]) -> None:
+    login = "me:re/eds@1"
+    with rtsp_camera(JPEGS, SPACING_S, login) as served:
+        address = with_password(f"rtsp://me@127.0.0.1:{served.server_address[1]}/yard", "re/eds@1")
+        frames = take(reader_of(address), 30)
+        refused = reader_of(f"rtsp://127.0.0.1:{served.server_address[1]}/yard")
+        with refused.opened() as buffer:
+            assert buffer.take(1.0) == []
+    assert "WARN" not in capfd.readouterr().err.replace("WARNING", "")  # OpenCV's, at every try
+    assert [level_of(frame) for frame in frames[:30]] == list(range(1, 31))
+    times_s = [frame.sample.timestamp_s for frame in frames[:30]]
+    np.testing.assert_allclose(times_s, SPACING_S * np.arange(30), atol=1e-3)
+    assert refused.losses.outages == 1

@@ -236,7 +236,8 @@ class Camera(Reader):
     @contextmanager
     def _opened(self) -> Iterator["_LiveCapture"]:
         os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", OPTIONS)
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # else a line for every try; outages are told by us
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # else both write lines at every try
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         if self.address.isdecimal():
             capture = cv2.VideoCapture(int(self.address))
         else:
@@ -261,6 +262,8 @@ class _LiveCapture:
         self._has_clock = has_clock
         self.is_early = has_clock and (is_http or camera.is_file)
         """Whether frames are delivered before they are due."""
+        if camera.address.lower().startswith("rtsp"):  # FFmpeg gives the first two frames the same time
+            capture.grab()
 
     def grab(self) -> bool:
         if self._camera.stopped.is_set():
