@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cygnet.endpoints.alerts import AlertFile, Webhook, key_of
+from cygnet.endpoints.alerts import AlertFile, Webhook, key_of, sign
 from cygnet.endpoints.outbox import Outbox
 from cygnet.errors import UserError
 from support.stub_server import Reply, Request, serving
@@ -137,6 +138,23 @@ def test_a_file_gets_lines_without_pictures_even_after_half_a_line(tmp_path: Pat
     first, cut, last = path.read_text().splitlines()
     assert json.loads(first) == json.loads(last) == {"type": "anomaly.started", "data": {"id": "a1"}}
     assert cut == '{"cut'
+
+
+def test_the_receiver_of_the_documentation_tells_genuine_from_forged(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "watching.md").read_text()
+    receive: dict[str, Any] = {}
+    exec(page.split("```python\n")[1].split("```")[0], receive)  # noqa: S102
+    receiver = Receiver()
+    with serving(receiver) as url, outbox_of(url, tmp_path) as outbox:
+        outbox.put("a1", ALERT)
+    [request] = receiver.requests
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    is_genuine, old = receive["is_genuine"], {**headers, "webhook-timestamp": "1700000000"}
+    assert is_genuine(headers, request.body, SECRET)
+    assert not is_genuine(headers, request.body + b" ", SECRET)
+    assert not is_genuine(headers, request.body, "whsec_" + base64.b64encode(b"other" * 8).decode())
+    old["webhook-signature"] = sign(b"k" * 32, "a1", "1700000000", request.body)
+    assert not is_genuine(old, request.body, SECRET)
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "not base64!", "whsec_" + base64.b64encode(b"short").decode()])

@@ -120,7 +120,7 @@ class LiveScorer:
         recent = [*self._recent, *({name: row[name] for name in columns} for row in rows)]
         smoothed = smooth_scores(pd.DataFrame(recent), self._scoring.smoothing_s)[SMOOTHED].tail(len(rows))
         for row, values in zip(rows, smoothed.to_dict("records"), strict=True):
-            row.update(values)
+            row.update({str(name): value for name, value in values.items()})
         from_s = rows[-1]["timestamp_s"] - self._scoring.smoothing_s
         self._recent = [row for row in recent if row["timestamp_s"] > from_s]
         return rows

@@ -191,7 +191,6 @@ def stopped_by_signals(stopped: threading.Event) -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
         restore()
-        logger.info("Stopping: what has arrived is scored and stored.")
         stopped.set()
 
     for name in names:
