@@ -21,7 +21,7 @@ from cygnet.errors import UserError
 from cygnet.retry import is_passing, retry_after_s
 from cygnet.storage import append_line
 
-SECRET_PREFIX = "whsec_"  # noqa: S105 - how the specification marks a secret
+SECRET_PREFIX = "whsec_"  # noqa: S105 - how the specification marks a secret  # pragma: allowlist secret
 SHORTEST_SECRET_BYTES = 24
 
 
