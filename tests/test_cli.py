@@ -27,13 +27,18 @@ def parse(params: str, command: str = "run") -> Any:
         "a, b,c.mp4",
     ],
 )
-@pytest.mark.parametrize("name", ["video", "labels"])
+@pytest.mark.parametrize("name", ["video", "labels", "source", "alerts"])
 def test_a_path_arrives_as_it_was_typed(name: str, path: str) -> None:
     assert parse(f"spark_partitions=3,{name}={path},serving.runtime=torch") == {
         "spark_partitions": 3,
         name: path,
         "serving": {"runtime": "torch"},
     }
+
+
+@pytest.mark.parametrize("source", ["rtsp://me:a#b@cam:554/1?x=1&y=2", "0", "http://[::1]:80/video: #1"])
+def test_an_address_or_the_number_of_a_camera_is_text(source: str) -> None:
+    assert parse(f"source={source},watch.duration_s=3") == {"source": source, "watch": {"duration_s": 3}}
 
 
 def test_the_labelling_page_takes_paths_as_a_run_does() -> None:

@@ -170,7 +170,7 @@ def test_a_setting_that_the_version_carries_already_is_told_with_what_to_run(cap
     ("pipeline", "name", "value", "readers"),
     [
         ("serving", "training.epochs", 3, "training"),
-        ("ingestion", "scoring.crop", "tiles", "adaptation, calibration and scoring"),
+        ("ingestion", "scoring.crop", "tiles", "adaptation, calibration, scoring and watch"),
         ("rollback", "synthesis.severity", [0.1, 0.2], "synthesis and training"),
         ("training", "serving.gate.min_auroc", 0.9, "serving, adaptation and calibration"),
         ("serving", "serving.limits.request_rows", 9, "training"),
@@ -199,6 +199,8 @@ def test_a_parameter_that_the_run_does_not_read_gets_one_warning_with_the_pipeli
         ("ingestion", "ingestion.default_label"),
         ("scoring", "ingestion.default_label"),
         ("scoring", "video"),
+        ("watch", "source"),
+        ("watch", "alerts"),
         ("rollback", "job_run_id"),
         ("__default__", "synthesis.kinds.train.blur"),
     ],

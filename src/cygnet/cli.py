@@ -23,8 +23,8 @@ from kedro.pipeline import Pipeline
 
 from cygnet.errors import UserError, unknown
 
-PATHS = ("video", "labels", "training.checkpoint")
-"""Parameters of `--params` that are paths, and are strings whatever they look like."""
+PATHS = ("video", "labels", "source", "alerts", "training.checkpoint")
+"""Parameters of `--params` that are paths or addresses, and are strings whatever they look like."""
 
 
 def _quote_paths(params: str) -> str:

@@ -181,10 +181,10 @@ def _following(pipeline: Pipeline) -> str | None:
 
 
 class TrackingHooks:
-    """kedro-mlflow's hook, made when a run begins: to import MLflow takes seconds. With two additions.
+    """kedro-mlflow's hook, made when a run begins: to import MLflow takes seconds. With three additions.
 
     Typed parameters are flattened, because kedro-mlflow logs a pydantic model as one long string. With
-    `--params=job_run_id=...` the run becomes a child of that job's run.
+    `--params=job_run_id=...` the run becomes a child of that job's run. What is secret in an address stays out.
     """
 
     _mlflow: "MlflowHook"
@@ -206,11 +206,14 @@ class TrackingHooks:
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Start the run, as a child of the job's if there is one."""
+        """Start the run, as a child of the job's if there is one; tags get no secret of an address."""
+        from cygnet.addresses import without_secrets
         from cygnet.job_runs import join_job_run
 
+        given = run_params.get("runtime_params") or {}
+        run_params = {**run_params, "runtime_params": without_secrets(given)}
         self._mlflow.before_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
-        job_run_id = (run_params.get("runtime_params") or {}).get("job_run_id")
+        job_run_id = given.get("job_run_id")
         self._job_run = join_job_run(str(job_run_id)) if job_run_id else None
 
     @hook_impl

@@ -14,6 +14,7 @@ from cygnet.pipelines import (
     serving,
     synthesis,
     training,
+    watch,
 )
 
 
@@ -34,5 +35,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "pretraining": pretraining.create_pipeline(),
         "rollback": rollback.create_pipeline(),
         "scoring": scoring.create_pipeline(),
+        "watch": watch.create_pipeline(),
     }
     return {**pipelines, **apart, "__default__": default}

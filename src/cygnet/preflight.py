@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 PREFLIGHT = "preflight"
 PARAMETER = "params:"
 AREA_PARAMETERS = tuple(PARAMETERS[name] for name in AREA_FIELDS)
-DATASET_OF = {"video": "videos", "labels": "labels"}
+DATASET_OF = {"video": "videos", "labels": "labels", "source": "live", "alerts": "alerts"}
 """Keys of `--params` that the catalog reads, to the entry that reads them."""
 
 NodeFunction = TypeVar("NodeFunction", bound=Callable[..., Any])

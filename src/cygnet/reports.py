@@ -417,6 +417,45 @@ class ScoringReport(FrameCounts):
     labels: LabelMetrics | None  # null without labels of these sources
 
 
+# ---- watch_report.json: a source that was watched --------------------------------------------------------------------
+
+
+class AlertCounts(TypedDict):
+    """What became of alerts."""
+
+    sent: int  # by this run, those that an earlier one had left included
+    waiting: int  # for the next run
+    refused: int  # by the receiver, in this run
+
+
+class DelaysS(TypedDict):
+    """Seconds from when a frame arrived, or its file was written, until it had its score."""
+
+    mean: float
+    max: float
+
+
+class WatchReport(TypedDict):
+    """The content of `watch_report.json`: one run, which may have continued the tables of earlier ones."""
+
+    model: Model  # the champion
+    source: str  # as in tables
+    threshold: float  # score from which a frame is anomalous
+    crop: str  # which part of a frame was scored: square, whole or tiles
+    interval_s: float | None  # `scoring.interval_s`; null: every frame
+    seconds: float  # that the run lasted
+    frames_seen: int  # at this interval: the sum of the next two and of failed_frames
+    frames: int  # with a score
+    frames_left_out: int  # to keep up
+    failed_frames: dict[str, int]  # by reason
+    anomalous_frames: int
+    delay_s: DelaysS | None  # null: no frame was scored
+    outages: int  # times that the source was away, also at the start
+    outage_s: float  # sum of those that ended
+    events: int  # that ended in this run
+    alerts: AlertCounts
+
+
 # ---- labelling_report.json: frames labelled by a vision model --------------------------------------------------------
 
 

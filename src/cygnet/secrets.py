@@ -5,7 +5,19 @@ other file a secret would become a parameter or tag of the run, which is why the
 checks). No dataset of Cygnet needs such an entry; for ADLS see `cygnet.storage`.
 """
 
+import os
+
 from cygnet.errors import UserError
+
+
+def read_secret(variable: str, reference: str | None) -> str:
+    """Give the value of an environment variable, or of the secret `scope/key` instead; `""`: the variable is not set.
+
+    Raises:
+        UserError: See `resolve_secret`.
+    """
+    value = os.environ.get(variable, "") if reference is None else resolve_secret(reference)
+    return value.strip()
 
 
 def resolve_secret(reference: str) -> str:

@@ -10,6 +10,7 @@ OpenCV does, get that of a temporary copy without a directory entry. The copy is
 SIGKILL, with which Spark ends workers whose rows are no longer needed.
 """
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -184,6 +185,25 @@ def replacing(path: str) -> Iterator[Path]:
             partial = target.with_name(Path(folder).name)
             shutil.copyfile(written, partial)
             partial.replace(target)
+
+
+def append_line(path: str, line: str) -> None:
+    """Append a line to a text file; where a file can't be appended to, it is written again as a whole."""
+    text = f"{line}\n".encode()
+    if is_remote(path) or path.startswith(VOLUMES):
+        before = read_bytes(path) if exists(path) else b""
+        with replacing(path) as written:
+            written.write_bytes(before + text)
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with Path(path).open("a+b") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":  # a writer was killed in the middle of a line
+                text = b"\n" + text
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def remove(path: str) -> None:

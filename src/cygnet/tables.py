@@ -215,6 +215,30 @@ SUSPICIOUS_FRAMES_COLUMNS = ["source", "frame_index", "tile", "distance", "limit
 """Columns of `suspicious_frames.csv`: images of normal train frames whose distance (>= 0) to the others is above the
 limit."""
 
+WATCH_SCORES = pa.schema(
+    [
+        *SCORES,  # of a camera, index and time go on over restarts
+        # when the frame arrived, by the clock of this machine; of a file in a watched folder, when it was written
+        _required("taken_at", pa.timestamp("us", "UTC")),
+    ]
+)
+"""In parts: see `cygnet.model.scoring.watch_parts`."""
+
+WATCH_EVENTS = pa.schema(
+    [
+        _required("source", pa.string()),  # the first five are those of `events.csv`
+        _required("start_s", pa.float64()),
+        _required("end_s", pa.float64()),
+        _required("peak_score", pa.float32()),  # 0-1
+        _required("peak_frame_index", pa.int32()),
+        _required("alert_id", pa.string()),  # of the alert that was sent when the event had become certain
+        _required("started_at", pa.timestamp("us", "UTC")),  # `taken_at` of its first frame
+        _required("ended_at", pa.timestamp("us", "UTC")),  # of its last one
+        _required("model_version", pa.string()),
+    ]
+)
+"""In parts: an event is in the part during which it ended."""
+
 TABLES = {
     "frames": FRAMES,
     "images": IMAGES,

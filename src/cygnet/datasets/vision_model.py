@@ -2,7 +2,6 @@
 
 import importlib.util
 import logging
-import os
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -13,7 +12,7 @@ from cygnet.datasets.labels import COLUMNS, is_of_ranges, read_labels
 from cygnet.endpoints.answer_cache import AnswerCache
 from cygnet.endpoints.vision_model import VisionEndpoint
 from cygnet.errors import UserError
-from cygnet.secrets import resolve_secret
+from cygnet.secrets import read_secret
 from cygnet.storage import exists, is_remote, replacing
 
 logger = logging.getLogger(__name__)
@@ -50,14 +49,14 @@ class VisionEndpointDataset(ReadOnly[VisionEndpoint]):
         return VisionEndpoint(self._key())
 
     def _key(self) -> str:
-        key = os.environ.get(self._key_variable, "") if self._secret is None else resolve_secret(self._secret)
-        if not key.strip():
+        key = read_secret(self._key_variable, self._secret)
+        if not key:
             msg = (
                 f"There is no key for the vision model: export {self._key_variable}=KEY (any text for a server that "
                 "wants none), or name a secret, see docs/labelling.md."
             )
             raise UserError(msg)
-        return key.strip()
+        return key
 
     def _describe(self) -> dict[str, Any]:
         return {"key_variable": self._key_variable, "secret": self._secret}

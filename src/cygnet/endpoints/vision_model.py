@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-import urllib3
 from pydantic import BaseModel, Field, ValidationError
 
 from cygnet.endpoints.answer_cache import Answer, AnswerCache
@@ -22,13 +21,10 @@ from cygnet.endpoints.client import EndpointError
 from cygnet.errors import UserError
 from cygnet.parameters.labelling import Labelling, LabellingBudget
 from cygnet.progress import tracked
+from cygnet.retry import LONGEST_RETRY_AFTER_S, backoff_s, is_passing, retry_after_s
 from cygnet.tables import LABELS
 
 logger = logging.getLogger(__name__)
-
-LONGEST_BACKOFF_S = 60.0
-LONGEST_RETRY_AFTER_S = 600.0
-"""An endpoint that wants to be left alone for longer is asked nothing more in this run."""
 
 FAILURES_IN_A_ROW = 20
 """After so many the rest is not asked: the endpoint is down, or can't do what it is asked for."""
@@ -38,7 +34,6 @@ NOT_ASKED = "not asked: "
 
 MOST_REASON_CHARACTERS = 200
 SHORTEST_KEY_CHARACTERS = 8  # a shorter one is a stand-in for a server that wants none
-PASSING_STATUSES = frozenset({408, 409, 429})
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -235,7 +230,7 @@ class VisionModel:
                 reason, wait_s = f"no answer: {error}", None
             except openai.APIStatusError as error:
                 self._budget.settle(0)
-                reason, wait_s = self._reason_of_status(error), _retry_after_s(error)
+                reason, wait_s = self._reason_of_status(error), retry_after_s(error.response.headers.get("retry-after"))
             except (openai.OpenAIError, ValueError) as error:  # what arrives is not the API's JSON
                 self._budget.settle(None)
                 raise _FailedError(self._clean(f"an answer that can't be read: {error}")) from error
@@ -295,7 +290,7 @@ class VisionModel:
             raise EndpointError(msg)
         is_filtered = error.code == "content_filter"  # Azure's, with status 400
         reason = self._clean(f"refused: {error.message}" if is_filtered else f"status {status}: {error.message}")
-        if status not in PASSING_STATUSES and status < 500:
+        if not is_passing(status):
             raise _FailedError(reason)
         return reason
 
@@ -317,7 +312,7 @@ class VisionModel:
             with self._lock:
                 self._resume_s = max(self._resume_s, time.monotonic() + wait_s)
         else:
-            self._ended.wait(min(self._endpoint.backoff_s * 2**attempt, LONGEST_BACKOFF_S))
+            self._ended.wait(backoff_s(self._endpoint.backoff_s, attempt))
 
     def _clean(self, text: str) -> str:
         """Put a text into one short line without the key."""
@@ -375,14 +370,6 @@ def check_labelling(labelling: Labelling) -> None:
     if endpoint.url is not None and not endpoint.url.startswith(("https://", "http://")):
         msg = f"Parameter 'labelling.endpoint.url' is '{endpoint.url}': it must start with https:// or http://."
         raise UserError(msg)
-
-
-def _retry_after_s(error: Any) -> float | None:
-    """Read the header of an error: seconds, or a date; None without one that can be read."""
-    try:
-        return urllib3.Retry().parse_retry_after(error.response.headers["retry-after"])
-    except (KeyError, urllib3.exceptions.InvalidHeader):
-        return None
 
 
 def _tokens_of(completion: Any) -> int | None:

@@ -16,6 +16,7 @@ from cygnet.parameters.scoring import Scoring
 from cygnet.parameters.serving import Serving
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.parameters.training import Training
+from cygnet.parameters.watch import Watch
 
 PIPELINE_PARAMETERS: dict[str, type[Parameters]] = {
     "scene": SceneParameters,
@@ -27,11 +28,12 @@ PIPELINE_PARAMETERS: dict[str, type[Parameters]] = {
     "serving": Serving,
     "scoring": Scoring,
     "labelling": Labelling,
+    "watch": Watch,
 }
 
 MOST_PARTITIONS = 10_000
 
-RUN_PARAMETERS = ("video", "labels", "spark_partitions", "job_run_id")
+RUN_PARAMETERS = ("video", "labels", "source", "alerts", "spark_partitions", "job_run_id")
 """Keys of `--params` that the catalog, spark.yml and hooks read."""
 
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -45,6 +45,19 @@ class Sample:
     timestamp_s: float
     image: np.ndarray | None
     reason: str | None = None
+
+
+class Capture(Protocol):
+    """What is used of an OpenCV capture."""
+
+    def grab(self) -> bool:
+        """Decode the next frame; False: there is none."""
+
+    def get(self, propId: int) -> float:  # noqa: N803 - OpenCV's name
+        """Give a property."""
+
+    def retrieve(self) -> tuple[bool, Any]:
+        """Convert the decoded frame: `(H, W, 3)` uint8 BGR, and whether that worked."""
 
 
 class ShortVideoError(ValueError):
@@ -109,10 +122,25 @@ def sample_video(path: str | Path, interval_s: float | None, first_index: int = 
         UserError: ADLS can't be reached: see `cygnet.storage.reached`.
     """
     with _opened(path) as capture:
-        if interval_s is None:
-            yield from _every_frame(capture, PurePath(path).name, first_index)
-        else:
-            yield from _nearest_to_ticks(capture, PurePath(path).name, interval_s, first_index)
+        yield from samples_of(capture, PurePath(path).name, interval_s, first_index)
+
+
+def samples_of(capture: Capture, name: str, interval_s: float | None, first_index: int = 0) -> Iterator[Sample]:
+    """Read what is open already, a file or a stream, as `sample_video` does.
+
+    Args:
+        capture: Where the frames come from.
+        name: What error messages call it.
+        interval_s: See `sample_video`.
+        first_index: See `sample_video`.
+
+    Raises:
+        ShortVideoError: See `sample_video`.
+    """
+    if interval_s is None:
+        yield from _every_frame(capture, name, first_index)
+    else:
+        yield from _nearest_to_ticks(capture, name, interval_s, first_index)
 
 
 def read_frames(source: dict[str, Any], indices: Collection[int]) -> Iterator[Sample]:
@@ -171,7 +199,7 @@ def expected_rows(sources: Iterable[Mapping[Any, Any]], interval_s: float | None
     return sum(expected_samples(row["path"], interval_s) if row["media"] == "video" else 1 for row in sources)
 
 
-def _every_frame(capture: cv2.VideoCapture, name: str, first_index: int) -> Iterator[Sample]:
+def _every_frame(capture: Capture, name: str, first_index: int) -> Iterator[Sample]:
     header_frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     count, time_s, spacing_s = 0, 0.0, 0.0
     for index, time_s, spacing_s in _grabbed(capture):  # noqa: B007 - the last values are used below
@@ -181,7 +209,7 @@ def _every_frame(capture: cv2.VideoCapture, name: str, first_index: int) -> Iter
     _check_count(name, header_frames, count, time_s + spacing_s)
 
 
-def _nearest_to_ticks(capture: cv2.VideoCapture, name: str, interval_s: float, first_index: int) -> Iterator[Sample]:
+def _nearest_to_ticks(capture: Capture, name: str, interval_s: float, first_index: int) -> Iterator[Sample]:
     header_frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     tick, given = 0, first_index - 1  # next tick; index of the last yielded frame
     before: Sample | None = None  # last frame before that tick, if it may be the nearest
@@ -213,7 +241,7 @@ def _check_count(name: str, header_frames: int, count: int, next_s: float) -> No
         raise ShortVideoError(msg, count, next_s)
 
 
-def _grabbed(capture: cv2.VideoCapture) -> Iterator[tuple[int, float, float]]:
+def _grabbed(capture: Capture) -> Iterator[tuple[int, float, float]]:
     """Step through the frames without converting them: index, seconds since the first frame and the previous one."""
     frames_per_s = capture.get(cv2.CAP_PROP_FPS)
     spacing_s = 1 / frames_per_s if 0.01 < frames_per_s < 1000 else 0.04  # until the second frame
@@ -230,7 +258,7 @@ def _grabbed(capture: cv2.VideoCapture) -> Iterator[tuple[int, float, float]]:
         index += 1
 
 
-def _retrieve(capture: cv2.VideoCapture, index: int, time_s: float, *, wanted: bool = True) -> Sample:
+def _retrieve(capture: Capture, index: int, time_s: float, *, wanted: bool = True) -> Sample:
     decoded, image = capture.retrieve() if wanted else (True, None)
     return Sample(index, time_s, image) if decoded else Sample(index, time_s, None, "the frame does not decode")
 

@@ -53,7 +53,7 @@ def annotated_stills(
     Yields:
         The index and the picture, `(H, W, 3)` uint8 BGR, of each frame that still decodes.
     """
-    by_index = {row["frame_index"]: _frame_score(row) for row in scores}
+    by_index = {row["frame_index"]: frame_score(row) for row in scores}
     for file in files.to_dict("records"):
         for sample in read_frames({str(name): value for name, value in file.items()}, by_index):
             if sample.image is not None:
@@ -68,10 +68,11 @@ def _scored_frames(
     samples = (sample for row in rows for sample in read_samples(row, interval_s))
     images = (sample.image for sample in samples if sample.image is not None)
     for image, score in zip(images, scores, strict=True):
-        yield image, _frame_score(score)
+        yield image, frame_score(score)
 
 
-def _frame_score(row: dict[str, Any]) -> FrameScore:
+def frame_score(row: dict[str, Any]) -> FrameScore:
+    """Give what is drawn of a row of `scores` that has a score."""
     square = Square(row["square_left_px"], row["square_top_px"], row["square_side_px"])
     anomaly_map = decode_map(bytes(row["anomaly_map"]))
     return FrameScore(row["timestamp_s"], row["anomaly_score"], row["is_anomalous"], square, anomaly_map)

@@ -198,6 +198,13 @@ def see_frame(sample: Sample, scoring: FrameScoring) -> SeenFrame:
     return SeenFrame(sample.index, sample.timestamp_s, height, width, squares, images, areas=areas)
 
 
+def with_motion(frame: SeenFrame, meter: MotionMeter) -> SeenFrame:
+    """Measure the motion of the next frame of a video."""
+    if not frame.images:
+        return frame
+    return replace(frame, motions=meter.measure(frame.timestamp_s, [*map(shrink, frame.images)]))
+
+
 @lru_cache(maxsize=1)
 def _load_scorer(folder: str) -> Scorer:
     """Load the scorer once per worker process; its folder is named by a digest, so the cache can't be stale."""
@@ -221,8 +228,8 @@ def see_frames(item: Row, scoring: FrameScoring, next_index: int = 0, lead_index
         meter = MotionMeter(scoring.scene.interval_s)
         for sample in read_samples(source, scoring.interval_of(item["media"]), lead_index):
             frame = see_frame(sample, scoring)
-            if item["media"] == "video" and frame.images:
-                frame = replace(frame, motions=meter.measure(frame.timestamp_s, [*map(shrink, frame.images)]))
+            if item["media"] == "video":
+                frame = with_motion(frame, meter)
             if frame.index >= next_index:
                 yield frame
 

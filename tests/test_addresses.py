@@ -1,0 +1,46 @@
+"""What addresses promise: nothing secret in them is shown, and a source has one name."""
+
+from pathlib import Path
+
+import pytest
+
+from cygnet.addresses import host_of, shown, source_name, with_password, without_secrets
+
+
+@pytest.mark.parametrize(
+    ("address", "safe"),
+    [
+        ("rtsp://user:word@cam:554/stream1", "rtsp://cam:554/stream1"),  # pragma: allowlist secret
+        ("rtsp://user:w@rd@cam/stream1", "rtsp://cam/stream1"),
+        ("rtsp://user:wo/rd@cam/stream1", "rtsp://cam/stream1"),
+        ("rtsp://user:wo?rd#@cam/stream1", "rtsp://cam/stream1"),
+        ("http://cam/video?user=me&pwd=word", "http://cam/video"),
+        ("clips/a@b.mp4", "clips/a@b.mp4"),
+        ("0", "0"),
+    ],
+)
+def test_what_is_secret_is_not_shown(address: str, safe: str) -> None:
+    assert shown(address) == safe
+    assert without_secrets({"source": address, "other": 1}) == {"source": safe, "other": 1}
+
+
+def test_the_path_of_a_webhook_is_not_shown() -> None:
+    assert host_of("https://hooks.test/services/T/token?key=1") == "https://hooks.test"
+    assert without_secrets({"alerts": "https://hooks.test/token"}) == {"alerts": "https://hooks.test"}
+    assert without_secrets({"alerts": "out/alerts.jsonl"}) == {"alerts": "out/alerts.jsonl"}
+
+
+def test_a_source_is_named_by_host_and_path_number_folder_or_file(tmp_path: Path) -> None:
+    (tmp_path / "yard").mkdir()
+    (tmp_path / "clip.mp4").touch()
+    assert source_name("rtsp://u:p@cam:554/live/1/") == "cam:554/live/1"
+    assert source_name("0") == "camera-0"
+    assert source_name(str(tmp_path / "yard") + "/") == "yard"
+    assert source_name(str(tmp_path / "clip.mp4")) == "clip"
+
+
+def test_a_password_goes_to_a_user_that_has_none() -> None:
+    assert with_password("rtsp://me@cam/1", "w@/d") == "rtsp://me:w%40%2Fd@cam/1"  # pragma: allowlist secret
+    for address in ("rtsp://me:other@cam/1", "rtsp://cam/1"):  # pragma: allowlist secret
+        assert with_password(address, "word") == address
+    assert with_password("rtsp://me@cam/1", "") == "rtsp://me@cam/1"
