@@ -64,7 +64,7 @@ class Row:
 
 
 def list_rows(catalog: dict[str, Any], pipelines: dict[str, Pipeline]) -> list[Row]:
-    """List what the picture shows: the pipelines of a plain run first, the others after them.
+    """List what the picture shows: the pipelines of a plain run, then scoring, for which they run, then the others.
 
     Args:
         catalog: The configuration of the catalog.
@@ -78,7 +78,10 @@ def list_rows(catalog: dict[str, Any], pipelines: dict[str, Pipeline]) -> list[R
         return sorted(found.items(), key=lambda item: item[1] == "report")
 
     rows = []
-    for name in [name for name in pipelines if name != "__default__"]:
+    plain = set(pipelines["__default__"].nodes)
+    alone = [name for name, pipeline in pipelines.items() if not plain.issuperset(pipeline.nodes)]
+    in_order = [name for name in pipelines if name not in {*alone, "__default__"}]
+    for name in in_order + sorted(alone, key=lambda name: name != "scoring"):
         pipeline = pipelines[name]
         wiring = importlib.import_module(f"cygnet.pipelines.{name}.pipeline").create_pipeline
         read = [n for n in sorted(pipeline.inputs()) if _place(catalog, n) in made or _layer(catalog, n) == "raw"]

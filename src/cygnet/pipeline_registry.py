@@ -35,12 +35,12 @@ def register_pipelines() -> dict[str, Pipeline]:
     )
     default = sum(pipelines.values(), start=Pipeline([]))
     apart = _named(
-        scoring=scoring.create_pipeline(),
-        calibration=calibration.create_pipeline(),
         adaptation=adaptation.create_pipeline(),
-        rollback=rollback.create_pipeline(),
+        calibration=calibration.create_pipeline(),
         labelling=labelling.create_pipeline(),
         pretraining=pretraining.create_pipeline(),
+        rollback=rollback.create_pipeline(),
+        scoring=scoring.create_pipeline(),
     )
     return {**pipelines, **apart, "__default__": default}
 
