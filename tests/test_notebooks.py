@@ -10,6 +10,7 @@ from nbclient import NotebookClient
 from support.project import PROJECT, copy_project
 
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+PICTURES = {"01_walkthrough": 9, "02_your_own_video": 4}
 MOST_LINES = 20
 """Of a cell; what needs more is a function of the package."""
 
@@ -50,7 +51,7 @@ def outputs_of(book: Any) -> list[Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "pictures"), [("01_walkthrough", 9), ("02_your_own_video", 4)])
+@pytest.mark.parametrize(("name", "pictures"), PICTURES.items())
 def test_it_runs_from_top_to_bottom_and_shows_its_pictures(executed: dict[str, Any], name: str, pictures: int) -> None:
     assert sum("image/png" in output.get("data", {}) for output in outputs_of(executed[name])) == pictures
 
@@ -68,3 +69,10 @@ def test_the_walkthrough_shows_how_good_the_detector_is(executed: dict[str, Any]
 @pytest.mark.slow
 def test_they_leave_nothing_in_the_folder_of_notebooks(executed: dict[str, Any]) -> None:
     assert list((executed["folder"] / "clone/notebooks").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_each_run_is_a_run_of_its_own_in_mlflow(executed: dict[str, Any]) -> None:
+    said = [str(output.get("text", "")) for name in PICTURES for output in outputs_of(executed[name])]
+    assert any("Running node" in text for text in said)
+    assert not any("already active" in text for text in said)

@@ -4,6 +4,7 @@ import logging
 import re
 from typing import Any
 
+import mlflow
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import AbstractDataset, DataCatalog
@@ -107,6 +108,7 @@ class TrackingHooks(MlflowHook):
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Start the run, as a child of the job's if there is one."""
+        self._is_in_users_run = mlflow.active_run() is not None
         super().before_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
         job_run_id = (run_params.get("runtime_params") or {}).get("job_run_id")
         self._job_run = join_job_run(str(job_run_id)) if job_run_id else None
@@ -115,6 +117,9 @@ class TrackingHooks(MlflowHook):
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Close the run, and mark its task in the job's run as finished."""
         super().after_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
+        # kedro-mlflow opens its run again for each node and closes it once: a notebook's next run would join this one
+        while not self._is_in_users_run and mlflow.active_run():
+            mlflow.end_run()
         if self._job_run:
             close_job_run(self._job_run, failed=False)
 
