@@ -157,7 +157,7 @@ def _row(row: Row, top: float) -> tuple[str, float]:
     lines = textwrap.wrap(row.purpose, letters, initial_indent=" " * round(1.4 * len(row.name) + 2))
     texts = [_text(left + 12, top + 20, row.name, "name ink")]
     for place, line in enumerate(lines):
-        x = left + 12 + (9 * len(row.name) + 8 if place == 0 else 0)
+        x = left + 12.0 + (9 * len(row.name) + 8 if place == 0 else 0)
         texts.append(_text(x, top + 20 + place * TEXT_LINE_PX, line.strip(), "faint"))
     below = top + 24 + len(lines) * TEXT_LINE_PX
     for place, step in enumerate(row.steps):
@@ -201,7 +201,8 @@ def picture() -> str:
     """Draw the registered pipelines with the catalog of `conf/base`."""
     configure_project("cygnet")
     pipelines = register_pipelines()
-    catalog = OmegaConfigLoader(str(PROJECT / "conf"), "base", **CONFIG_LOADER_ARGS)["catalog"]
+    arguments: dict[str, Any] = CONFIG_LOADER_ARGS
+    catalog = OmegaConfigLoader(str(PROJECT / "conf"), "base", **arguments)["catalog"]
     plain = pipelines["__default__"].nodes
     rows = list_rows(catalog, pipelines)
     return draw(rows, sum(set(pipelines[row.name].nodes) <= set(plain) for row in rows))
