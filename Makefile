@@ -20,7 +20,7 @@ ifneq (,$(PATTERNS))
 $(error Kedro can't use a path with $(PATTERNS): rename the folder; a clone has none of [ ] * ? { }, and CYGNET_DATA no { })
 endif
 
-.PHONY: help install run serve label test test-all lint bench bench-training bench-serving bench-real viz mlflow checkpoint checkpoint-dinov2 package clean
+.PHONY: help install run serve label test test-all lint bench bench-training bench-serving bench-real viz viz-site picture mlflow notebook checkpoint checkpoint-dinov2 package clean
 help:  ## list the commands
 	@grep -E '^[a-z0-9-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 10
 
@@ -71,8 +71,18 @@ bench-real: install  ## train and score every set of real anomalies in DATA, min
 viz: install  ## browse the pipelines in kedro-viz
 	$(BIN)/kedro viz run --include-hooks $(ARGS)
 
+viz-site: install  ## build kedro-viz as a static site into build/, without data and without paths of this machine
+	CYGNET_DATA=/data $(BIN)/kedro viz build
+
+picture: install  ## draw docs/images/pipelines.svg anew
+	$(BIN)/python scripts/pipelines_picture.py
+
 mlflow: install  ## browse runs, figures and models in MLflow
 	PATH="$$(cd $(BIN) && pwd):$$PATH" kedro mlflow ui $(ARGS)
+
+notebook: install  ## open the notebooks in JupyterLab, which the first call installs
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt jupyterlab
+	$(BIN)/jupyter lab notebooks $(ARGS)
 
 checkpoint: install  ## make cygnet-vit-tiny anew (an hour or two on 2 cores) and put it into the package
 	$(BIN)/kedro run --pipeline=pretraining $(ARGS)

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import nbformat
 import pandas as pd
 import pyspark
 import pytest
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-from nbclient import NotebookClient
 
 from cygnet.job_runs import TAG
 from cygnet.tables import TABLES
@@ -79,17 +77,6 @@ def test_scoring_says_where_its_report_is_and_nothing_else_of_no_use(whole_run: 
     assert f"Open {folder}/scoring_report.html" in said
     assert f"Also in {folder}/scoring: *.mp4, *_timeline.png" in said
     assert noise_in(done) == []
-
-
-def test_the_notebook_shows_the_run(whole_run: WholeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = whole_run.data
-    monkeypatch.setenv("CYGNET_DATA", str(data))
-    monkeypatch.setenv("KEDRO_ENV", "test")
-    notebook = nbformat.read(PROJECT / "notebooks/results.ipynb", as_version=4)
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(PROJECT / "notebooks")}}).execute()
-    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    assert any("image/png" in output.get("data", {}) for output in outputs)
-    assert not (PROJECT / "notebooks/mlflow.db").exists()
 
 
 def test_serving_alone_in_a_fresh_process_compares_with_the_champion(whole_run: WholeRun) -> None:

@@ -207,9 +207,12 @@ class TrackingHooks:
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Start the run, as a child of the job's if there is one; tags get no secret of an address."""
+        import mlflow
+
         from cygnet.addresses import without_secrets
         from cygnet.job_runs import join_job_run
 
+        self._is_in_users_run = mlflow.active_run() is not None
         given = run_params.get("runtime_params") or {}
         run_params = {**run_params, "runtime_params": without_secrets(given)}
         self._mlflow.before_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
@@ -227,7 +230,12 @@ class TrackingHooks:
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Close the run, and mark its task in the job's run as finished."""
+        import mlflow
+
         self._mlflow.after_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
+        # kedro-mlflow opens its run again for each node and closes it once: a notebook's next run would join this one
+        while not self._is_in_users_run and mlflow.active_run():
+            mlflow.end_run()
         self._close_job_run(failed=False)
 
     @hook_impl

@@ -1,19 +1,25 @@
 """What stored tables promise: the declared columns come back as they went in, or the load says what to run."""
 
+import base64
+import io
 import json
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from kedro.io import DatasetError
 
 from cygnet.datasets.table import MARKER, TableDataset
 from cygnet.errors import UserError
 from cygnet.tables import TABLES, WRITTEN_BY
+from cygnet.vision.codec import decode_image, encode_png
 
 PART = "part-00000.parquet"
 
@@ -215,11 +221,15 @@ def test_table_without_rows_can_be_saved_and_loaded(tmp_path: Path) -> None:
     assert dataset.load().count_rows() == 0
 
 
-@pytest.mark.parametrize("table", list(TABLES))
-def test_preview_is_five_rows_of_json_with_sizes_for_images(table: str, tmp_path: Path) -> None:
+IMAGE_TABLES = [name for name, schema in TABLES.items() if "image" in schema.names]
+
+
+@pytest.mark.parametrize("table", sorted(set(TABLES) - set(IMAGE_TABLES)))
+def test_preview_of_a_table_without_images_is_some_rows_of_json_with_sizes_for_maps(table: str, tmp_path: Path) -> None:
     dataset = dataset_at(tmp_path, table)
     dataset.save(rows_of(table, count=9))
-    preview = json.loads(json.dumps(dataset.preview()))
+    preview = json.loads(json.dumps(dataset.preview(nrows=5)))
+    assert signature(dataset.preview).return_annotation.__name__ == "TablePreview"
     assert preview["columns"] == TABLES[table].names
     assert len(preview["data"]) == 5
     last = dict(zip(preview["columns"], preview["data"][-1], strict=True))
@@ -229,11 +239,60 @@ def test_preview_is_five_rows_of_json_with_sizes_for_images(table: str, tmp_path
     assert last["frame_id"] == "row 4"
 
 
-def test_preview_shows_a_missing_image_as_missing(tmp_path: Path) -> None:
+def with_images(rows: pd.DataFrame, size_px: int = 16) -> pd.DataFrame:
+    """Give rows images that decode, and that PNG can't make smaller."""
+    noise = np.random.default_rng(0).integers(0, 256, (len(rows), size_px, size_px, 3), np.uint8)
+    images = [encode_png(image) for image in noise]
+    masks = [encode_png(image[:, :, 0]) for image in noise]
+    return rows.assign(image=images, **{"mask": masks} if "mask" in rows else {})
+
+
+@pytest.mark.parametrize("table", IMAGE_TABLES)
+def test_preview_of_a_table_of_images_is_a_picture(table: str, tmp_path: Path) -> None:
+    dataset = dataset_at(tmp_path, table)
+    dataset.save(with_images(rows_of(table)))
+    assert signature(dataset.preview).return_annotation.__name__ == "ImagePreview"
+    one, three = (decode_image(base64.b64decode(dataset.preview(nrows=count))) for count in (1, 3))
+    assert one.shape == three.shape
+    assert (one < 255).sum() < (three < 255).sum()
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_preview_of_rows_without_an_image_is_an_empty_sheet(count: int, tmp_path: Path) -> None:
     dataset = dataset_at(tmp_path)
-    dataset.save(rows_of("frames"))
-    first = dict(zip(dataset.preview()["columns"], dataset.preview()["data"][0], strict=True))
-    assert first["image"] is None
+    dataset.save(rows_of("frames", count=count).assign(image=None))
+    assert decode_image(base64.b64decode(dataset.preview())).min() == 255
+
+
+def test_preview_takes_rows_from_as_many_parts_as_it_needs(tmp_path: Path) -> None:
+    dataset = dataset_at(tmp_path, "scores")
+    dataset.save(rows_of("scores", count=3))
+    folder = tmp_path / "scores"
+    pq.write_table(pq.read_table(folder / PART), folder / "part-00001.parquet")
+    dataset._commit()
+    preview = dataset.preview(nrows=5)
+    rows = [dict(zip(preview["columns"], row, strict=True))["frame_id"] for row in preview["data"]]
+    assert rows == ["row 0", "row 1", "row 2", "row 0", "row 1"]
+
+
+@pytest.mark.parametrize("table", ["training_set", "scores"])
+def test_preview_reads_a_small_part_of_a_large_table(
+    table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, noise = pd.concat([rows_of(table)] * 800, ignore_index=True), np.random.default_rng(1).bytes
+    dataset = dataset_at(tmp_path, table)
+    dataset.save(with_images(rows) if "image" in rows else rows.assign(anomaly_map=[noise(1000) for _ in rows.index]))
+    read_bytes: list[int] = []
+
+    class Counting(io.FileIO):
+        def read(self, size: int | None = -1) -> bytes:
+            content = super().read(size)
+            read_bytes.append(len(content))
+            return content
+
+    monkeypatch.setattr(LocalFileSystem, "open", lambda _self, path: Counting(path))
+    dataset.preview()
+    assert 0 < sum(read_bytes) < (tmp_path / table / PART).stat().st_size / 4
 
 
 @pytest.mark.parametrize("arguments", [{"table": "frame"}, {"table": "frames", "load_as": "pandas"}])

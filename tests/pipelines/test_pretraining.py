@@ -60,7 +60,9 @@ def finished(
 
 def test_it_is_run_by_its_name_alone() -> None:
     pipelines = register_pipelines()
-    assert {node.name for node in pipelines["pretraining"].nodes} == {node.name for node in create_pipeline().nodes}
+    assert {node.name for node in pipelines["pretraining"].nodes} == {
+        f"pretraining.{node.name}" for node in create_pipeline().nodes
+    }
     assert not pipelines["__default__"].only_nodes_with_tags("pretraining").nodes
 
 

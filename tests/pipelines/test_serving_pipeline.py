@@ -122,4 +122,4 @@ def test_it_is_no_part_of_a_plain_run(name: str) -> None:
 @pytest.mark.parametrize("name", ["serving", "__default__"])
 def test_the_report_is_written_before_a_refusal_is_raised(name: str) -> None:
     order = [node.name for node in register_pipelines()[name].nodes]
-    assert order.index("write_report") < order.index("promote")
+    assert order.index("serving.write_report") < order.index("serving.promote")

@@ -9,7 +9,10 @@ Columns are checked against `cygnet.tables` when a table is saved. A table loads
 Arrow dataset where Spark is not needed: training and serving read it that way, batch by batch.
 """
 
+import base64
+import io
 import json
+from collections.abc import Callable
 from typing import Any, NewType
 
 import pandas as pd
@@ -24,7 +27,12 @@ from cygnet.storage import MARKER, exists, list_files, reached, read_bytes, remo
 from cygnet.tables import TABLES, WRITTEN_BY
 
 TablePreview = NewType("TablePreview", dict[str, Any])
-"""kedro-viz shows a preview as a table if the annotation of what it returns has this name."""
+ImagePreview = NewType("ImagePreview", str)
+"""kedro-viz shows a preview as a table, or as an image (base64), if what it returns is annotated by this name."""
+
+PREVIEW_ROWS = 10
+ROW_GROUP_ROWS = 256
+"""A row group is the least that is read of a file; Spark bounds its own by their size, see `conf/base/spark.yml`."""
 
 
 class TableDataset(AbstractDataset[Any, Any]):
@@ -78,7 +86,7 @@ class TableDataset(AbstractDataset[Any, Any]):
             table = self._conform(data)
             self._remove()
             with replacing(f"{self._path}/part-00000.parquet") as file:
-                pq.write_table(table, file)
+                pq.write_table(table, file, row_group_size=ROW_GROUP_ROWS)
         else:
             from cygnet.spark import shown_work
 
@@ -126,13 +134,42 @@ class TableDataset(AbstractDataset[Any, Any]):
 
         return read_parquet(self._schema, self._path)
 
-    def preview(self, nrows: int = 5) -> TablePreview:
-        """Give kedro-viz the first rows, with the size in place of each image; only those rows are read."""
-        rows = self._open().head(nrows, batch_size=nrows).to_pandas()
+    @property
+    def preview(self) -> Callable[..., Any]:
+        """What kedro-viz shows: the first rows, as pictures if the table has images; the annotation tells which."""
+        return self._preview_images if "image" in self._schema.names else self._preview_rows
+
+    def _preview_rows(self, nrows: int = PREVIEW_ROWS) -> TablePreview:
+        """Give the first rows, with the size in place of each encoded map."""
+        rows = self._first_rows(nrows)
         for field in self._schema:
             if pa.types.is_binary(field.type):
                 rows[field.name] = rows[field.name].map(lambda cell: f"{len(cell) / 1000:.1f} kB", na_action="ignore")
         return TablePreview(json.loads(rows.to_json(orient="split")))
+
+    def _preview_images(self, nrows: int = PREVIEW_ROWS) -> ImagePreview:
+        """Draw the images of the first rows, with their masks outlined, as PNG."""
+        from cygnet.model.evaluation.gallery import draw_rows
+
+        rows, png = self._first_rows(nrows), io.BytesIO()
+        draw_rows(rows[rows["image"].notna()], columns=5).savefig(png, format="png", dpi=90)
+        return ImagePreview(base64.b64encode(png.getvalue()).decode())
+
+    def _first_rows(self, count: int) -> pd.DataFrame:
+        """Read the first rows, and of the files as few row groups as hold them: a table of images is large."""
+        rows = self._schema.empty_table()
+        files = self._committed_files()
+        with reached(self._path) as (fs, folder):
+            for name in files:
+                if len(rows) >= count:
+                    break
+                with fs.open(f"{folder}/{name}") as file:
+                    part = pq.ParquetFile(file)
+                    for group in range(part.num_row_groups):
+                        rows = pa.concat_tables([rows, part.read_row_group(group)], promote_options="default")
+                        if len(rows) >= count:
+                            break
+        return rows[:count].to_pandas()
 
     def _open(self) -> pad.Dataset:
         files = self._committed_files()

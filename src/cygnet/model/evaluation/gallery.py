@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as pad
+from matplotlib.figure import Figure
 
-from cygnet.model.evaluation.plots import MapCell, SheetCell
+from cygnet.model.evaluation.plots import MapCell, SheetCell, draw_contact_sheet
 from cygnet.model.training_set import read_keys, spread_evenly
 from cygnet.tables import ABNORMAL, KIND_NORMAL, KIND_NULL, NORMAL
 from cygnet.vision.codec import decode_image, decode_map, decode_mask
@@ -80,6 +81,24 @@ def distant_frames(
         return f"{image_id}: {distance:.3g}", decode_image(row["image"]), shown_map, None
 
     return [cell(*named) for named in shown[["image_id", "distance"]].to_numpy()]
+
+
+def draw_rows(rows: pd.DataFrame, columns: int = 6) -> Figure:
+    """Draw rows of any table of images in a grid, masks outlined, each titled by its key and its kind.
+
+    Args:
+        rows: `image`; of `image_id`, `frame_id`, `kind` and `mask` those that the table has.
+        columns: Images per row.
+    """
+    return draw_contact_sheet([_cell(row) for row in rows.to_dict("records")], columns)
+
+
+def _cell(row: dict[Any, Any]) -> SheetCell:
+    title = str(row.get("image_id", row.get("frame_id")))
+    kind = row.get("kind", KIND_NORMAL)
+    mask = row.get("mask")
+    is_named = kind == KIND_NORMAL or f"/{kind}-" in title
+    return title if is_named else f"{title} {kind}", decode_image(row["image"]), decode_mask(mask) if mask else None
 
 
 def rows_by_id(table: pad.Dataset, image_ids: Iterable[str], columns: list[str]) -> dict[str, dict[str, Any]]:

@@ -39,7 +39,7 @@ def draw_contact_sheet(cells: list[SheetCell], columns: int = 6) -> Figure:
         cells: The images, in reading order.
         columns: Images per row.
     """
-    rows = -(-len(cells) // columns)
+    rows = max(-(-len(cells) // columns), 1)
     figure = Figure(figsize=(1.9 * columns, 2.1 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:

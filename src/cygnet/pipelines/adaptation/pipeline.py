@@ -25,8 +25,9 @@ def create_pipeline() -> Pipeline:
                 ["videos", "calibrated_champion", "score_parts", "params:scoring"],
                 "normal_scores",
                 name="score_normal_video",
+                tags="spark",
             ),
-            node(list_normal_frames, "normal_scores", "normal_frames", name="list_normal_frames"),
+            node(list_normal_frames, "normal_scores", "normal_frames", name="list_normal_frames", tags="spark"),
             node(read_champion, "calibrated_champion", "champion_detector", name="read_champion"),
             node(
                 adapt_champion,
@@ -45,18 +46,21 @@ def create_pipeline() -> Pipeline:
                 ["adaptation", "auroc_comparison", "calibrated_champion", "params:scoring", "params:serving.gate"],
                 "adaptation_report",
                 name="write_adaptation_report",
+                tags="report",
             ),
             node(
                 package_adapted,
                 ["champion_detector", "adaptation", "adaptation_report"],
                 "adapted",
                 name="package_adapted",
+                tags="registry",
             ),
             node(
                 promote_successor,
                 ["adapted", "calibrated_champion", "adaptation_report"],
                 ["decision_tags", "live_endpoint", "champion"],  # saved in this order: traffic first, then the alias
                 name="promote_adapted",
+                tags="registry",
             ),
         ],
         tags="adaptation",

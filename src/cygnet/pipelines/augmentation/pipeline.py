@@ -20,6 +20,7 @@ def create_pipeline() -> Pipeline:
                 ["images", "anomalies", "training_scene", "params:augmentation"],
                 "training_set",
                 name="make_training_set",
+                tags="spark",
             ),
         ],
         tags="augmentation",

@@ -23,8 +23,9 @@ def create_pipeline() -> Pipeline:
                 ["videos", "calibrated_champion", "score_parts", "params:scoring"],
                 "normal_scores",
                 name="score_normal_video",
+                tags="spark",
             ),
-            node(list_normal_frames, "normal_scores", "normal_frames", name="list_normal_frames"),
+            node(list_normal_frames, "normal_scores", "normal_frames", name="list_normal_frames", tags="spark"),
             node(read_champion, "calibrated_champion", "champion_detector", name="read_champion"),
             node(
                 recalibrate_champion,
@@ -43,18 +44,21 @@ def create_pipeline() -> Pipeline:
                 ["recalibration", "auroc_comparison", "calibrated_champion", "params:scoring", "params:serving.gate"],
                 "calibration_report",
                 name="write_calibration_report",
+                tags="report",
             ),
             node(
                 package_recalibrated,
                 ["champion_detector", "recalibration", "calibration_report"],
                 "recalibrated",
                 name="package_recalibrated",
+                tags="registry",
             ),
             node(
                 promote_successor,
                 ["recalibrated", "calibrated_champion", "calibration_report"],
                 ["decision_tags", "live_endpoint", "champion"],  # saved in this order: traffic first, then the alias
                 name="promote_recalibrated",
+                tags="registry",
             ),
         ],
         tags="calibration",

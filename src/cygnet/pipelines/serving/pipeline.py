@@ -38,6 +38,7 @@ def create_pipeline() -> Pipeline:
                 ["challenger", "endpoint_answers", "predictions", "incumbent_scores", "params:serving.gate"],
                 "serving_report",
                 name="write_serving_report",
+                tags="report",
             ),
             node(describe_data, ["train_frames", "training_set", "rejects"], "data_card", name="describe_data"),
             node(
@@ -51,14 +52,16 @@ def create_pipeline() -> Pipeline:
                 ["challenger", "evaluation", "serving_report", "data_card", "report_pictures"],
                 "report",
                 name="write_report",
+                tags="report",
             ),
             node(
                 decide,
                 ["challenger", "incumbent", "serving_report"],
                 ["decision_tags", "live_endpoint", "decision"],  # saved in this order: traffic first, then the alias
                 name="decide",
+                tags="registry",
             ),
-            node(promote, "decision", "champion", name="promote"),
+            node(promote, "decision", "champion", name="promote", tags="registry"),
         ],
         tags="serving",
     )

@@ -32,7 +32,9 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             node(list_training_rows, "training_set", "training_rows", name="list_training_rows"),
-            node(draw_training_images, "training_set", "contact_sheet_figure", name="draw_training_images"),
+            node(
+                draw_training_images, "training_set", "contact_sheet_figure", name="draw_training_images", tags="report"
+            ),
             node(
                 gather_fit_settings,
                 ["params:training", "params:synthesis", "params:augmentation", "training_scene"],
@@ -44,19 +46,22 @@ def create_pipeline() -> Pipeline:
                 ["training_set", "fit_settings", "fitting_state"],
                 "fitted_classifier",
                 name="fit_detector",
+                tags="gpu",
             ),
             node(
                 fit_subspace,
                 ["fitted_classifier", "train_frames", "params:training", "training_scene"],
                 ["fitted", "left_out"],
                 name="fit_subspace",
+                tags="gpu",
             ),
-            node(list_suspicious_frames, "left_out", "suspicious_frames", name="list_suspicious_frames"),
+            node(list_suspicious_frames, "left_out", "suspicious_frames", name="list_suspicious_frames", tags="report"),
             node(
                 draw_suspicious_frames,
                 ["left_out", "train_frames"],
                 "suspicious_frames_figure",
                 name="draw_suspicious_frames",
+                tags="report",
             ),
             node(
                 make_scorer,
@@ -81,12 +86,14 @@ def create_pipeline() -> Pipeline:
                 ["reference_scores", "predictions", "scorer", "params:serving.parity"],
                 "parity",
                 name="check_parity",
+                tags="report",
             ),
             node(
                 score_baselines,
                 ["training_set", "train_frames", "params:training"],
                 ["baselines", "baseline_calibrations"],
                 name="score_baselines",
+                tags="gpu",
             ),
             node(measure_localisation, ["predictions", "training_set"], "localisation", name="measure_localisation"),
             node(
@@ -107,6 +114,7 @@ def create_pipeline() -> Pipeline:
                 ["detector_metrics", "baseline_metrics", "view"],
                 "evaluation",
                 name="write_evaluation",
+                tags="report",
             ),
             node(list_metrics, ["evaluation", "fitted"], "metrics", name="list_metrics"),
             node(
@@ -122,13 +130,21 @@ def create_pipeline() -> Pipeline:
                     "training_curves_figure",
                 ],
                 name="draw_figures",
+                tags="report",
             ),
-            node(draw_anomaly_maps, ["predictions", "training_set"], "anomaly_maps_figure", name="draw_anomaly_maps"),
+            node(
+                draw_anomaly_maps,
+                ["predictions", "training_set"],
+                "anomaly_maps_figure",
+                name="draw_anomaly_maps",
+                tags="report",
+            ),
             node(
                 package_detector,
                 ["scorer", "evaluation", "parity", "training_set", "params:serving.parity"],
                 "challenger",
                 name="package_detector",
+                tags="registry",
             ),
         ],
         tags="training",
