@@ -59,6 +59,9 @@ lint: install  ## style, types, secrets
 	$(BIN)/mypy
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
 
+audit: install  ## versions, licences and known vulnerabilities of the packages
+	$(BIN)/python scripts/audit.py
+
 bench: install  ## measure the speed ratios in docs/benchmarks.md
 	$(BIN)/python -m benchmarks $(ARGS)
 

@@ -44,7 +44,7 @@ myst_links_external_new_tab = False
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_default_options = {"members": True, "show-inheritance": True, "exclude-members": "model_config"}
+autodoc_default_options = {"members": True, "exclude-members": "model_config"}
 python_use_unqualified_type_names = True
 default_role = "code_or_link"
 napoleon_use_ivar = True
@@ -123,6 +123,13 @@ def skip_fields(_app: Sphinx, _kind: str, _name: str, member: object, _skip: boo
     return True if type(member).__name__ == "_tuplegetter" else None
 
 
+def shorten_paths(_app: Sphinx, page: nodes.document) -> None:
+    """Write paths in values of constants as those of the repository, wherever it lies."""
+    for text in list(page.findall(nodes.Text)):
+        if f"{ROOT}/" in text:
+            text.parent.replace(text, nodes.Text(text.replace(f"{ROOT}/", "")))
+
+
 def finish(app: Sphinx, error: Exception | None) -> None:
     """Make README.md the page that a browser opens first, and check the site.
 
@@ -144,4 +151,5 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-skip-member", skip_fields)
     app.connect("builder-inited", write_api)
     app.connect("source-read", fill_in)
+    app.connect("doctree-read", shorten_paths)
     app.connect("build-finished", finish)

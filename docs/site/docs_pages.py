@@ -50,7 +50,8 @@ def read_parameters(file: Path) -> Iterator[Parameter]:
 
     Lines of comments that end in a full stop explain what follows; others go on from the line before.
     """
-    values, path, above = yaml.safe_load(file.read_text()), [(-1, "")], []
+    values, path = yaml.safe_load(file.read_text()), [(-1, "")]
+    above: list[str] = []
     is_expert, last = False, None
     for line in file.read_text().splitlines():
         text = line.strip()
@@ -91,6 +92,13 @@ def as_text(text: str) -> str:
     return "`".join(pieces)
 
 
+def unbroken(text: str) -> str:
+    """Keep the ends of a range in one line."""
+    return re.sub(
+        r"([<>]=?) ", "\\1\N{NO-BREAK SPACE}", re.sub(r"(?<=\d)-(?=\d)", "\N{WORD JOINER}-\N{WORD JOINER}", text)
+    )
+
+
 def as_code(text: str) -> str:
     """Show as code in a cell of a Markdown table."""
     return "`{}`".format(text.replace("|", r"\|"))
@@ -127,8 +135,8 @@ def of_file(file: Path) -> str:
                 continue
             if kind:
                 meaning = ". ".join(filter(None, [" ".join(parameter.notes).rstrip("."), meaning]))
-                given = [as_code(parameter.name), as_default(parameter.default), kind, unit, allowed]
-                rows.append([*given[:2], *map(as_text, given[2:]), as_text(meaning)])
+                facts = [as_text(fact) for fact in (kind, unit, unbroken(allowed), meaning)]
+                rows.append([as_code(parameter.name), as_default(parameter.default), *facts])
             elif said := " ".join([*parameter.notes, meaning]).strip():
                 notes.append(f"- {as_code(parameter.name + '.*')}: {as_text(said)}")
         if rows:
@@ -139,7 +147,8 @@ def of_file(file: Path) -> str:
 
 def comment_of(node: ast.expr | ast.stmt, lines: list[str]) -> str:
     """Give the comment behind a node, on its last line, and the lines of comment directly above it."""
-    above, first = [], node.lineno - 2
+    above: list[str] = []
+    first = node.lineno - 2
     while lines[first].strip().startswith("# ") and not lines[first].startswith("# ---"):
         above.insert(0, lines[first].strip().removeprefix("# "))
         first -= 1
@@ -154,7 +163,7 @@ def reports_page() -> str:
     shapes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
     parts = []
     for name, shape in shapes.items():
-        bases = [f"[`{base.id}`](#{base.id.lower()})" for base in shape.bases if getattr(base, "id", "") in shapes]
+        bases = [f"[`{base}`](#{base.lower()})" for base in map(ast.unparse, shape.bases) if base in shapes]
         keys = [statement for statement in shape.body if isinstance(statement, ast.AnnAssign)]
         rows = [
             [
@@ -216,7 +225,7 @@ def api_pages() -> dict[str, str]:
         for name in names:
             sections += [heading(name, "-"), f".. automodule:: {package}.{name}"]
         pages[package] = "\n\n".join([*sections, ""])
-    listed = "\n".join(f"   {name}" for name in pages)
+    listed = "\n".join(f"   {name.removeprefix('cygnet.')} <{name}>" for name in pages)
     says = "What the docstrings say, by package. `docs/design.md` explains how the packages fit together."
     pages["index"] = f"{heading('API reference', '=')}\n\n{says}\n\n.. toctree::\n   :maxdepth: 1\n\n{listed}\n"
     return pages
