@@ -37,11 +37,10 @@ def main(osv_url: str = OSV_URL) -> int:
 
 def licence_of(package: Distribution) -> str:
     """Give the licence that a package states: an SPDX expression, classifiers, or the first line of its text."""
-    metadata = package.metadata
-    classifiers = metadata.get_all("Classifier") or []
-    stated = "; ".join(text.split(" :: ")[-1] for text in classifiers if text.startswith("License :: "))
-    text = (metadata.get("License") or "").strip().split("\n")[0]
-    return metadata.get("License-Expression") or stated or text or "none stated"
+    expression, text = (package.metadata.get_all(key, [""])[0] for key in ("License-Expression", "License"))
+    classifiers = package.metadata.get_all("Classifier", [])
+    stated = "; ".join(each.split(" :: ")[-1] for each in classifiers if each.startswith("License :: "))
+    return expression or stated or text.strip().split("\n")[0] or "none stated"
 
 
 def audit_licences() -> int:
