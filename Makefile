@@ -20,7 +20,7 @@ ifneq (,$(PATTERNS))
 $(error Kedro can't use a path with $(PATTERNS): rename the folder; a clone has none of [ ] * ? { }, and CYGNET_DATA no { })
 endif
 
-.PHONY: help install run serve label test test-all lint bench bench-training bench-serving bench-real viz viz-site picture mlflow notebook checkpoint checkpoint-dinov2 package clean
+.PHONY: help install run serve label docs test test-all lint audit bench bench-training bench-serving bench-real viz viz-site picture mlflow notebook checkpoint checkpoint-dinov2 package clean
 help:  ## list the commands
 	@grep -E '^[a-z0-9-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 10
 
@@ -44,6 +44,9 @@ serve: install  ## serve the champion over REST; make serve PORT=5002
 label: install  ## label frames by hand, in the browser; make label ARGS="--port=5003"
 	$(BIN)/kedro label $(ARGS)
 
+docs: install  ## build the docs site into build/site, and check its links
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --conf-dir docs/site --doctree-dir build/doctrees . build/site
+
 test: install  ## run the tests, some minutes; make test ARGS="-k synthesis"
 	$(BIN)/pytest -m "not slow" $(SIDE_BY_SIDE) $(ARGS)
 
@@ -55,6 +58,9 @@ lint: install  ## style, types, secrets
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
+
+audit: install  ## versions, licences and known vulnerabilities of the packages
+	$(BIN)/python scripts/audit.py
 
 bench: install  ## measure the speed ratios in docs/benchmarks.md
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from cygnet.cli import cli
 from cygnet.parameters.check import PIPELINE_PARAMETERS, RUN_PARAMETERS
+from cygnet.pipeline_registry import register_pipelines
 from support.toys import base_parameters
 
 PROJECT = Path(__file__).parents[1]
@@ -23,8 +25,12 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 TARGET = re.compile(r"(?:^ *|&& )make ([a-z][a-z0-9-]*)", re.MULTILINE)
 SUFFIX = r"(?:py|yml|json|md)\b"
 PARAMETER = re.compile(rf"(?<![\w./])(?:{'|'.join(PIPELINE_PARAMETERS)})(?:\.(?!{SUFFIX})[a-z_]\w*)+(?:\.\*)?")
-RUN_PARAMETER = re.compile(r"--params=([a-z_]+)=")
-FILE = re.compile(r"(?:src|conf|tests|docs|benchmarks|notebooks|resources)/[\w./-]*")
+GIVEN = re.compile(r"--params=([^\"'\s]+)")
+OPTION = re.compile(r"--(pipelines?|env)[= ]([a-z][a-z_,]*)")
+COMMAND = re.compile(r"(?:^ *|&& )kedro ([a-z]+)", re.MULTILINE)
+FILE = re.compile(r"(?:src|conf|tests|docs|benchmarks|notebooks|resources|scripts|\.ci)/[\w./-]*")
+EXAMPLE_PARAMETER = "synthesis.kinds.test.glare"
+"""Of the kind that docs/adding_a_kind.md adds."""
 
 
 def name_of(page: Path) -> str:
@@ -74,16 +80,31 @@ def test_every_make_target_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_parameter_exists(page: Path) -> None:
+    known = {*parameter_names(base_parameters()), *RUN_PARAMETERS, EXAMPLE_PARAMETER}
     pieces = code(page)
-    assert {name for piece in pieces for name in PARAMETER.findall(piece)} <= set(parameter_names(base_parameters()))
-    given = {name for piece in pieces for name in RUN_PARAMETER.findall(piece)}
-    assert given <= set(RUN_PARAMETERS)
+    assert {name for piece in pieces for name in PARAMETER.findall(piece)} <= known
+    given = [item for piece in pieces for items in GIVEN.findall(piece) for item in re.findall(r"([\w.]+)=", items)]
+    assert set(given) <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_pipeline_environment_and_command_of_kedro_exists(page: Path) -> None:
+    pieces = code(page)
+    known = {
+        "env": {folder.name for folder in PROJECT.glob("conf/*") if folder.is_dir()},
+        "pipeline": set(register_pipelines()),
+        "pipelines": set(register_pipelines()),
+    }
+    for option, names in (found for piece in pieces for found in OPTION.findall(piece)):
+        assert set(names.split(",")) <= known[option], f"--{option}={names}"
+    assert {name for piece in pieces for name in COMMAND.findall(piece)} <= {*cli.commands, "viz", "mlflow"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_file_exists(page: Path) -> None:
     named = [piece for piece in code(page) if FILE.fullmatch(piece)]
-    assert [name for name in named if not (PROJECT / name).exists()] == []
+    mine = [name for name in named if not name.startswith("conf/local/")]
+    assert [name for name in mine if not (PROJECT / name).exists()] == []
 
 
 def test_the_citation_names_the_version_of_the_package() -> None:

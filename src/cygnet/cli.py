@@ -1,8 +1,8 @@
 """Commands of `kedro` in this project: `serve`, `label`, and a `run` that takes paths literally and checks names.
 
-Kedro reads every value of `--params` as YAML. There ` #` starts a comment, `: ` a mapping, `*` an alias and `[` a list,
-and each of them may stand in the name of a file, as may the comma at which Kedro splits. A path is therefore quoted
-before Kedro sees it.
+Kedro reads every value of `--params` as YAML. There `#` after a blank starts a comment, `:` before one a mapping, `*`
+an alias and `[` a list, and each of them may stand in the name of a file, as may the comma at which Kedro splits. A
+path is therefore quoted before Kedro sees it.
 """
 
 import copy

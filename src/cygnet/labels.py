@@ -164,7 +164,7 @@ def _match_names(sources: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFr
 
 
 def frames_of_files(sources: pd.DataFrame) -> dict[str, set[str]]:
-    """Map the names of image files, with and without extension, to the `frame_id`s that bear them."""
+    """Map the names of image files, with and without extension, to the values of `frame_id` that bear them."""
     frames_of_file: dict[str, set[str]] = defaultdict(set)
     images = sources.loc[sources["media"] == "image", ["source", "path", "file_index"]]
     for source, path, file_index in images.to_numpy():

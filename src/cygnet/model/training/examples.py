@@ -28,7 +28,7 @@ Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class Examples:
-    """Images, labels and masks of one split, in the order of their `image_id`s.
+    """Images, labels and masks of one split, in the order of `image_id`.
 
     Images keep their stored size: anomalies are drawn at that size, as for the test split, and only then is the image
     resized to the input of the model.
