@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cygnet import storage
 from cygnet.endpoints.alerts import AlertFile, Webhook, key_of, sign
 from cygnet.endpoints.outbox import Outbox
 from cygnet.errors import UserError
@@ -138,6 +139,18 @@ def test_a_file_gets_lines_without_pictures_even_after_half_a_line(tmp_path: Pat
     first, cut, last = path.read_text().splitlines()
     assert json.loads(first) == json.loads(last) == {"type": "anomaly.started", "data": {"id": "a1"}}
     assert cut == '{"cut'
+
+
+def test_a_file_in_a_volume_is_written_again_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "VOLUMES", str(tmp_path))
+    path = tmp_path / "new" / "alerts.jsonl"
+    with Outbox(str(tmp_path / "outbox"), AlertFile(str(path)), 0.01) as outbox:
+        outbox.put("a1", ALERT)
+        wait_for(path.exists)
+        inode = path.stat().st_ino
+        outbox.put("a2", ALERT)
+    assert len(path.read_text().splitlines()) == 2
+    assert path.stat().st_ino != inode
 
 
 def test_the_receiver_of_the_documentation_tells_genuine_from_forged(tmp_path: Path) -> None:

@@ -41,11 +41,13 @@ from cygnet.vision.live import LiveFrame
 from cygnet.vision.video import sample_video
 from support.cameras import camera
 from support.reports import assert_conforms
+from support.rtsp import rtsp_camera
 from support.runs import KEDRO_RUN, PROJECT
 from support.stub_server import Reply, Request, serving
 from support.toys import toy_image, toy_scorer
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()  # pragma: allowlist secret
+RTSP_SOURCE = {"timeout_s": 5.0, "retry_s": 0.05, "settle_s": 0.1}  # FFmpeg looks at a stream for a second first
 JPEGS = [encode_jpeg(np.full((64, 96, 3), 40 + 2 * index, np.uint8), 95) for index in range(80)]
 PASSWORD = "reeds-8731"  # noqa: S105  # pragma: allowlist secret
 
@@ -70,14 +72,14 @@ class Place:
         assert isinstance(changed, Scoring)
         return prepare_scorer(detector, ModelVersion("toy", "3"), changed)
 
-    def watch(self, source: str | Path, alerts: str | None = None, **changes: Any) -> pd.DataFrame:
+    def watch(self, source: str | Path, alerts: str | None = None, /, **changes: Any) -> pd.DataFrame:
         """Watch a source; `changes` are of `params:watch`, and `scoring`. Gives all scores that are stored."""
         live_scorer = self.live_scorer(**changes.pop("scoring", {}))
         quick = {"timeout_s": 1.0, "retry_s": 0.05}
         values = {"source": {**quick, "settle_s": 0.1}, "alerts": quick, "buffer_frames": 256, **changes}
         watch = Watch.model_validate({**self.parameters["watch"].model_dump(), **values})
         run = watch_source(
-            LiveSourceDataset(source=str(source), password_variable="CYGNET_NO_PASSWORD").load(),  # noqa: S106
+            LiveSourceDataset(source=str(source), password_variable="CYGNET_CAMERA_PASSWORD").load(),  # noqa: S106
             live_scorer,
             WatchPartsDataset(filepath=str(self.folder / "watch")).load(),
             AlertsDataset(
@@ -161,6 +163,17 @@ def test_an_event_of_a_camera_is_sent_once_with_a_picture(place: Place, monkeypa
     assert picture.shape[1] == 96
     assert place.report["alerts"] == {"sent": 1, "waiting": 0, "refused": 0}
     assert place.report["events"] == 1
+
+
+def test_rtsp_is_watched_with_the_password_from_the_environment(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYGNET_CAMERA_PASSWORD", PASSWORD)
+    with rtsp_camera(JPEGS, 0.05, f"me:{PASSWORD}") as served:
+        port = served.server_address[1]
+        rows = place.watch(f"rtsp://me@127.0.0.1:{port}/yard", duration_s=3.0, source=RTSP_SOURCE)
+    assert len(rows) > 20
+    assert rows["source"].unique().tolist() == [f"127.0.0.1:{port}/yard"]
+    np.testing.assert_allclose(rows["timestamp_s"], 0.05 * np.arange(len(rows)), atol=1e-3)
+    assert len(place.alerts) == len(place.table("events")) == 1
 
 
 def test_who_scores_slowly_leaves_frames_out_and_says_so(

@@ -22,7 +22,14 @@ class Watched:
     """A folder, and its reader with the frames so far."""
 
     def __init__(self, folder: Path, **changes: Any) -> None:
-        settings = {"interval_s": None, "buffer_frames": 4, "settle_s": 0.1, "finished": set(), **changes}
+        settings = {
+            "interval_s": None,
+            "buffer_frames": 4,
+            "settle_s": 0.1,
+            "image_interval_s": 0.5,
+            "finished": set(),
+            **changes,
+        }
         self.reader = WatchedFolder(name="yard", folder=folder, stopped=threading.Event(), **settings)
         self.frames: list[LiveFrame] = []
 
@@ -59,11 +66,11 @@ def test_images_are_read_as_they_arrive_with_the_time_between_them(folder: Path)
     watched = Watched(folder)
     with watched.reader.opened():
         watched.until(2)
-        put(folder, "c.png", 70, 1004.0)
+        put(folder, "c.png", 70, 1002.6)
         frames = watched.until(3)
     assert [frame.sample.image.mean() for frame in frames] == [50, 60, 70]
     assert [frame.sample.index for frame in frames] == [0, 1, 2]
-    assert [frame.sample.timestamp_s for frame in frames] == [0.0, 2.5, 4.0]
+    assert [frame.sample.timestamp_s for frame in frames] == [0.0, 2.5, 3.0]
     assert [frame.finishes for frame in frames] == ["b.png", "a.png", "c.png"]
     assert {(frame.source, frame.media) for frame in frames} == {("yard", "image")}
     assert frames[1].taken_at.timestamp() == 1002.5

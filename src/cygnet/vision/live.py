@@ -237,7 +237,7 @@ class Camera(Reader):
     def _opened(self) -> Iterator["_LiveCapture"]:
         os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", OPTIONS)
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # else both write lines at every try
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         if self.address.isdecimal():
             capture = cv2.VideoCapture(int(self.address))
         else:

@@ -35,6 +35,7 @@ class WatchedFolder(Reader):
 
     folder: Path
     settle_s: float
+    image_interval_s: float  # between two images at least, however quickly their files were written
     finished: set[str]  # names of the files that an earlier run has stored
     image: Position | None = None  # the last image
     interrupted: Position | None = None  # the last frame of the video that an earlier run has stored in part
@@ -53,7 +54,7 @@ class WatchedFolder(Reader):
                     segment += 1
                     frames = self._video(path, segment)
                 else:
-                    self.image = _after(self.image, self.name, written_at)
+                    self.image = self._after(self.image, written_at)
                     frames = self._image(path, self.image)
                 for source, media, number, sample, is_last in frames:
                     finishes = file.name if is_last else None
@@ -107,10 +108,9 @@ class WatchedFolder(Reader):
         for sample in read_samples(source, None):
             yield self.name, "image", 0, replace(sample, timestamp_s=place.timestamp_s), True
 
-
-def _after(image: Position | None, source: str, written_at: datetime) -> Position:
-    """Place an image after the one before: the time between them is that between their files."""
-    if image is None:
-        return Position(source, 0, 0.0, written_at)
-    passed_s = (written_at - image.taken_at).total_seconds()
-    return Position(source, image.index + 1, image.timestamp_s + max(passed_s, 0.0), max(written_at, image.taken_at))
+    def _after(self, image: Position | None, written_at: datetime) -> Position:
+        """Place an image after the one before: the time between them is that between their files."""
+        if image is None:
+            return Position(self.name, 0, 0.0, written_at)
+        passed_s = max((written_at - image.taken_at).total_seconds(), self.image_interval_s)
+        return Position(self.name, image.index + 1, image.timestamp_s + passed_s, max(written_at, image.taken_at))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cygnet.addresses import is_url, source_name
+from cygnet.model.scoring.frame_scores import FrameScoring
 from cygnet.model.scoring.watch_parts import TableParts
 from cygnet.parameters.watch import Watch
 from cygnet.vision.live import Camera, Reader
@@ -22,19 +23,19 @@ class LiveSource:
         """Its name in tables and logs."""
         return source_name(self.address)
 
-    def reader(self, scores: TableParts, interval_s: float | None, settings: Watch, stopped: threading.Event) -> Reader:
+    def reader(self, scores: TableParts, seeing: FrameScoring, settings: Watch, stopped: threading.Event) -> Reader:
         """Prepare to read; nothing is opened yet.
 
         Args:
             scores: The scores that earlier runs have stored.
-            interval_s: Seconds between two frames of a video or stream; None: every frame. All images are read.
+            seeing: `interval_s` of videos and streams; all images are read.
             settings: `source` and `buffer_frames`.
             stopped: Ends reading once it is set.
         """
         if is_url(self.address) or not Path(self.address).is_dir():
             return Camera(
                 name=self.name,
-                interval_s=interval_s,
+                interval_s=seeing.interval_s,
                 buffer_frames=settings.buffer_frames,
                 stopped=stopped,
                 address=self.address,
@@ -45,11 +46,12 @@ class LiveSource:
         finished, last = scores.finished_files(), scores.last_position("video")
         return WatchedFolder(
             name=self.name,
-            interval_s=interval_s,
+            interval_s=seeing.interval_s,
             buffer_frames=settings.buffer_frames,
             stopped=stopped,
             folder=Path(self.address),
             settle_s=settings.source.settle_s,
+            image_interval_s=seeing.interval_of("image") or 0.0,
             image=scores.last_position("image", self.name),
             interrupted=None if last and last.source in {Path(name).stem for name in finished} else last,
             finished=finished,

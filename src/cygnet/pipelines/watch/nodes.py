@@ -42,7 +42,7 @@ def watch_source(
     """
     stopped = threading.Event()
     scores, events = watch_parts.scores(live.name), watch_parts.events(live.name)
-    reader = live.reader(scores, live_scorer.seeing.interval_s, watch, stopped)
+    reader = live.reader(scores, live_scorer.seeing, watch, stopped)
     with stopped_by_signals(stopped), alerts.open(live.name, watch.alerts) as outbox:
         watcher = Watcher(live_scorer, reader, scores, events, outbox)
         watcher.watch(watch, stopped)
