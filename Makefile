@@ -103,5 +103,5 @@ package: install  ## build the wheel into dist/
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:  ## remove the environment and everything that runs made; keeps data/01_raw
-	rm -rf $(VENV) build dist mlruns mlflow.db .mypy_cache .pytest_cache .ruff_cache src/*.egg-info
+	rm -rf $(VENV) build dist docs/api mlruns mlflow.db .mypy_cache .pytest_cache .ruff_cache src/*.egg-info
 	find data -mindepth 1 -maxdepth 1 ! -name 01_raw -exec rm -rf {} +

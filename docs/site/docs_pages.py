@@ -217,7 +217,7 @@ def tables_page() -> str:
 
 def api_pages() -> dict[str, str]:
     """Write a page in reStructuredText for each package, by its name, and `index`, which lists them."""
-    pages = {}
+    pages, entries = {}, []
     for folder in sorted({file.parent for file in PACKAGE.rglob("__init__.py")}):
         package = ".".join(folder.relative_to(PACKAGE.parent).parts)
         names = sorted(file.stem for file in folder.glob("*.py") if not file.stem.startswith("__"))
@@ -225,9 +225,13 @@ def api_pages() -> dict[str, str]:
         for name in names:
             sections += [heading(name, "-"), f".. automodule:: {package}.{name}"]
         pages[package] = "\n\n".join([*sections, ""])
-    listed = "\n".join(f"   {name.removeprefix('cygnet.')} <{name}>" for name in pages)
-    says = "What the docstrings say, by package. `docs/design.md` explains how the packages fit together."
-    pages["index"] = f"{heading('API reference', '=')}\n\n{says}\n\n.. toctree::\n   :maxdepth: 1\n\n{listed}\n"
+        label = package.removeprefix("cygnet.")
+        said = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+        entries.append((f"{label} <{package}>", said.split("\n")[0]))
+    tree = "\n".join([".. toctree::", "   :hidden:", "", *(f"   {entry}" for entry, _ in entries)])
+    listed = "\n".join(f"* :doc:`{entry}`: {said}" for entry, said in entries)
+    says = "What the docstrings say, by package. :doc:`/docs/design` explains how the packages fit together."
+    pages["index"] = "\n\n".join([heading("API reference", "="), says, listed, tree, ""])
     return pages
 
 
