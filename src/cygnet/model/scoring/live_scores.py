@@ -17,14 +17,16 @@ from cygnet.model.scoring.clips import frame_score
 from cygnet.model.scoring.frame_scores import BATCH_IMAGES, FrameScoring, Row, score_batch, see_frame, with_motion
 from cygnet.model.serving.scorer import Scorer
 from cygnet.parameters.scoring import Scoring
-from cygnet.report.pictures import narrowed
 from cygnet.reports import Model
 from cygnet.tables import frame_id_of
 from cygnet.vision.annotate import annotated_frames
 from cygnet.vision.codec import encode_jpeg
 from cygnet.vision.live import LiveFrame
 from cygnet.vision.motion import MotionMeter
+from cygnet.vision.shown import scaled_down
 
+PICTURE_PX = 480
+"""Longer side of the picture of an event."""
 PICTURE_JPEG_QUALITY = 80
 
 
@@ -85,11 +87,11 @@ class LiveScorer:
         return [event] if event else []
 
     def picture(self, event: LiveEvent) -> bytes:
-        """Draw the event's peak so far, with score and abnormal region: JPEG, at most 480 px wide and high."""
+        """Draw the event's peak so far, with score and abnormal region: JPEG, at most `PICTURE_PX` wide and high."""
         image, row = event.peak.shown
         frames = [(image, frame_score(row))]
         drawn = next(annotated_frames(frames, self.threshold, self.seeing.scene.area))
-        return encode_jpeg(narrowed(drawn), PICTURE_JPEG_QUALITY)
+        return encode_jpeg(scaled_down(drawn, PICTURE_PX), PICTURE_JPEG_QUALITY)
 
     def _score_segment(self, frames: list[LiveFrame], scores: LiveScores) -> None:
         seen = [see_frame(frame.sample, self.seeing) for frame in frames]
