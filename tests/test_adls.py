@@ -652,7 +652,7 @@ def test_training_reads_and_writes_on_adls_as_on_a_disk(
     assert {"evaluation.json", "parity.json", "roc.png", "contact_sheet.png", "training_curves.png"} <= reports
     assert json.loads(lake.cat_file("lake/cygnet/08_reporting/evaluation.json"))["counts"]["normal"] == 12
     assert lake.exists("lake/cygnet/06_models/fitting_state/state.pt")  # the same fit again would reuse it
-    (listed,) = (line for line in done.stderr.splitlines() if f"Also in {root}/08_reporting: " in line)
+    (listed,) = (line for line in done.stderr.splitlines() if f"Reports in {root}/08_reporting: " in line)
     assert "evaluation.json" in listed
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     run, *_ = client.search_runs([client.get_experiment_by_name("cygnet").experiment_id])

@@ -63,7 +63,7 @@ def test_a_run_ends_with_its_verdict_and_what_to_open_and_nothing_of_no_use(whol
     assert "Set aside: " in rejects
     assert page.endswith(f"Open {folder}/report.html")
     assert {report.name for report in reports} - {"report.html"} <= set(re.split(r"[ ,]+", others))
-    assert f"Also in {folder}: " in others
+    assert f"Reports in {folder}: " in others
     assert noise_in(whole_run.done) == []
 
 
@@ -75,7 +75,7 @@ def test_scoring_says_where_its_report_is_and_nothing_else_of_no_use(whole_run: 
     assert re.search(r"\d+ frames scored with cygnet-test version 1, \d+ of them anomalous; 0 without a score", said)
     assert re.search(r"\d+ events: swan |No events\.", said)
     assert f"Open {folder}/scoring_report.html" in said
-    assert f"Also in {folder}/scoring: *.mp4, *_timeline.png" in said
+    assert f"Reports in {folder}/scoring: *.mp4, *_timeline.png" in said
     assert noise_in(done) == []
 
 

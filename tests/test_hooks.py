@@ -66,8 +66,8 @@ def test_a_run_ends_with_the_last_result_first_and_with_what_to_open(told: Calla
         "2 keys in all, 100 %",
         "1 keys in all, 100 %",
         "Open anywhere/report.html",
-        "Also in anywhere: e.json",
-        "Also in many: *.json",
+        "Reports in anywhere: e.json",
+        "Reports in many: *.json",
     ]
 
 
@@ -75,7 +75,7 @@ def test_a_run_that_fails_says_what_came_of_it_until_then(told: Callable[..., li
     assert told({"evaluation": {}, "timelines": {}}, fails=True) == [
         "Step 1 of 1: measure",
         "0 keys in all, 100 %",
-        "Also in anywhere: e.json",
+        "Reports in anywhere: e.json",
     ]
 
 

@@ -148,7 +148,7 @@ class ReportHooks:
         for page in filter(_is_page, files):
             logger.info("Open %s", page)
         for folder, others in groupby((file for file in files if not _is_page(file)), key=os.path.dirname):
-            logger.info("Also in %s: %s", folder, ", ".join(sorted(map(os.path.basename, others))))
+            logger.info("Reports in %s: %s", folder, ", ".join(sorted(map(os.path.basename, others))))
 
 
 def _report_files(dataset: AbstractDataset[Any, Any] | None) -> str | None:
