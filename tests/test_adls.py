@@ -562,7 +562,8 @@ def test_every_entry_of_the_catalog_for_databricks_follows_the_variable(monkeypa
         monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", KEY)
         monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", ACCOUNT)
         config = OmegaConfigLoader(str(PROJECT / "conf"), "databricks", **CONFIG_LOADER_ARGS)["catalog"]
-        catalog = DataCatalog.from_config({name: entry for name, entry in config.items() if "{" not in name})
+        fixed = {name: entry for name, entry in config.items() if "{" not in name and name != "live"}  # a camera
+        catalog = DataCatalog.from_config(fixed)
         datasets = {name: catalog.get(name) for name in catalog}
         datasets["roc_figure"] = DataCatalog.from_config(config).get("roc_figure")
         found = {

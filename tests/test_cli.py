@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+from kedro.framework.startup import bootstrap_project
 
-from cygnet.cli import cli
+from cygnet.cli import _complete_names, cli
+from support.project import PROJECT
 
 
 def parse(params: str, command: str = "run") -> Any:
@@ -57,3 +59,15 @@ def test_values_of_other_parameters_are_yaml() -> None:
 
 def test_a_checkpoint_may_be_a_folder_of_any_name() -> None:
     assert parse("training.checkpoint=/models/vit #2") == {"training": {"checkpoint": "/models/vit #2"}}
+
+
+def test_a_node_may_be_named_without_its_pipeline() -> None:
+    bootstrap_project(PROJECT)
+    options: dict[str, Any] = dict.fromkeys(
+        ["node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs", "tags", "pipelines"], []
+    )
+    given = {**options, "pipeline": "ingestion", "node_names": ["read_frames"], "to_nodes": ["ingestion.make_images"]}
+    completed = _complete_names(given)
+    assert completed["node_names"] == ["ingestion.read_frames"]
+    assert completed["to_nodes"] == ["ingestion.make_images"]
+    assert given["node_names"] == ["read_frames"]

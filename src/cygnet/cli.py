@@ -56,32 +56,38 @@ def _quoting(read: Callable[..., Any]) -> Callable[..., Any]:
     return read_params
 
 
-def _names(pipeline: Pipeline) -> dict[str, tuple[str, set[str]]]:
-    """Give the options of `run` that select from a pipeline, what they name, and which names it has."""
-    nodes = {node.name for node in pipeline.nodes}
+def _names(pipeline: Pipeline) -> dict[str, tuple[str, dict[str, str]]]:
+    """Give the options of `run` that select from a pipeline, what they name, and which names stand for which of it."""
+    nodes = {name: node.name for node in pipeline.nodes for name in (node.short_name, node.name)}
     datasets, tags = pipeline.datasets(), {tag for node in pipeline.nodes for tag in node.tags}
     return {
         **dict.fromkeys(("node_names", "from_nodes", "to_nodes"), ("Node", nodes)),
-        **dict.fromkeys(("from_inputs", "to_outputs"), ("Dataset", datasets)),
-        "tags": ("Tag", tags),
+        **dict.fromkeys(("from_inputs", "to_outputs"), ("Dataset", {name: name for name in datasets})),
+        "tags": ("Tag", {name: name for name in tags}),
     }
 
 
-def _check_names(options: dict[str, Any]) -> None:
-    """Check the names that a run is selected by, which Kedro answers with a traceback; raises UserError."""
+def _complete_names(options: dict[str, Any]) -> dict[str, Any]:
+    """Check the names that a run is selected by, which Kedro answers with a traceback, and put a node's pipeline first.
+
+    Raises:
+        UserError: A name is unknown.
+    """
     selected = [*filter(None, [options["pipeline"]]), *options["pipelines"]] or ["__default__"]
     for name in selected:
         if name not in pipelines:
             raise UserError(unknown("Pipeline", name, pipelines))
+    completed = dict(options)
     for option, (what, known) in _names(sum((pipelines[name] for name in selected), Pipeline([]))).items():
         for name in options[option]:
             if name not in known:
                 raise UserError(unknown(what, name, known))
+        completed[option] = [known[name] for name in options[option]]
+    return completed
 
 
 def _run(**options: Any) -> Any:
-    _check_names(options)
-    return cast("Callable[..., Any]", kedro_run.callback)(**options)
+    return cast("Callable[..., Any]", kedro_run.callback)(**_complete_names(options))
 
 
 run = copy.copy(kedro_run)

@@ -162,7 +162,7 @@ def test_rtsp_has_the_times_of_the_stream_and_needs_the_password(capfd: pytest.C
     login = "me:re/eds@1"
     with rtsp_camera(JPEGS, SPACING_S, login) as served:
         address = with_password(f"rtsp://me@127.0.0.1:{served.server_address[1]}/yard", "re/eds@1")
-        frames = take(reader_of(address), 30)
+        frames = take(reader_of(address, timeout_s=5.0), 30)
         refused = reader_of(f"rtsp://127.0.0.1:{served.server_address[1]}/yard")
         with refused.opened() as buffer:
             assert buffer.take(1.0) == []

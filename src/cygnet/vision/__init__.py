@@ -8,3 +8,7 @@ import os
 # A broken file becomes a `reason` in a table. OpenCV and FFmpeg would print theirs as well, once per worker.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+# FFmpeg would fill in the missing half of a truncated frame and report success; RTSP over UDP would lose packets.
+# OpenCV's only way to say so is this variable. A file ignores what is for RTSP.
+os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp|fflags;discardcorrupt")

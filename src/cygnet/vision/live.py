@@ -13,7 +13,6 @@ time at which they arrive. A file, and HTTP in segments, deliver faster than the
 """
 
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -30,9 +29,6 @@ from cygnet.retry import backoff_s
 from cygnet.vision.video import Sample, ShortVideoError, samples_of
 
 logger = logging.getLogger(__name__)
-
-OPTIONS = "rtsp_transport;tcp|fflags;discardcorrupt"
-"""For FFmpeg: RTSP over UDP loses packets, and a frame of which a part is missing must not pass for one."""
 
 JOIN_S = 2.0
 """How long the end waits for the reading thread."""
@@ -235,8 +231,6 @@ class Camera(Reader):
 
     @contextmanager
     def _opened(self) -> Iterator["_LiveCapture"]:
-        os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", OPTIONS)
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # else both write lines at every try
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         if self.address.isdecimal():
             capture = cv2.VideoCapture(int(self.address))

@@ -8,7 +8,6 @@ A file on ADLS is read through a temporary copy, because OpenCV opens files by n
 property of a video: it raises.
 """
 
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -168,8 +167,6 @@ def read_frames(source: dict[str, Any], indices: Collection[int]) -> Iterator[Sa
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[cv2.VideoCapture]:
-    # otherwise FFmpeg fills in the missing half of a truncated frame and reports success
-    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "fflags;discardcorrupt")
     with on_disk(str(path)) as file:
         capture = cv2.VideoCapture(file, cv2.CAP_FFMPEG)
         try:

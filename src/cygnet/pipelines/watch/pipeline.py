@@ -23,7 +23,13 @@ def create_pipeline() -> Pipeline:
                 "watch_run",
                 name="watch_source",
             ),
-            node(write_watch_report, ["watch_run", "live_scorer"], "watch_report", name="write_watch_report"),
+            node(
+                write_watch_report,
+                ["watch_run", "live_scorer"],
+                "watch_report",
+                name="write_watch_report",
+                tags="report",
+            ),
         ],
         tags="watch",
     )
