@@ -63,9 +63,8 @@ def test_a_checkpoint_may_be_a_folder_of_any_name() -> None:
 
 def test_a_node_may_be_named_without_its_pipeline() -> None:
     bootstrap_project(PROJECT)
-    options: dict[str, Any] = dict.fromkeys(
-        ["node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs", "tags", "pipelines"], []
-    )
+    lists = ["node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs", "tags", "pipelines"]
+    options: dict[str, Any] = {name: [] for name in lists}
     given = {**options, "pipeline": "ingestion", "node_names": ["read_frames"], "to_nodes": ["ingestion.make_images"]}
     completed = _complete_names(given)
     assert completed["node_names"] == ["ingestion.read_frames"]
