@@ -75,7 +75,7 @@ bench-real: install  ## train and score every set of real anomalies in DATA, min
 	$(BIN)/python -m benchmarks.real $(if $(DATA),"$(DATA)")
 
 viz: install  ## browse the pipelines in kedro-viz
-	$(BIN)/kedro viz run --include-hooks $(ARGS)
+	PYTHONWARNINGS='ignore:ORJSONResponse is deprecated' $(BIN)/kedro viz run --include-hooks $(ARGS)
 
 viz-site: install  ## build kedro-viz as a static site into build/, without data and without paths of this machine
 	CYGNET_DATA=/data $(BIN)/kedro viz build
