@@ -46,6 +46,7 @@ label: install  ## label frames by hand, in the browser; make label ARGS="--port
 
 docs: install  ## build the docs site into build/site, and check its links
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --conf-dir docs/site --doctree-dir build/doctrees . build/site
+	@echo 'Open build/site/index.html.'
 
 test: install  ## run the tests, some minutes; make test ARGS="-k synthesis"
 	$(BIN)/pytest -m "not slow" $(SIDE_BY_SIDE) $(ARGS)
