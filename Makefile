@@ -84,8 +84,9 @@ viz-site: install  ## build kedro-viz as a static site into build/, without data
 picture: install  ## draw docs/images/pipelines.svg anew
 	$(BIN)/python scripts/pipelines_picture.py
 
+# Under load uvicorn takes several workers for dead and starts them anew without end; one is not watched.
 mlflow: install  ## browse runs, figures and models in MLflow
-	PATH="$$(cd $(BIN) && pwd):$$PATH" kedro mlflow ui $(ARGS)
+	MLFLOW_WORKERS=1 PATH="$$(cd $(BIN) && pwd):$$PATH" kedro mlflow ui $(ARGS)
 
 notebook: install  ## open the notebooks in JupyterLab, which the first call installs
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt jupyterlab
