@@ -46,6 +46,7 @@ label: install  ## label frames by hand, in the browser; make label ARGS="--port
 
 docs: install  ## build the docs site into build/site, and check its links
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --conf-dir docs/site --doctree-dir build/doctrees . build/site
+	@echo 'Open build/site/index.html.'
 
 test: install  ## run the tests, some minutes; make test ARGS="-k synthesis"
 	$(BIN)/pytest -m "not slow" $(SIDE_BY_SIDE) $(ARGS)
@@ -75,7 +76,7 @@ bench-real: install  ## train and score every set of real anomalies in DATA, min
 	$(BIN)/python -m benchmarks.real $(if $(DATA),"$(DATA)")
 
 viz: install  ## browse the pipelines in kedro-viz
-	$(BIN)/kedro viz run --include-hooks $(ARGS)
+	PYTHONWARNINGS='ignore:ORJSONResponse is deprecated' $(BIN)/kedro viz run --include-hooks $(ARGS)
 
 viz-site: install  ## build kedro-viz as a static site into build/, without data and without paths of this machine
 	CYGNET_DATA=/data $(BIN)/kedro viz build
@@ -83,8 +84,9 @@ viz-site: install  ## build kedro-viz as a static site into build/, without data
 picture: install  ## draw docs/images/pipelines.svg anew
 	$(BIN)/python scripts/pipelines_picture.py
 
+# Under load uvicorn takes several workers for dead and starts them anew without end; one is not watched.
 mlflow: install  ## browse runs, figures and models in MLflow
-	PATH="$$(cd $(BIN) && pwd):$$PATH" kedro mlflow ui $(ARGS)
+	MLFLOW_WORKERS=1 PATH="$$(cd $(BIN) && pwd):$$PATH" kedro mlflow ui $(ARGS)
 
 notebook: install  ## open the notebooks in JupyterLab, which the first call installs
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt jupyterlab

@@ -92,6 +92,15 @@ def _run(**options: Any) -> Any:
 
 run = copy.copy(kedro_run)
 run.callback = _run
+run.help = """Run all pipelines from video to served detector, or the named one.
+
+\b
+kedro run                                          on the sample video
+kedro run --params=video=PATH,training.epochs=20   on yours, with another value of a parameter
+kedro run --pipeline=scoring --params=video=PATH   score a video with the champion
+
+`kedro registry list` names the pipelines. conf/base/parameters_*.yml has all parameters, each with its meaning.
+"""
 run.params = [copy.copy(option) for option in kedro_run.params]
 for _option in run.params:
     if _option.name == "params":

@@ -125,3 +125,12 @@ def test_the_largest_page_is_below_its_limit() -> None:
     page = write_scoring_page(report_of(scores, NO_EVENTS), scores, NO_EVENTS, NO_SPANS, peaks)
     assert page.count("data:image/jpeg") == MOST_SOURCES
     assert len(page.encode()) < 10e6
+
+
+@pytest.mark.parametrize(("highest_of_others", "is_said"), [(0.9, True), (0.1, False)])
+def test_a_video_that_is_anomalous_throughout_gets_advice(highest_of_others: float, is_said: bool) -> None:
+    scores = scores_of(pond=[0.95, *[highest_of_others] * 9])
+    events = pd.DataFrame([("pond", 0.0, 0.9, 0.95, 0)], columns=EVENT_COLUMNS)
+    peaks = choose_peaks(scores, events).assign(picture=None)
+    page = write_scoring_page(report_of(scores, events), scores, events, NO_SPANS, peaks)
+    assert ("Nearly every frame" in page) is is_said

@@ -99,7 +99,7 @@ def fit_detector(training_set: pad.Dataset, fit_settings: FitSettings, fitting_s
             load_examples(rows, split, detector.preprocessing, detector.patches_per_side, Path(folder))
             for rows, split in ((training_set, "train"), (stopping_rows, "validation"))
         )
-        logger.info("Fitting on %d images, stopping by %d.", len(train.labels), len(validation.labels))
+        logger.info("Fitting on %d images; another %d decide when to stop.", len(train.labels), len(validation.labels))
         return fit(detector, Splits(train, validation), fit_settings, fitting_state, Path(folder))
 
 
