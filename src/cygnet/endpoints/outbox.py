@@ -41,6 +41,7 @@ class Outbox:
         self._added, self._ended = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="send alerts", daemon=True)
         self._failures = 0
+        self._taken: set[str] = set()  # by the receiver; the note of it may have failed
         self.sent = 0  # by this process
         self.refused = 0
 
@@ -89,7 +90,9 @@ class Outbox:
         for name in self._waiting():
             path = f"{self._folder}/waiting/{name}"
             try:
-                self._target.send(_id_of(name), read_bytes(path))
+                if name not in self._taken:
+                    self._target.send(_id_of(name), read_bytes(path))
+                    self._taken.add(name)
                 self._deliver(name)
             except UndeliveredError as error:
                 if error.may_pass:
@@ -103,16 +106,17 @@ class Outbox:
         if not self._failures:
             logger.warning("%s takes no alerts (%s): they wait, and are tried again.", self._target.name, error)
         self._failures += 1
-        wait_s = backoff_s(self._retry_s, self._failures - 1) if error.wait_s is None else error.wait_s
-        return min(wait_s, LONGEST_RETRY_AFTER_S)
+        if error.wait_s is None:
+            return backoff_s(self._retry_s, self._failures - 1)
+        return min(max(error.wait_s, self._retry_s), LONGEST_RETRY_AFTER_S)  # 0 would send without a pause
 
     def _deliver(self, name: str) -> None:
-        if self._failures:
-            logger.info("%s takes alerts again.", self._target.name)
-        self._failures = 0
         with replacing(f"{self._folder}/sent/{name}") as file:
             file.touch()
         remove(f"{self._folder}/waiting/{name}")
+        if self._failures:
+            logger.info("%s takes alerts again.", self._target.name)
+        self._failures = 0
         self.sent += 1
         for old in sorted(list_files(f"{self._folder}/sent"))[:-MOST_SENT]:
             remove(f"{self._folder}/sent/{old}")
