@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from cygnet.addresses import folder_name
 from cygnet.endpoints.alerts import Target, UndeliveredError
 from cygnet.errors import UserError
 from cygnet.parameters.watch import WatchAlerts
@@ -136,9 +135,9 @@ class Alerts:
     folder: str  # of the outboxes, one for each source
     target: Callable[[float], Target]  # gives it, by the seconds that an attempt may take
 
-    def open(self, source: str, settings: WatchAlerts) -> Outbox:
-        """Give the outbox of a source."""
-        return Outbox(f"{self.folder}/{folder_name(source)}", self.target(settings.timeout_s), settings.retry_s)
+    def open(self, folder: str, settings: WatchAlerts) -> Outbox:
+        """Give the outbox of a source, by the name of its folder."""
+        return Outbox(f"{self.folder}/{folder}", self.target(settings.timeout_s), settings.retry_s)
 
 
 def _id_of(name: str) -> str:
