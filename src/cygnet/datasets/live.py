@@ -13,6 +13,9 @@ from cygnet.vision.video import VIDEO_SUFFIXES
 
 SCHEMES = ("rtsp://", "rtsps://", "http://", "https://", "rtmp://", "udp://", "srt://")
 
+MOST_DIGITS = 4
+"""Of the number of a camera: OpenCV takes no number of any size."""
+
 
 class LiveSourceDataset(ReadOnly[LiveSource]):
     """Loads a handle to the source. No description, message or log has its user or password."""
@@ -55,7 +58,8 @@ class LiveSourceDataset(ReadOnly[LiveSource]):
             check_address(source)
             return LiveSource(with_password(source, read_secret(self._password_variable, self._password_secret)))
         is_video = Path(source).is_file() and Path(source).suffix.lower() in VIDEO_SUFFIXES
-        if not (source.isdecimal() or Path(source).is_dir() or is_video):
+        is_camera = source.isdecimal() and len(source) <= MOST_DIGITS
+        if not (is_camera or Path(source).is_dir() or is_video):
             msg = (
                 f"source={source}: it is no address, no number of a camera, and no folder or video on this machine; "
                 "mount a folder that is elsewhere."
