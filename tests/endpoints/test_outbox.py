@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -143,6 +144,25 @@ def test_what_waits_at_the_end_is_tried_once_more(tmp_path: Path) -> None:
         wait_for(lambda: len(receiver.requests) == 1)
     assert receiver.ids == ["a1", "a1"]
     assert outbox.sent == 1
+
+
+def test_a_receiver_that_never_ends_its_answer_does_not_hold_up_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Endless:
+        name = "endless"
+        released = threading.Event()
+
+        def send(self, alert_id: str, body: bytes) -> None:  # noqa: ARG002 - the protocol
+            self.released.wait(10)
+
+    monkeypatch.setattr("cygnet.endpoints.outbox.END_S", 0.2)
+    begun_s = time.monotonic()
+    with Outbox(str(tmp_path), Endless(), 0.01) as outbox:
+        outbox.put("a1", ALERT)
+    assert time.monotonic() - begun_s < 5
+    assert outbox.count_waiting() == 1
+    Endless.released.set()
 
 
 def test_what_the_receiver_refuses_is_set_aside_and_holds_nothing_up(tmp_path: Path) -> None:

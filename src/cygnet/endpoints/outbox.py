@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 MOST_SENT = 1000
 """Ids that are remembered as delivered: after a kill only alerts of the last part can come up again."""
 
+END_S = 60.0
+"""How long the end waits for the thread: a receiver that answers byte by byte keeps it for as long as it likes."""
+
 
 class Outbox:
     """The alerts of one watched source, and the thread that sends them while the block lasts.
@@ -52,7 +55,7 @@ class Outbox:
         """Try once more to send what waits."""
         self._ended.set()
         self._added.set()
-        self._thread.join()
+        self._thread.join(END_S)
         if waiting := self.count_waiting():
             logger.warning("%d alerts are not delivered: the next run sends them.", waiting)
 
