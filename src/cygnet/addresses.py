@@ -10,8 +10,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from cygnet.errors import UserError
+
 ADDRESSES = ("source", "alerts")
 """Keys of `--params` that may be an address."""
+
+CHANNEL = re.compile(r"[?&]((?:camera|channel|stream|subtype)=\d{1,3})(?=&|$)", re.IGNORECASE)
+"""What of a query tells the cameras of one recorder apart."""
 
 
 def is_url(address: str) -> bool:
@@ -24,7 +29,25 @@ def shown(address: str) -> str:
     if not is_url(address):
         return address
     scheme, _, rest = address.partition("://")
-    return f"{scheme}://{re.split(r'[?#]', rest.rpartition('@')[2])[0]}"
+    before, _, place = rest.rpartition("@")
+    if re.search(r"[?#]", before):  # of a password, or of a query that has an @: nobody knows
+        return f"{scheme}://..."
+    return f"{scheme}://{re.split(r'[?#]', place)[0]}"
+
+
+def check_address(address: str) -> None:
+    """Check that it is clear where user and password of an address end, if there are any.
+
+    Raises:
+        UserError: There is an @ after the host, or `/`, `?` or `#` in user or password.
+    """
+    scheme, _, rest = address.partition("://")
+    if re.search(r"[/?#]", rest.rpartition("@")[0]):
+        msg = (
+            f"{scheme}://...: an @ after the host must be written %40, and in user and password / as %2F, ? as %3F "
+            "and # as %23."
+        )
+        raise UserError(msg)
 
 
 def host_of(address: str) -> str:
@@ -40,9 +63,10 @@ def without_secrets(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def source_name(source: str) -> str:
-    """Name a source in tables: host and path of an address, the name of a folder or file, or `camera-<number>`."""
+    """Name a source in tables: host, path and channel of an address, name of a folder or file, or `camera-<number>`."""
     if is_url(source):
-        return shown(source).partition("://")[2].rstrip("/")
+        place = shown(source).partition("://")[2].rstrip("/")
+        return "?".join(filter(None, [place, "&".join(CHANNEL.findall(source))]))
     if source.isdecimal():
         return f"camera-{source}"
     path = Path(source).resolve()
@@ -50,9 +74,11 @@ def source_name(source: str) -> str:
 
 
 def folder_name(source: str) -> str:
-    """Name the folder of a source, by its name in tables: readable, and different for each."""
-    readable = re.sub(r"[^A-Za-z0-9.-]+", "_", source).strip("_.")
-    return f"{readable}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
+    """Name the folder of a source: readable, and different for each; two folders or files may have the same name."""
+    name = source_name(source)
+    whole = name if is_url(source) or source.isdecimal() else str(Path(source).resolve())
+    readable = re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("_.")
+    return f"{readable}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 
 def with_password(address: str, password: str) -> str:

@@ -24,5 +24,5 @@ def retry_after_s(header: str | None) -> float | None:
     """Read a `Retry-After` header: seconds, or a date; None without one that can be read."""
     try:
         return urllib3.Retry().parse_retry_after(header) if header else None
-    except urllib3.exceptions.InvalidHeader:
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):  # the others: a date far off
         return None

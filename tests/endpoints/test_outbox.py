@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -95,6 +96,35 @@ def test_a_receiver_is_left_alone_as_long_as_it_says(tmp_path: Path) -> None:
     assert receiver.times_s[1] - receiver.times_s[0] >= 0.95
 
 
+@pytest.mark.parametrize("after", ["0", "Thu, 01 Jan 99999 00:00:00 GMT"])
+def test_a_retry_after_that_is_no_pause_is_no_reason_to_hurry_or_stop(after: str, tmp_path: Path) -> None:
+    receiver = Receiver(Reply(503, {}, {"Retry-After": after}))
+    with serving(receiver) as url, outbox_of(url, tmp_path, 0.5) as outbox:
+        outbox.put("a1", ALERT)
+        wait_for(lambda: outbox.sent == 1)
+    assert receiver.times_s[1] - receiver.times_s[0] >= 0.45
+
+
+def test_an_answer_that_breaks_off_after_its_status_is_an_answer(tmp_path: Path) -> None:
+    receiver = Receiver(Reply(200, {"never": "to arrive as a whole"}, is_cut=True))
+    with serving(receiver) as url, outbox_of(url, tmp_path) as outbox:
+        outbox.put("a1", ALERT)
+        outbox.put("a2", ALERT)
+        wait_for(lambda: outbox.sent == 2)
+    assert receiver.ids == ["a1", "a2"]
+
+
+def test_what_is_delivered_is_not_sent_again_while_the_note_of_it_fails(tmp_path: Path) -> None:
+    receiver = Receiver()
+    (tmp_path / "sent").touch()  # a file, where the folder should be
+    with serving(receiver) as url, outbox_of(url, tmp_path) as outbox:
+        outbox.put("a1", ALERT)
+        wait_for(lambda: outbox._failures > 2)
+        (tmp_path / "sent").unlink()
+        wait_for(lambda: outbox.sent == 1)
+    assert receiver.ids == ["a1"]
+
+
 def test_an_alert_outlives_a_receiver_that_is_away_and_the_process(tmp_path: Path) -> None:
     receiver = Receiver()
     with outbox_of("http://127.0.0.1:9", tmp_path, 5.0) as outbox:
@@ -114,6 +144,25 @@ def test_what_waits_at_the_end_is_tried_once_more(tmp_path: Path) -> None:
         wait_for(lambda: len(receiver.requests) == 1)
     assert receiver.ids == ["a1", "a1"]
     assert outbox.sent == 1
+
+
+def test_a_receiver_that_never_ends_its_answer_does_not_hold_up_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Endless:
+        name = "endless"
+        released = threading.Event()
+
+        def send(self, alert_id: str, body: bytes) -> None:  # noqa: ARG002 - the protocol
+            self.released.wait(10)
+
+    monkeypatch.setattr("cygnet.endpoints.outbox.END_S", 0.2)
+    begun_s = time.monotonic()
+    with Outbox(str(tmp_path), Endless(), 0.01) as outbox:
+        outbox.put("a1", ALERT)
+    assert time.monotonic() - begun_s < 5
+    assert outbox.count_waiting() == 1
+    Endless.released.set()
 
 
 def test_what_the_receiver_refuses_is_set_aside_and_holds_nothing_up(tmp_path: Path) -> None:

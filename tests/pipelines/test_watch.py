@@ -279,6 +279,7 @@ def test_a_reader_that_fails_stores_what_was_scored_and_raises(place: Place, mon
         (None, "There is nothing to watch: pass --params=source=rtsp://"),
         (f"ftp://me:{PASSWORD}@cam/x", "source=ftp://cam/x: the address must start with rtsp://"),
         ("no/such/folder", "source=no/such/folder: it is no address"),
+        ("99999999999", "source=99999999999: it is no address"),
     ],
 )
 def test_what_can_not_be_watched_is_a_sentence(source: str | None, told: str) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from cygnet.addresses import with_password
+from cygnet.vision import live
 from cygnet.vision.codec import encode_jpeg
-from cygnet.vision.live import Camera, FrameBuffer, LiveFrame, Losses, Position
+from cygnet.vision.live import Camera, FrameBuffer, LiveFrame, Losses, Position, Reader
 from cygnet.vision.video import Sample, sample_video
 from support.cameras import camera
 from support.rtsp import rtsp_camera
@@ -129,10 +130,26 @@ def frame_at(index: int) -> LiveFrame:
 def test_a_full_buffer_leaves_out_the_oldest_and_counts_it() -> None:
     losses = Losses()
     buffer = FrameBuffer(3, losses, waits=False)
-    for index in range(10):
+    for index in range(11):
         buffer.put(frame_at(index))
-    assert [frame.sample.index for frame in buffer.take(0)] == [7, 8, 9]
-    assert losses.left_out == 7
+    taken = buffer.take(0)
+    assert [frame.sample.index for frame in taken] == [8, 9, 10]
+    assert [frame.follows_loss for frame in taken] == [True, False, False]
+    assert losses.left_out == 8
+
+
+def test_the_end_waits_for_a_call_that_reads_as_long_as_it_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(Reader):
+        def read(self) -> None:
+            self.stopped.wait()
+            time.sleep(0.3)
+
+    monkeypatch.setattr(live, "JOIN_S", 0.0)
+    before = threading.active_count()
+    slow = Slow(name="cam", interval_s=None, buffer_frames=1, stopped=threading.Event(), timeout_s=5.0)
+    with slow.opened():
+        assert threading.active_count() == before + 1
+    assert threading.active_count() == before
 
 
 def test_a_buffer_that_waits_leaves_out_nothing() -> None:

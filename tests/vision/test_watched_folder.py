@@ -134,3 +134,12 @@ def test_a_folder_that_goes_away_and_comes_back_is_an_outage(folder: Path) -> No
         watched.until(1)
     assert watched.reader.losses.outages == 1
     assert watched.reader.losses.outage_s > 0.1
+
+
+def test_a_file_that_can_not_be_looked_at_does_not_hold_up_the_others(folder: Path) -> None:
+    (folder / "loop.png").symlink_to("loop.png")
+    put(folder, "a.png", 50, 1000.0)
+    watched = Watched(folder)
+    with watched.reader.opened():
+        [frame] = watched.until(1)
+    assert (frame.finishes, watched.reader.losses.outages) == ("a.png", 0)

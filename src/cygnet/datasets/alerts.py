@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from cygnet.addresses import host_of, is_url
+from cygnet.addresses import check_address, host_of, is_url
 from cygnet.datasets.base import ReadOnly
 from cygnet.endpoints.alerts import AlertFile, Webhook, key_of
 from cygnet.endpoints.outbox import Alerts
@@ -52,6 +52,8 @@ class AlertsDataset(ReadOnly[Alerts]):
         if self._is_webhook and not self._target.startswith(("https://", "http://")):
             msg = f"alerts={host_of(self._target)}: a webhook's address must start with https:// or http://."
             raise UserError(msg)
+        if self._is_webhook:
+            check_address(self._target)
         self._key()
 
     def load(self) -> Alerts:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from cygnet.addresses import is_url, shown, with_password
+from cygnet.addresses import check_address, is_url, shown, with_password
 from cygnet.datasets.base import ReadOnly
 from cygnet.errors import UserError
 from cygnet.model.scoring.live_source import LiveSource
@@ -12,6 +12,9 @@ from cygnet.storage import is_remote
 from cygnet.vision.video import VIDEO_SUFFIXES
 
 SCHEMES = ("rtsp://", "rtsps://", "http://", "https://", "rtmp://", "udp://", "srt://")
+
+MOST_DIGITS = 4
+"""Of the number of a camera: OpenCV takes no number of any size."""
 
 
 class LiveSourceDataset(ReadOnly[LiveSource]):
@@ -52,9 +55,11 @@ class LiveSourceDataset(ReadOnly[LiveSource]):
             if not source.lower().startswith(SCHEMES):
                 msg = f"source={shown(source)}: the address must start with {', '.join(SCHEMES)}."
                 raise UserError(msg)
+            check_address(source)
             return LiveSource(with_password(source, read_secret(self._password_variable, self._password_secret)))
         is_video = Path(source).is_file() and Path(source).suffix.lower() in VIDEO_SUFFIXES
-        if not (source.isdecimal() or Path(source).is_dir() or is_video):
+        is_camera = source.isdecimal() and len(source) <= MOST_DIGITS
+        if not (is_camera or Path(source).is_dir() or is_video):
             msg = (
                 f"source={source}: it is no address, no number of a camera, and no folder or video on this machine; "
                 "mount a folder that is elsewhere."

@@ -75,8 +75,16 @@ class Webhook:
         }
         try:
             answer = self.pool.request(
-                "POST", self.url, body=body, headers=headers, timeout=self.timeout_s, retries=False, redirect=False
+                "POST",
+                self.url,
+                body=body,
+                headers=headers,
+                timeout=self.timeout_s,
+                retries=False,
+                redirect=False,
+                preload_content=False,  # the status says all: what follows may be cut off, or have no end
             )
+            answer.close()
         except urllib3.exceptions.HTTPError as error:
             raise UndeliveredError(type(error).__name__) from None  # its text has the address
         if not 200 <= answer.status < 300:

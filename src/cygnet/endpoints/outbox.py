@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from cygnet.addresses import folder_name
 from cygnet.endpoints.alerts import Target, UndeliveredError
 from cygnet.errors import UserError
 from cygnet.parameters.watch import WatchAlerts
@@ -25,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 MOST_SENT = 1000
 """Ids that are remembered as delivered: after a kill only alerts of the last part can come up again."""
+
+END_S = 60.0
+"""How long the end waits for the thread: a receiver that answers byte by byte keeps it for as long as it likes."""
 
 
 class Outbox:
@@ -41,6 +43,7 @@ class Outbox:
         self._added, self._ended = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="send alerts", daemon=True)
         self._failures = 0
+        self._taken: set[str] = set()  # by the receiver; the note of it may have failed
         self.sent = 0  # by this process
         self.refused = 0
 
@@ -52,7 +55,7 @@ class Outbox:
         """Try once more to send what waits."""
         self._ended.set()
         self._added.set()
-        self._thread.join()
+        self._thread.join(END_S)
         if waiting := self.count_waiting():
             logger.warning("%d alerts are not delivered: the next run sends them.", waiting)
 
@@ -89,7 +92,9 @@ class Outbox:
         for name in self._waiting():
             path = f"{self._folder}/waiting/{name}"
             try:
-                self._target.send(_id_of(name), read_bytes(path))
+                if name not in self._taken:
+                    self._target.send(_id_of(name), read_bytes(path))
+                    self._taken.add(name)
                 self._deliver(name)
             except UndeliveredError as error:
                 if error.may_pass:
@@ -103,16 +108,17 @@ class Outbox:
         if not self._failures:
             logger.warning("%s takes no alerts (%s): they wait, and are tried again.", self._target.name, error)
         self._failures += 1
-        wait_s = backoff_s(self._retry_s, self._failures - 1) if error.wait_s is None else error.wait_s
-        return min(wait_s, LONGEST_RETRY_AFTER_S)
+        if error.wait_s is None:
+            return backoff_s(self._retry_s, self._failures - 1)
+        return min(max(error.wait_s, self._retry_s), LONGEST_RETRY_AFTER_S)  # 0 would send without a pause
 
     def _deliver(self, name: str) -> None:
-        if self._failures:
-            logger.info("%s takes alerts again.", self._target.name)
-        self._failures = 0
         with replacing(f"{self._folder}/sent/{name}") as file:
             file.touch()
         remove(f"{self._folder}/waiting/{name}")
+        if self._failures:
+            logger.info("%s takes alerts again.", self._target.name)
+        self._failures = 0
         self.sent += 1
         for old in sorted(list_files(f"{self._folder}/sent"))[:-MOST_SENT]:
             remove(f"{self._folder}/sent/{old}")
@@ -132,9 +138,9 @@ class Alerts:
     folder: str  # of the outboxes, one for each source
     target: Callable[[float], Target]  # gives it, by the seconds that an attempt may take
 
-    def open(self, source: str, settings: WatchAlerts) -> Outbox:
-        """Give the outbox of a source."""
-        return Outbox(f"{self.folder}/{folder_name(source)}", self.target(settings.timeout_s), settings.retry_s)
+    def open(self, folder: str, settings: WatchAlerts) -> Outbox:
+        """Give the outbox of a source, by the name of its folder."""
+        return Outbox(f"{self.folder}/{folder}", self.target(settings.timeout_s), settings.retry_s)
 
 
 def _id_of(name: str) -> str:

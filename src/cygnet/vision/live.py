@@ -31,7 +31,7 @@ from cygnet.vision.video import Sample, ShortVideoError, samples_of
 logger = logging.getLogger(__name__)
 
 JOIN_S = 2.0
-"""How long the end waits for the reading thread."""
+"""How long the end waits for the reading thread, beyond what a call may take: to cut one off aborts the process."""
 
 SHORTEST_GAP_S = 0.001
 """Between frames before and after an outage, should the clock have been set back."""
@@ -49,6 +49,7 @@ class LiveFrame:
     sample: Sample  # `index` and `timestamp_s` go on over gaps and restarts
     taken_at: datetime  # UTC: when it arrived; of a file, when that was written
     finishes: str | None = None  # name of the file whose last frame this is
+    follows_loss: bool = False  # whether frames right before it were left out
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,11 @@ class FrameBuffer:
             self._changed.wait_for(lambda: self._is_closed or not self._waits or len(self._frames) < self._size)
             if self._is_closed:
                 return
-            if len(self._frames) == self._size:
-                self._frames.popleft()
-                self._losses.left_out += 1
             self._frames.append(frame)
+            if len(self._frames) > self._size:
+                self._frames.popleft()
+                self._frames[0] = replace(self._frames[0], follows_loss=True)
+                self._losses.left_out += 1
             self._changed.notify_all()
 
     def take(self, timeout_s: float) -> list[LiveFrame]:
@@ -129,6 +131,7 @@ class Reader:
     stopped: threading.Event  # set from outside: read no more
     losses: Losses = field(default_factory=Losses)
     waits = False  # whether frames can wait where they are
+    timeout_s: float = 0.0  # that a call which reads may take
 
     def __post_init__(self) -> None:
         """Make the buffer."""
@@ -146,7 +149,7 @@ class Reader:
         finally:
             self.stopped.set()
             self.buffer.close()
-            thread.join(JOIN_S)
+            thread.join(self.timeout_s + JOIN_S)
 
     def read(self) -> None:
         """Put frames into the buffer until there are no more, or `stopped` is set."""
@@ -181,7 +184,6 @@ class Camera(Reader):
     """A network stream, a device, or a video file in real time."""
 
     address: str = field(repr=False)  # with user and password if it needs them: never to be shown
-    timeout_s: float
     retry_s: float
     position: Position | None = None  # the frame before: an earlier run's, then its own
 

@@ -66,7 +66,7 @@ class WatchedFolder(Reader):
     def _settled(self) -> list[_File]:
         """List the files that are new and have not changed for long enough."""
         try:
-            found = [self._look(entry) for entry in os.scandir(self.folder) if self._is_wanted(entry)]
+            found = [file for entry in os.scandir(self.folder) if (file := self._look(entry))]
         except OSError as error:
             self.lose(f"the folder can't be read ({error.strerror})")
             return []
@@ -82,10 +82,13 @@ class WatchedFolder(Reader):
         is_media = Path(entry.name).suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES
         return is_media and not entry.name.startswith(".") and entry.name not in self.finished and entry.is_file()
 
-    @staticmethod
-    def _look(entry: os.DirEntry[str]) -> _File:
-        state = entry.stat()
-        return _File(state.st_mtime_ns, entry.name, state.st_size)
+    def _look(self, entry: os.DirEntry[str]) -> _File | None:
+        """See a file as it is; None: it is not wanted, or gone since the folder was listed."""
+        try:
+            state = entry.stat() if self._is_wanted(entry) else None
+        except OSError:
+            return None
+        return _File(state.st_mtime_ns, entry.name, state.st_size) if state else None
 
     def _video(self, path: Path, segment: int) -> Iterator[tuple[str, str, int, Sample, bool]]:
         """Read a video, from where an earlier run stopped in it."""

@@ -1,5 +1,6 @@
 """What finding events live promises: those that are found afterwards, each told once and never taken back."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -62,3 +63,18 @@ def frame_of(index: int, score: float) -> ScoredFrame:
 
 def test_a_short_event_is_never_told() -> None:
     assert run_of([0.1, 0.9, 0.1, 0.1, 0.1, 0.1, 0.1], 0.1, RULE) == ([], [])
+
+
+def test_an_event_goes_on_over_frames_that_were_left_out_if_it_is_open_on_both_sides() -> None:
+    def events_of(score_after: float, *, is_left_out: bool) -> list[float]:
+        finder, over = EventFinder(0.5, RULE), []
+        frames = [frame_of(index, 0.9) for index in range(3)]
+        frames += [replace(frame_of(40, score_after), follows_loss=is_left_out)]
+        frames += [frame_of(index, 0.9) for index in range(41, 44)]
+        for frame in frames:
+            over.append(finder.add(frame)[1])
+        return [event.start.timestamp_s for event in [*over, finder.close()] if event]
+
+    assert events_of(0.9, is_left_out=True) == [0.0]
+    assert events_of(0.1, is_left_out=True) == [0.0, 4.1]
+    assert events_of(0.9, is_left_out=False) == [0.0, 4.0]

@@ -2,7 +2,7 @@
 
 What a frame represents is estimated from the spacing of the frames so far, not of all. An event is certain once it has
 lasted `min_duration_s`: from then on nothing that follows can take it back. It is over once nothing that follows can be
-merged with it.
+merged with it. Time of which the frames were left out does not end an event that is open before and after it.
 """
 
 from collections import deque
@@ -29,6 +29,7 @@ class ScoredFrame:
     taken_at: datetime
     anomaly_score: float  # 0-1
     shown: Any = None  # kept of the peak, for a picture
+    follows_loss: bool = False  # whether frames right before it were left out
 
 
 @dataclass
@@ -55,7 +56,7 @@ class EventFinder:
         self._events = events
         self._times_s: deque[float] = deque(maxlen=SPACINGS + 1)
         self._is_open = False
-        self._event: LiveEvent | None = None
+        self._event: LiveEvent | None = None  # its last frame is the one before while `_is_open`
 
     def add(self, frame: ScoredFrame) -> tuple[LiveEvent | None, LiveEvent | None]:
         """Take the next frame.
@@ -65,11 +66,14 @@ class EventFinder:
         """
         self._times_s.append(frame.timestamp_s)
         score = np.float32(frame.anomaly_score)
+        was_open = self._is_open
         self._is_open = bool(score >= (self._low if self._is_open else self._high))
         spacing_s = frame_spacing_s(np.array(self._times_s))
-        over = None
-        if self._event and frame.timestamp_s - self._event.last.timestamp_s - spacing_s > (
-            self._events.max_gap_s + TOLERANCE_S
+        over, is_bridged = None, was_open and self._is_open and frame.follows_loss
+        if (
+            self._event
+            and not is_bridged
+            and frame.timestamp_s - self._event.last.timestamp_s - spacing_s > (self._events.max_gap_s + TOLERANCE_S)
         ):
             over = self.close()
         if not self._is_open:

@@ -135,6 +135,7 @@ class LiveScorer:
             taken_at=frame.taken_at,
             anomaly_score=row["anomaly_score"],
             shown=(frame.sample.image, row),
+            follows_loss=frame.follows_loss,
         )
         certain, over = self._finder.add(scored)
         scores.certain.extend([certain] if certain else [])

@@ -4,7 +4,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cygnet.addresses import is_url, source_name
+from cygnet.addresses import folder_name, is_url, source_name
 from cygnet.model.scoring.frame_scores import FrameScoring
 from cygnet.model.scoring.watch_parts import TableParts
 from cygnet.parameters.watch import Watch
@@ -22,6 +22,11 @@ class LiveSource:
     def name(self) -> str:
         """Its name in tables and logs."""
         return source_name(self.address)
+
+    @property
+    def folder(self) -> str:
+        """The name of the folders that it has to itself."""
+        return folder_name(self.address)
 
     def reader(self, scores: TableParts, seeing: FrameScoring, settings: Watch, stopped: threading.Event) -> Reader:
         """Prepare to read; nothing is opened yet.

@@ -12,7 +12,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cygnet.addresses import folder_name
 from cygnet.storage import list_files, on_disk, replacing
 from cygnet.tables import WATCH_EVENTS, WATCH_SCORES
 from cygnet.vision.live import Position
@@ -72,10 +71,10 @@ class WatchParts:
     def __init__(self, folder: str) -> None:
         self.folder = folder
 
-    def scores(self, source: str) -> TableParts:
-        """Give the parts of `WATCH_SCORES` of a watched source."""
-        return TableParts(f"{self.folder}/scores/{folder_name(source)}", WATCH_SCORES)
+    def scores(self, folder: str) -> TableParts:
+        """Give the parts of `WATCH_SCORES` of a watched source, by the name of its folder."""
+        return TableParts(f"{self.folder}/scores/{folder}", WATCH_SCORES)
 
-    def events(self, source: str) -> TableParts:
+    def events(self, folder: str) -> TableParts:
         """Give the parts of `WATCH_EVENTS`."""
-        return TableParts(f"{self.folder}/events/{folder_name(source)}", WATCH_EVENTS)
+        return TableParts(f"{self.folder}/events/{folder}", WATCH_EVENTS)

@@ -41,9 +41,9 @@ def watch_source(
         Exception: Whatever made reading fail for good; what was scored before is stored.
     """
     stopped = threading.Event()
-    scores, events = watch_parts.scores(live.name), watch_parts.events(live.name)
+    scores, events = watch_parts.scores(live.folder), watch_parts.events(live.folder)
     reader = live.reader(scores, live_scorer.seeing, watch, stopped)
-    with stopped_by_signals(stopped), alerts.open(live.name, watch.alerts) as outbox:
+    with stopped_by_signals(stopped), alerts.open(live.folder, watch.alerts) as outbox:
         watcher = Watcher(live_scorer, reader, scores, events, outbox)
         watcher.watch(watch, stopped)
     if reader.error is not None:

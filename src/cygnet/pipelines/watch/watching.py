@@ -80,10 +80,10 @@ class Watcher:
                 if passed_s >= next_status_s:
                     self._tell()
                     next_status_s = passed_s + settings.status_s
-        self._end(self._scorer.close())
-        self._store()
-        self._run.seconds = time.monotonic() - self._begun_s
-        self._tell()
+            self._end(self._scorer.close())
+            self._store()  # before the thread that reads is waited for
+            self._run.seconds = time.monotonic() - self._begun_s
+            self._tell()
 
     def run(self) -> WatchRun:
         """Give what was seen, once the outbox is closed."""
