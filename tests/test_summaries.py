@@ -43,6 +43,17 @@ LABELLED = {
 }
 
 
+WATCHED = {
+    "model": MODEL,
+    "source": "yard",
+    "frames": 1604,
+    "frames_left_out": 30,
+    "failed_frames": {"cut off": 2},
+    "events": 3,
+    "alerts": {"sent": 2, "waiting": 1, "refused": 0},
+}
+
+
 def test_every_summary_that_the_catalog_names_is_there() -> None:
     catalog = yaml.safe_load((PROJECT / "conf/base/catalog.yml").read_text())
     named = [entry["metadata"]["summary"] for entry in catalog.values() if "summary" in entry.get("metadata", {})]
@@ -114,6 +125,12 @@ def test_every_summary_that_the_catalog_names_is_there() -> None:
             "pretraining_report",
             {"held_out": {"auroc": 0.888}, "swan": {"auroc": 0.95}},
             "AUROC 0.888 on scenes of unseen textures, 0.950 on the sample video.",
+        ),
+        (
+            "watch_report",
+            WATCHED,
+            "1,604 frames of yard scored with swan version 3, 30 left out to keep up, 2 without a score; 3 events, "
+            "2 alerts sent, 1 waiting, 0 refused.",
         ),
     ],
 )

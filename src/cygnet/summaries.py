@@ -14,6 +14,7 @@ from cygnet.reports import (
     PretrainingReport,
     ScoringReport,
     ServingReport,
+    WatchReport,
 )
 
 if TYPE_CHECKING:
@@ -77,6 +78,16 @@ def events(rows: "pd.DataFrame") -> str:
     ]
     more = [f"{len(rows) - MOST_EVENTS} more"] if len(rows) > MOST_EVENTS else []
     return f"{len(rows)} events: {'; '.join(named + more)}." if named else "No events."
+
+
+def watch_report(report: WatchReport) -> str:
+    """Say what was seen, and what became of the alerts."""
+    alerts, failed = report["alerts"], sum(report["failed_frames"].values())
+    return (
+        f"{report['frames']:,} frames of {report['source']} scored with {_name(report['model'])}, "
+        f"{report['frames_left_out']:,} left out to keep up, {failed:,} without a score; {report['events']} events, "
+        f"{alerts['sent']} alerts sent, {alerts['waiting']} waiting, {alerts['refused']} refused."
+    )
 
 
 def calibration_report(report: CalibrationReport) -> str:
