@@ -27,6 +27,7 @@ help:  ## list the commands
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 	  { echo "Cygnet needs Python 3.11 to 3.13, $(PYTHON) is another: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@echo "Installing into $(VENV), some minutes: 2.7 GB, or 5 GB where download.pytorch.org can't be reached."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --retries 0 --extra-index-url $(TORCH_INDEX) \
 	  --constraint constraints.txt torch

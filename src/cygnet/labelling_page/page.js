@@ -113,7 +113,7 @@ function describe() {
   page.chosen.textContent = `range of ${last - first + 1} frames`;
   page.caption.textContent = parts.join(" · ");
   page.range.setAttribute("aria-pressed", anchor !== null);
-  page.toggle.setAttribute("aria-pressed", showsMap);
+  page.toggle.setAttribute("aria-pressed", showsMap && !page.toggle.disabled);
   const counts = { normal: 0, abnormal: 0 };
   let byModel = 0;
   for (const each of labels.values()) {
@@ -174,6 +174,7 @@ function draw() {
   }
   pen.fillStyle = colour("faint");
   pen.font = "11px system-ui, sans-serif";
+  if (state.threshold === null) pen.fillText("no scores: run the pipeline scoring for them, and for maps", 4, (band + top) / 2);
   pen.fillText(`${start.toFixed(1)} s`, 4, 11);
   pen.textAlign = "right";
   pen.fillText(`${(start + span).toFixed(1)} s`, width - 4, 11);
@@ -289,6 +290,7 @@ async function start() {
     source.first = sourceOf.length;
     for (let step = 0; step < source.count; step += 1) sourceOf.push(source);
   }
+  page.toggle.disabled = state.threshold === null;
   for (const name of Object.keys(state.orders)) page.order.add(new Option(ORDERS[name], name));
   choose(page.order.value);
   await show(nextOpen(order[0], true) ?? order[0]);
