@@ -171,7 +171,7 @@ def _time_sample_s() -> tuple[float, float]:
             text=True,
         ) as training:
             for line in training.stdout or ():
-                if (node := re.search(r"Running node: (\w+)", line)) is not None:  # Kedro's own log
+                if (node := re.search(r"Step \d+ of \d+: training\.(\w+)", line)) is not None:
                     started_s[node[1]] = time.perf_counter()
         if training.returncode:
             raise subprocess.CalledProcessError(training.returncode, training.args)
@@ -186,7 +186,7 @@ def _span_s(started_s: dict[str, float]) -> float:
     """
     names = list(started_s)
     if not {FIRST_NODE, LAST_NODE} <= set(names) or names[-1] == LAST_NODE:
-        msg = f"can't time {FIRST_NODE} to {LAST_NODE}: Kedro's log names the nodes {', '.join(names) or 'not at all'}"
+        msg = f"can't time {FIRST_NODE} to {LAST_NODE}: the log names the nodes {', '.join(names) or 'not at all'}"
         raise SkipBenchmark(msg)
     return started_s[names[names.index(LAST_NODE) + 1]] - started_s[FIRST_NODE]
 

@@ -74,5 +74,5 @@ def test_they_leave_nothing_in_the_folder_of_notebooks(executed: dict[str, Any])
 @pytest.mark.slow
 def test_each_run_is_a_run_of_its_own_in_mlflow(executed: dict[str, Any]) -> None:
     said = [str(output.get("text", "")) for name in PICTURES for output in outputs_of(executed[name])]
-    assert any("Running node" in text for text in said)
+    assert any("Step 1 of " in text for text in said)
     assert not any("already active" in text for text in said)
