@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import mlflow
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
@@ -44,7 +43,7 @@ from support.reports import assert_conforms
 from support.rtsp import rtsp_camera
 from support.runs import KEDRO_RUN, PROJECT
 from support.stub_server import Reply, Request, serving
-from support.toys import toy_image, toy_scorer
+from support.toys import toy_image, toy_scorer, tracked
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()  # pragma: allowlist secret
 RTSP_SOURCE = {"timeout_s": 5.0, "retry_s": 0.05, "settle_s": 0.1}  # FFmpeg looks at a stream for a second first
@@ -300,18 +299,12 @@ def test_a_webhook_without_a_secret_is_a_sentence_without_its_token(monkeypatch:
 
 
 @pytest.fixture
-def project(tmp_path: Path, scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, scorer: Scorer) -> Path:
     """Give a folder of data with a tracker of its own, in which a toy is the champion of `--env test`."""
     data = tmp_path / "data"
-    data.mkdir()
-    mlflow.set_tracking_uri(f"sqlite:///{data}/mlflow.db")
-    mlflow.set_registry_uri(f"sqlite:///{data}/mlflow.db")
-    experiment = mlflow.create_experiment("cygnet", (data / "mlruns").as_uri())
-    with mlflow.start_run(experiment_id=experiment):
+    with tracked(data):
         detector = PackagedDetector(scorer, encode_jpeg(toy_image(NORMAL), 95), {})
         RegisteredModelDataset(name="cygnet-test", alias="champion").save(detector)
-    mlflow.set_tracking_uri(None)
-    mlflow.set_registry_uri(None)
     return data
 
 
