@@ -41,6 +41,11 @@ def is_remote(path: str) -> bool:
     return path.startswith(REMOTE)
 
 
+def absolute(path: str) -> str:
+    """Give a path that another working directory does not change; one on ADLS is such a path."""
+    return path if is_remote(path) else str(Path(path).absolute())
+
+
 @contextmanager
 def reached(path: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
     """Give the file system of a path, and the path within it.

@@ -1,6 +1,5 @@
 """The catalog's entry for where alerts go."""
 
-from pathlib import Path
 from typing import Any
 
 from cygnet.addresses import check_address, host_of, is_url
@@ -9,7 +8,7 @@ from cygnet.endpoints.alerts import AlertFile, Webhook, key_of
 from cygnet.endpoints.outbox import Alerts
 from cygnet.errors import UserError
 from cygnet.secrets import read_secret
-from cygnet.storage import is_remote
+from cygnet.storage import absolute, is_remote
 
 
 class AlertsDataset(ReadOnly[Alerts]):
@@ -34,7 +33,7 @@ class AlertsDataset(ReadOnly[Alerts]):
             metadata: For kedro-viz.
         """
         self._target = str(target)
-        self._outbox = outbox if is_remote(outbox) else str(Path(outbox).absolute())
+        self._outbox = absolute(outbox)
         self._secret_variable = secret_variable
         self._secret = secret
         self.metadata = metadata

@@ -4,9 +4,12 @@ A catalog entry that only loads, or only saves, refuses the other direction with
 would only say that a method is not implemented.
 """
 
+from collections.abc import Callable
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, runtime_checkable
 
 from kedro.io import AbstractDataset, DatasetError
+
+from cygnet.storage import absolute
 
 Loaded = TypeVar("Loaded")
 Saved = TypeVar("Saved")
@@ -23,6 +26,24 @@ class ReadOnly(AbstractDataset[Any, Loaded], Generic[Loaded]):
         """
         msg = f"{self} is read-only: remove it from the outputs of your nodes."
         raise DatasetError(msg)
+
+
+class FolderDataset(ReadOnly[Loaded]):
+    """Base of datasets that load a handle to a folder, whether or not it exists; a subclass says which handle."""
+
+    handle: Callable[[str], Loaded]
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        """Describe the folder, on any storage; of a local one all workers must see the path."""
+        self._filepath = absolute(filepath)
+        self.metadata = metadata
+
+    def load(self) -> Loaded:
+        """Give the handle."""
+        return self.handle(self._filepath)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath}
 
 
 class WriteOnly(AbstractDataset[Saved, Any], Generic[Saved]):

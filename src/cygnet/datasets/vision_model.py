@@ -2,18 +2,18 @@
 
 import importlib.util
 import logging
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
 
-from cygnet.datasets.base import ReadOnly, WriteOnly
+from cygnet.datasets.base import FolderDataset, ReadOnly, WriteOnly
 from cygnet.datasets.labels import COLUMNS, is_of_ranges, read_labels
 from cygnet.endpoints.answer_cache import AnswerCache
 from cygnet.endpoints.vision_model import VisionEndpoint
 from cygnet.errors import UserError
 from cygnet.secrets import read_secret
-from cygnet.storage import exists, is_remote, replacing
+from cygnet.storage import exists, replacing
 
 logger = logging.getLogger(__name__)
 
@@ -62,20 +62,10 @@ class VisionEndpointDataset(ReadOnly[VisionEndpoint]):
         return {"key_variable": self._key_variable, "secret": self._secret}
 
 
-class AnswerCacheDataset(ReadOnly[AnswerCache]):
+class AnswerCacheDataset(FolderDataset[AnswerCache]):
     """Loads a handle to the folder where answers are kept."""
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        """Describe the folder, on any storage."""
-        self._filepath = filepath if is_remote(filepath) else str(Path(filepath).absolute())
-        self.metadata = metadata
-
-    def load(self) -> AnswerCache:
-        """Give the handle, whether or not the folder exists."""
-        return AnswerCache(self._filepath)
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath}
+    handle = AnswerCache
 
 
 class ModelLabelsDataset(WriteOnly[pd.DataFrame]):
