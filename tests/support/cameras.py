@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from support.stub_server import running
+
 BOUNDARY = "frame"
 
 
@@ -52,12 +54,8 @@ class Camera(ThreadingHTTPServer):
 def camera(jpegs: Sequence[bytes], interval_s: float, port: int = 0, silent_s: float = 0.0) -> Iterator[Camera]:
     """Serve until the block ends, and hang up."""
     server = Camera(jpegs, interval_s, port, silent_s)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.is_off.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with running(server):
+        try:
+            yield server
+        finally:
+            server.is_off.set()

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from support.stub_server import running
+
 CLOCK_HZ = 90_000
 PAYLOAD_BYTES = 1200
 SDP = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=yard\r\nt=0 0\r\nm=video 0 RTP/AVP 26\r\na=control:track0\r\n"
@@ -101,12 +103,8 @@ class RtspCamera(socketserver.ThreadingTCPServer):
 def rtsp_camera(jpegs: Sequence[bytes], interval_s: float, login: str) -> Iterator[RtspCamera]:
     """Serve until the block ends, and hang up."""
     server = RtspCamera(jpegs, interval_s, login)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.is_off.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with running(server):
+        try:
+            yield server
+        finally:
+            server.is_off.set()

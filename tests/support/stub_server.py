@@ -14,6 +14,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import BaseServer
 from typing import Any, Self
 from urllib.parse import parse_qsl
 
@@ -101,18 +102,25 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(reply_to: Callable[[Request], Reply]) -> Iterator[str]:
-    """Serve on a free port of this machine until the block ends; gives the address."""
-    server = _Server(("127.0.0.1", 0), _Handler)
-    server.reply_to = reply_to
+def running(server: BaseServer) -> Iterator[None]:
+    """Let a server answer until the block ends."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def serving(reply_to: Callable[[Request], Reply]) -> Iterator[str]:
+    """Serve on a free port of this machine until the block ends; gives the address."""
+    server = _Server(("127.0.0.1", 0), _Handler)
+    server.reply_to = reply_to
+    with running(server):
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 class Workspace:
