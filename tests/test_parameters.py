@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from docs_pages import read_parameters
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
@@ -100,24 +101,19 @@ def test_every_value_carries_a_comment(file: Path) -> None:
 
 
 NUMBER = r"(\d[\d.]*)"
-LEAF = re.compile(r"(?P<indent> *)\"?(?P<key>\w+)\"?:(?P<value> +[^#\s].*?)?(?: +# (?P<comment>.*))?$")
 
 
 def explained(file: Path, model: type[Parameters]) -> dict[str, tuple[str, dict[str, Any]]]:
     """Give comment and JSON schema of every value of a parameter file, by its dotted name."""
-    schema = model.model_json_schema()
-    found, sections = {}, [(-1, "", {"properties": {file.stem.removeprefix("parameters_"): schema}})]
-    for match in filter(None, map(LEAF.match, file.read_text().splitlines())):
-        while len(match["indent"]) <= sections[-1][0]:
-            sections.pop()
-        _, section, described = sections[-1]
-        name, inner = f"{section}.{match['key']}".lstrip("."), described["properties"][match["key"]]
-        if "$ref" in inner:
-            inner = schema["$defs"][inner["$ref"].split("/")[-1]]
-        if "properties" in inner:
-            sections.append((len(match["indent"]), name, inner))
-        else:
-            found[name] = (match["comment"], inner)
+    schema, found = model.model_json_schema(), {}
+    for parameter in read_parameters(file):
+        described = {"properties": {file.stem.removeprefix("parameters_"): schema}}
+        for key in parameter.name.split("."):
+            described = described["properties"][key]
+            if "$ref" in described:
+                described = schema["$defs"][described["$ref"].split("/")[-1]]
+        if "properties" not in described:
+            found[parameter.name] = (parameter.comment, described)
     return found
 
 
