@@ -1,6 +1,6 @@
 """Audits the packages that are installed: `make audit`.
 
-Whether versions fit each other, and under which licences they are, is known without a network. Known vulnerabilities of
+Whether versions fit each other and Python, and under which licences they are, is known without a network. Known vulnerabilities of
 the versions in `constraints.txt` come from osv.dev, by pip-audit. Where that can't be reached it is said, and no more:
 a machine without a network must be able to run CI.
 """
@@ -13,10 +13,13 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 import requests
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[1]
 OSV_URL = "https://api.osv.dev/v1/query"
 TIMEOUT_S = 10
+OLDEST_PYTHON = "3.11.0"
+"""What `requires-python` promises: Debian 12 has 3.11.2, and a pin that asks for 3.11.5 can't be installed there."""
 ALLOWED = re.compile(
     r"\b(?:MIT|0?BSD|Apache|ISC|PSF|Python Software Foundation|MPL|Mozilla Public|Public Domain|Artistic|CC0)\b"
 )
@@ -30,9 +33,18 @@ CHECKED_BY_HAND = {
 
 
 def main(osv_url: str = OSV_URL) -> int:
-    """Run the three checks; give 1 if one of them fails."""
+    """Run all checks; give 1 if one of them fails."""
     fits = subprocess.run([sys.executable, "-m", "pip", "check", "--disable-pip-version-check"], check=False)
-    return max(fits.returncode, audit_licences(), audit_vulnerabilities(osv_url))
+    return max(fits.returncode, audit_python(), audit_licences(), audit_vulnerabilities(osv_url))
+
+
+def audit_python() -> int:
+    """Give 1 if a package needs a newer Python than the oldest that Cygnet promises."""
+    needed = {package.metadata["Name"]: package.metadata.get("Requires-Python") or "" for package in distributions()}
+    newer = {name: python for name, python in needed.items() if not SpecifierSet(python).contains(OLDEST_PYTHON)}
+    for name, python in newer.items():
+        print(f"{name} needs Python {python}, and Cygnet promises {OLDEST_PYTHON}: pin an older version.")
+    return min(len(newer), 1)
 
 
 def licence_of(package: Distribution) -> str:

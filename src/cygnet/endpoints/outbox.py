@@ -73,7 +73,7 @@ class Outbox:
         return len(self._waiting())
 
     def _waiting(self) -> list[str]:
-        return sorted(name for name in list_files(f"{self._folder}/waiting") if name.endswith(".json"))
+        return list(list_files(f"{self._folder}/waiting", ".json"))
 
     def _run(self) -> None:
         while True:
@@ -120,7 +120,7 @@ class Outbox:
             logger.info("%s takes alerts again.", self._target.name)
         self._failures = 0
         self.sent += 1
-        for old in sorted(list_files(f"{self._folder}/sent"))[:-MOST_SENT]:
+        for old in list(list_files(f"{self._folder}/sent"))[:-MOST_SENT]:
             remove(f"{self._folder}/sent/{old}")
 
     def _refuse(self, name: str, error: UndeliveredError) -> None:

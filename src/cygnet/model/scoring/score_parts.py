@@ -74,7 +74,7 @@ class ItemParts:
             file.touch()
 
     def _names(self) -> list[str]:
-        return sorted(PurePath(name).stem for name in list_files(self.folder) if name.endswith(".parquet"))
+        return [PurePath(name).stem for name in list_files(self.folder, ".parquet")]
 
 
 class ScoreParts:

@@ -62,7 +62,7 @@ class TableParts:
         return names
 
     def _names(self) -> list[str]:
-        return sorted(name for name in list_files(self.folder) if name.endswith(".parquet"))
+        return list(list_files(self.folder, ".parquet"))
 
 
 class WatchParts:
