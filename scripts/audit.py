@@ -1,8 +1,8 @@
 """Audits the packages that are installed: `make audit`.
 
-Whether versions fit each other and Python, and under which licences they are, is known without a network. Known vulnerabilities of
-the versions in `constraints.txt` come from osv.dev, by pip-audit. Where that can't be reached it is said, and no more:
-a machine without a network must be able to run CI.
+Whether versions fit each other and Python, and under which licences they are, is known without a network. Known
+vulnerabilities of the versions in `constraints.txt` come from osv.dev, by pip-audit. Where that can't be reached it is
+said, and no more: a machine without a network must be able to run CI.
 """
 
 import re
@@ -40,7 +40,11 @@ def main(osv_url: str = OSV_URL) -> int:
 
 def audit_python() -> int:
     """Give 1 if a package needs a newer Python than the oldest that Cygnet promises."""
-    needed = {package.metadata["Name"]: package.metadata.get("Requires-Python") or "" for package in distributions()}
+    needed = {
+        package.metadata["Name"]: python
+        for package in distributions()
+        for python in package.metadata.get_all("Requires-Python", [])
+    }
     newer = {name: python for name, python in needed.items() if not SpecifierSet(python).contains(OLDEST_PYTHON)}
     for name, python in newer.items():
         print(f"{name} needs Python {python}, and Cygnet promises {OLDEST_PYTHON}: pin an older version.")

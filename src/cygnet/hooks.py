@@ -134,8 +134,9 @@ class ReportHooks:
         self._tell()
         following = _following(pipeline)
         if following and not any(map(_is_page, self._files)):
-            shown = 'make run ARGS="%s"' if "MAKELEVEL" in os.environ else "kedro run %s"  # under make, no .venv is active
-            logger.info(f"Next: {shown}", f"--pipelines={following}")
+            by_make = "MAKELEVEL" in os.environ  # then no environment is active
+            command = 'make run ARGS="%s"' if by_make else "kedro run %s"
+            logger.info(f"Next: {command}", f"--pipelines={following}")
 
     @hook_impl
     def on_pipeline_error(self) -> None:

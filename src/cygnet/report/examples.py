@@ -5,10 +5,11 @@ from typing import Any, TypedDict
 import pandas as pd
 import pyarrow.dataset as pad
 
+from cygnet.model.evaluation.counted import counted_rows
 from cygnet.model.evaluation.gallery import rows_by_id
 from cygnet.model.evaluation.plots import overlaid
 from cygnet.report.pictures import jpeg_uri
-from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
+from cygnet.tables import ABNORMAL, NORMAL
 from cygnet.vision.annotate import outlined
 from cygnet.vision.codec import decode_image, decode_map, decode_mask
 
@@ -40,14 +41,14 @@ def choose_examples(predictions: pad.Dataset, training_set: pad.Dataset) -> Exam
     """Choose by the scores; only the chosen rows are read with their pixels.
 
     Args:
-        predictions: The table; rows of the control kind `null` are not considered.
+        predictions: The table.
         training_set: The table, for images and masks.
     """
     rows = predictions.to_table(
         columns=["image_id", "frame_id", "label", "kind", "severity", "anomaly_score", "is_anomalous"],
-        filter=(pad.field("split") == "test") & (pad.field("kind") != KIND_NULL),
+        filter=pad.field("split") == "test",
     ).to_pandas()
-    rows = rows.sort_values(["anomaly_score", "image_id"])
+    rows = counted_rows(rows).sort_values(["anomaly_score", "image_id"])
     abnormal, normal = rows[rows["label"] == ABNORMAL], rows[rows["label"] == NORMAL]
     found, missed = abnormal[abnormal["is_anomalous"]], abnormal[~abnormal["is_anomalous"]]
     alarms = normal[normal["is_anomalous"]]

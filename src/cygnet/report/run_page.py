@@ -69,7 +69,7 @@ def draw_pictures(predictions: pad.Dataset, training_set: pad.Dataset, evaluatio
     from cygnet.report.examples import choose_examples
     from cygnet.report.pictures import svg_uri
 
-    columns = ["split", "label", "kind", "anomaly_score", "is_anomalous"]
+    columns = ["frame_id", "split", "label", "kind", "anomaly_score", "is_anomalous"]
     rows, threshold = predictions.to_table(columns=columns).to_pandas(), evaluation["threshold"]
     figures = {
         "score_histogram": plots.draw_score_histogram(rows, threshold),

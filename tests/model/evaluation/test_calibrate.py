@@ -118,6 +118,17 @@ def test_controls_do_not_count() -> None:
     assert calibrate(pd.concat([rows, controls]), rule) == calibrate(rows, rule)
 
 
+@pytest.mark.parametrize("rule", ["max_f1", "target_fpr"])
+def test_the_lower_tiles_of_frames_that_are_labelled_abnormal_do_not_count(rule: str) -> None:
+    logits, labels = honest(100)
+    rows = rows_of(logits, labels, per_frame=1)
+    rows.loc[rows["label"] == ABNORMAL, "kind"] = "real"
+    real = rows[rows["kind"] == "real"]
+    lower = real.assign(classifier_margin=real["classifier_margin"] - 5)
+    threshold = Threshold(rule=rule, target_fpr=0.1)
+    assert calibrate(pd.concat([lower, rows], ignore_index=True), threshold) == calibrate(rows, threshold)
+
+
 def test_halves_share_no_frame_and_go_by_time_in_each_source() -> None:
     frames = [f"{source}/{frame:06d}" for source in ("b", "a/c") for frame in (30, 1, 7, 20, 5) for _ in range(3)]
     is_first = in_first_half(pd.Series(frames))

@@ -138,6 +138,14 @@ def test_the_highest_tile_counts_for_a_frame_that_is_labelled_abnormal() -> None
     assert tiled["by_kind"]["polygon"]["count"] == 2 * plain["by_kind"]["polygon"]["count"]
 
 
+def test_the_other_tiles_of_a_frame_that_is_labelled_abnormal_are_no_misses() -> None:
+    rows = overlapping()
+    real = rows[rows["kind"] == "real"]
+    lowest = {"classifier_margin": -9.0, "normality_distance": 0.0, "anomaly_score": np.float32(0)}
+    lower = real.assign(image_id=real["image_id"] + "/tile-1", **lowest)
+    assert judge(pd.concat([lower, rows], ignore_index=True)) == judge(rows)
+
+
 def test_abnormal_is_the_positive_class() -> None:
     rows = overlapping()
     flipped = rows.assign(anomaly_score=1 - rows["anomaly_score"])

@@ -31,12 +31,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cygnet.model.evaluation.calibrate import calibrate, in_first_half
+from cygnet.model.evaluation.counted import counted_rows
 from cygnet.model.evaluation.results import FittedBaseline, Variant
 from cygnet.model.serving.scorer import scores_of
 from cygnet.model.training_set import count_rows, is_normal_train, iterate_rows, read_batches, spread_evenly
 from cygnet.parameters.training import Evaluation, Threshold
 from cygnet.progress import tracked
-from cygnet.tables import ABNORMAL, KIND_NULL
+from cygnet.tables import ABNORMAL
 from cygnet.vision.codec import decode_image
 from cygnet.vision.rng import generator
 
@@ -309,16 +310,16 @@ def platt(raw: np.ndarray, validation: pd.DataFrame) -> Any:
     Returns:
         A scikit-learn pipeline from `(N, 1)` to the log odds that an image is abnormal.
     """
-    chosen = in_first_half(validation["frame_id"]) & (validation["kind"] != KIND_NULL).to_numpy()
-    is_abnormal = (validation["label"] == ABNORMAL).to_numpy()
-    return make_pipeline(StandardScaler(), LogisticRegression()).fit(raw[chosen, None], is_abnormal[chosen])
+    counted = counted_rows(validation.assign(raw=raw), "raw")
+    first = counted[in_first_half(counted["frame_id"])]
+    is_abnormal = (first["label"] == ABNORMAL).to_numpy()
+    return make_pipeline(StandardScaler(), LogisticRegression()).fit(first[["raw"]].to_numpy(), is_abnormal)
 
 
 def _best(scores: np.ndarray, validation: pd.DataFrame) -> int:
     """Find the column of `(N, variants)` with the best AUROC."""
-    counted = (validation["kind"] != KIND_NULL).to_numpy()
-    is_abnormal = (validation["label"] == ABNORMAL).to_numpy()[counted]
-    return int(np.argmax([roc_auc_score(is_abnormal, column) for column in scores[counted].T]))
+    by_variant = (counted_rows(validation.assign(raw=column), "raw") for column in scores.T)
+    return int(np.argmax([roc_auc_score(rows["label"] == ABNORMAL, rows["raw"]) for rows in by_variant]))
 
 
 def _fit_pixel_statistics(training_set: pad.Dataset) -> PixelStatistics:

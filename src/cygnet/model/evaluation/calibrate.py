@@ -18,6 +18,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.metrics import precision_recall_curve
 
 from cygnet.errors import UserError
+from cygnet.model.evaluation.counted import counted_rows
 from cygnet.model.serving.scorer import Calibration, scores_of, softmax_abnormal
 from cygnet.model.training_set import spread_evenly
 from cygnet.parameters.training import Threshold
@@ -54,15 +55,15 @@ def calibrate(rows: pd.DataFrame, threshold: Threshold, start: Calibration = UNC
             normal_margins=thin(normal["classifier_margin"].max().to_numpy(np.float64)),
             normal_distances=thin(np.concatenate([distances, start.left_out_distances])),
         )
-    margins = start.margins(first)
+    first = counted_rows(first.assign(margin=start.margins(first)), "margin")
+    margins = first["margin"].to_numpy()
     temperature = fit_temperature(np.stack([margins / 2, -margins / 2], axis=1), first["label"].to_numpy())
     start = replace(start, temperature=temperature, rule=threshold.rule)
-    scores = scores_of(second, start)["anomaly_score"].to_numpy()
-    labels = second["label"].to_numpy()
+    scored = counted_rows(second.assign(anomaly_score=scores_of(second, start)["anomaly_score"].to_numpy()))
     if threshold.rule == "max_f1":
-        return replace(start, threshold=max_f1_threshold(scores, labels == ABNORMAL))
-    normal_scores = pd.Series(scores)[labels == NORMAL]
-    of_frames = normal_scores.groupby(second["frame_id"].to_numpy()[labels == NORMAL]).max()  # its highest tile counts
+        is_abnormal = (scored["label"] == ABNORMAL).to_numpy()
+        return replace(start, threshold=max_f1_threshold(scored["anomaly_score"].to_numpy(), is_abnormal))
+    of_frames = scored[scored["label"] == NORMAL].groupby("frame_id")["anomaly_score"].max()  # its highest tile counts
     score, fpr = conformal_threshold(of_frames.to_numpy(), threshold.target_fpr)
     return replace(start, threshold=max(score, score_at(threshold.target_fpr, start)), target_fpr=fpr)
 

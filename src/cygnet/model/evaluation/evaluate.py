@@ -15,6 +15,7 @@ from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
 
 from cygnet.model.evaluation.calibrate import negative_log_likelihood
+from cygnet.model.evaluation.counted import counted_rows
 from cygnet.model.evaluation.intervals import confidence_intervals
 from cygnet.model.evaluation.results import FittedBaseline, LocalisationByPart
 from cygnet.model.serving.scorer import Calibration, ScoreName
@@ -78,7 +79,7 @@ def _measure_score(predictions: pd.DataFrame, calibration: Calibration) -> Score
     """Measure what one setting of `training.score` would give on `test`; no threshold is involved."""
     test = predictions[predictions["split"] == "test"]
     rows = test.assign(anomaly_score=calibration.margins(test))  # ranked as its softmax, without ties by rounding
-    normal, counted = rows[rows["label"] == NORMAL], rows[rows["kind"] != KIND_NULL]
+    normal, counted = rows[rows["label"] == NORMAL], counted_rows(rows)
     abnormal = rows[rows["label"] == ABNORMAL]
     by_kind = {
         str(kind): auroc(pd.concat(_comparable(normal, group, str(kind)))) for kind, group in abnormal.groupby("kind")
@@ -131,7 +132,7 @@ def measure(rows: pd.DataFrame, calibration: Calibration, settings: Evaluation) 
         settings: `resamples` and `seed` of the intervals.
     """
     test = rows[rows["split"] == "test"]
-    counted = test[test["kind"] != KIND_NULL]
+    counted = counted_rows(test)
     abnormal, normal = counted[counted["label"] == ABNORMAL], counted[counted["label"] == NORMAL]
     by_kind = {
         str(kind): _measure_control(normal, group, settings)

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.dataset as pad
 from matplotlib.figure import Figure
 
+from cygnet.model.evaluation.counted import counted_rows
 from cygnet.model.evaluation.plots import MapCell, SheetCell, draw_contact_sheet
 from cygnet.model.training_set import read_keys, spread_evenly
-from cygnet.tables import ABNORMAL, KIND_NORMAL, KIND_NULL, NORMAL
+from cygnet.tables import ABNORMAL, KIND_NORMAL, NORMAL
 from cygnet.vision.codec import decode_image, decode_map, decode_mask
 from cygnet.vision.region import blank_outside
 
@@ -37,17 +38,17 @@ def hardest_images(predictions: pad.Dataset, training_set: pad.Dataset) -> tuple
     """Choose the normal `test` images with the highest scores and the abnormal ones with the lowest.
 
     Args:
-        predictions: The table; rows of the control kind `null` are not considered.
+        predictions: The table.
         training_set: The table, for the images and masks.
 
     Returns:
         The normal images, the highest score first; the abnormal ones, the lowest score first.
     """
     rows = predictions.to_table(
-        columns=["image_id", "label", "kind", "anomaly_score", "is_anomalous", "severity", "anomaly_map"],
-        filter=(pad.field("split") == "test") & (pad.field("kind") != KIND_NULL),
+        columns=["image_id", "frame_id", "label", "kind", "anomaly_score", "is_anomalous", "severity", "anomaly_map"],
+        filter=pad.field("split") == "test",
     ).to_pandas()
-    rows = rows.sort_values(["anomaly_score", "image_id"])
+    rows = counted_rows(rows).sort_values(["anomaly_score", "image_id"])
     normal = rows[rows["label"] == NORMAL].tail(HARDEST_PER_CLASS)[::-1].to_dict("records")
     abnormal = rows[rows["label"] == ABNORMAL].head(HARDEST_PER_CLASS).to_dict("records")
     images = rows_by_id(training_set, [row["image_id"] for row in (*normal, *abnormal)], ["image", "mask"])

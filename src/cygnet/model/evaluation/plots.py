@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_curve, roc_curve
 
+from cygnet.model.evaluation.counted import counted_rows
 from cygnet.model.evaluation.evaluate import auroc, calibration_bins
 from cygnet.reports import EvaluationReport, SystemMetrics
 from cygnet.tables import ABNORMAL, KIND_NULL, LABELS, NORMAL
@@ -309,8 +310,8 @@ def draw_timeline(
 
 
 def _counted_test(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Select the rows of `test` without the control kind."""
-    return predictions[(predictions["split"] == "test") & (predictions["kind"] != KIND_NULL)]
+    """Select the rows of `test` that count."""
+    return counted_rows(predictions[predictions["split"] == "test"])
 
 
 def _mark_threshold(axis: Axes, x: float, y: float, threshold: float) -> None:

@@ -10,6 +10,7 @@ image's head only.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -42,9 +43,11 @@ class TrainingRows(Dataset[Batch]):
     """
 
     def __init__(self, examples: Examples, pairs: PairedSynthesis | None) -> None:
-        self.examples, self.pairs = examples, pairs
+        # worker processes see labels and epoch change
+        self.examples = replace(examples, labels=examples.labels.clone().share_memory_())
+        self.pairs = pairs
         self.normal = (examples.labels == NORMAL).numpy().nonzero()[0]  # indices
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # worker processes see it change
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def __len__(self) -> int:
         return len(self.examples.labels)

@@ -14,7 +14,6 @@ from cygnet.errors import UserError
 from cygnet.model.serving.scorer import Calibration, scores_of
 from cygnet.parameters.serving import Gate
 from cygnet.reports import SuccessorVerdict
-from cygnet.tables import KIND_NULL
 
 logger = logging.getLogger(__name__)
 
@@ -42,14 +41,16 @@ def measure_auroc(
         old: The champion's own calibration.
         new: The one that may follow.
     """
+    from cygnet.model.evaluation.counted import counted_rows
     from cygnet.model.evaluation.evaluate import auroc
 
     rows = predictions.to_table(
-        columns=["label", "classifier_margin", "normality_distance"],
-        filter=(pad.field("split") == "test") & (pad.field("kind") != KIND_NULL),
+        columns=["frame_id", "label", "kind", "classifier_margin", "normality_distance"],
+        filter=pad.field("split") == "test",
     ).to_pandas()
     before, after = (
-        auroc(rows.assign(anomaly_score=scores_of(rows, calibration)["anomaly_score"])) for calibration in (old, new)
+        auroc(counted_rows(rows.assign(anomaly_score=scores_of(rows, calibration)["anomaly_score"])))
+        for calibration in (old, new)
     )
     if recorded_auroc is None or abs(before - recorded_auroc) > SAME_AUROC:
         return AurocComparison(None, None)

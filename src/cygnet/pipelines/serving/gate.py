@@ -22,7 +22,7 @@ from cygnet.reports import (
     ServedMetrics,
     ServingReport,
 )
-from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL
+from cygnet.tables import ABNORMAL, NORMAL
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class IncumbentScores:
     """The previous champion, re-scored on the challenger's own test images."""
 
     version: str
-    scores: pd.DataFrame  # image_id, label, kind, anomaly_score
+    scores: pd.DataFrame  # image_id, frame_id, label, kind, anomaly_score
 
 
 NOT_COMPARED = IncumbentScores("", pd.DataFrame())
@@ -59,21 +59,21 @@ def measure_answers(
         incumbent: The previous champion, or `NOT_COMPARED`.
         parity: What the challenger records of its own check of parity.
     """
+    from cygnet.model.evaluation.counted import counted_rows
     from cygnet.model.evaluation.evaluate import auroc, describe_normal, describe_scores
 
-    columns = ["image_id", "label", "kind", "anomaly_score", "is_anomalous"]
+    columns = ["image_id", "frame_id", "label", "kind", "anomaly_score", "is_anomalous"]
     offline = predictions.to_table(columns=columns, filter=pad.field("split") == "test").to_pandas()
-    drawn = offline[offline["kind"] != KIND_NULL]
-    normal = drawn[drawn["label"] == NORMAL]
+    counted = counted_rows(offline)
+    normal = counted[counted["label"] == NORMAL]
     champion: ChampionAuroc | None = None
     if incumbent.version:
-        rescored = incumbent.scores[incumbent.scores["kind"] != KIND_NULL]
-        champion = {"version": incumbent.version, "auroc": auroc(rescored)}
+        champion = {"version": incumbent.version, "auroc": auroc(counted_rows(incumbent.scores))}
     return {
         "normal": describe_normal(normal["anomaly_score"]),
-        "abnormal": describe_scores(drawn.loc[drawn["label"] == ABNORMAL, "anomaly_score"]),
+        "abnormal": describe_scores(counted.loc[counted["label"] == ABNORMAL, "anomaly_score"]),
         "false_alarm_frac": float(normal["is_anomalous"].mean()),
-        "auroc": auroc(drawn),
+        "auroc": auroc(counted),
         "max_abs_score_difference": _largest_difference(answers.scores, offline),
         "parity": parity,
         "champion": champion,

@@ -169,7 +169,7 @@ def draw_figures(predictions: pad.Dataset, evaluation: EvaluationReport, fitted:
     """
     from cygnet.model.evaluation import plots
 
-    columns = ["split", "label", "kind", "anomaly_score", "is_anomalous"]
+    columns = ["frame_id", "split", "label", "kind", "anomaly_score", "is_anomalous"]
     rows, threshold = predictions.to_table(columns=columns).to_pandas(), evaluation["threshold"]
     return (
         plots.draw_score_histogram(rows, threshold),
