@@ -204,6 +204,7 @@ def test_mlflow_has_parameters_history_figures_lineage_and_the_promoted_model(ch
     experiment = client.get_experiment_by_name("cygnet")
     run, *_ = client.search_runs([experiment.experiment_id], order_by=["start_time ASC"])
     assert run.info.status == "FINISHED"
+    assert run.info.run_name == "ingestion+synthesis+augmentation+training+serving"
     assert run.data.params["training.epochs"] == "2"
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "validation_nll")] == [0, 1, 2]
     assert run.data.metrics.keys() >= {

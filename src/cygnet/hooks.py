@@ -183,10 +183,11 @@ def _following(pipeline: Pipeline) -> str | None:
 
 
 class TrackingHooks:
-    """kedro-mlflow's hook, made when a run begins: to import MLflow takes seconds. With three additions.
+    """kedro-mlflow's hook, made when a run begins: to import MLflow takes seconds. With four additions.
 
     Typed parameters are flattened, because kedro-mlflow logs a pydantic model as one long string. With
-    `--params=job_run_id=...` the run becomes a child of that job's run. What is secret in an address stays out.
+    `--params=job_run_id=...` the run becomes a child of that job's run. What is secret in an address stays out. A run
+    of the default pipeline has the names of its parts.
     """
 
     _mlflow: "MlflowHook"
@@ -218,6 +219,10 @@ class TrackingHooks:
         given = run_params.get("runtime_params") or {}
         run_params = {**run_params, "runtime_params": without_secrets(given)}
         self._mlflow.before_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
+        run = mlflow.active_run()
+        if run and run.info.run_name == "__default__":
+            parts = {node.namespace for node in pipeline.nodes}
+            mlflow.set_tag("mlflow.runName", "+".join(name for name in pipelines if name in parts))
         job_run_id = given.get("job_run_id")
         self._job_run = join_job_run(str(job_run_id)) if job_run_id else None
 

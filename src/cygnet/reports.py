@@ -526,6 +526,11 @@ class PretrainingReport(TypedDict):
     swan: PairMetricsByKind  # frames of the sample video
 
 
+def title_of(name: str) -> str:
+    """Write the name of a kind or a baseline as words."""
+    return {"median_mad": "median of the frames"}.get(name, name.replace("_", " "))
+
+
 def list_numbers(report: Mapping[str, object], prefix: str) -> dict[str, float]:
     """Flatten a report for a metrics store.
 

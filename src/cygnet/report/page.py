@@ -12,6 +12,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
+from cygnet.reports import title_of
+
 ABSENT = Markup("&ndash;")
 """Stands for a null, and for a key that a report of an earlier version lacks."""
 
@@ -42,6 +44,7 @@ def render(template: str, facts: Mapping[str, Any]) -> str:
     environment = Environment(
         loader=PackageLoader("cygnet.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["title_of"] = title_of
     environment.globals |= {"say": partial(say, facts), "between": partial(between, facts)}
     return environment.get_template(template).render(facts)
 

@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score, confusion_matrix, precision
 
 from cygnet.model.evaluation.counted import counted_rows
 from cygnet.model.evaluation.evaluate import auroc, calibration_bins
-from cygnet.reports import EvaluationReport, SystemMetrics
+from cygnet.reports import EvaluationReport, SystemMetrics, title_of
 from cygnet.tables import ABNORMAL, KIND_NULL, LABELS, NORMAL
 from cygnet.vision.annotate import outlined
 
@@ -176,10 +176,10 @@ def draw_auroc_by_kind(evaluation: EvaluationReport) -> Figure:
             color=ABNORMAL_COLOUR if is_detector else colormaps["Blues"](0.3 + 0.16 * position),
             markersize=6 if is_detector else 4,
             linewidth=1.6 if is_detector else 1,
-            label=name.replace("_", " "),
+            label=title_of(name),
         )
     axis.axvline(0.5, color="#bbbbbb", linewidth=1, linestyle=":")
-    axis.set_yticks(range(len(rows)), [row.replace("_", " ") for row in rows])
+    axis.set_yticks(range(len(rows)), [title_of(row) for row in rows])
     axis.invert_yaxis()
     axis.set(xlabel="AUROC with 95 % confidence interval, test split", xlim=(None, 1.01))
     axis.set_title("Detector and baselines, by kind of anomaly", loc="left")

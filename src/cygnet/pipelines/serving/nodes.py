@@ -102,7 +102,7 @@ def rescore_incumbent(
         except UnusableVersionError as error:
             msg = f"{error.message} To serve without comparing with a champion, pass --params=serving.gate.mode=off."
             raise UserError(msg) from error
-        keys = rows[["image_id", "label", "kind"]].reset_index(drop=True)
+        keys = rows[["image_id", "frame_id", "label", "kind"]].reset_index(drop=True)
         parts.append(pd.concat([keys, scores[["anomaly_score"]]], axis=1))
     return IncumbentScores(incumbent.version, pd.concat(parts, ignore_index=True))
 
