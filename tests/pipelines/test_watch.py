@@ -282,7 +282,7 @@ def test_a_folder_that_can_not_be_written_is_a_sentence_before_the_first_frame(t
     dataset.check()
     (tmp_path / "watch").rmdir()
     (tmp_path / "watch").touch()  # a file, where the folder should be
-    with pytest.raises(UserError, match="watch can't be written .*: make room there"):
+    with pytest.raises(UserError, match=r"watch can't be written .*: make room there"):
         dataset.check()
 
 

@@ -31,7 +31,7 @@ LOOK_S = 0.2
 """Between two looks at the clock where no frame comes."""
 
 MOST_ROWS, MOST_ALERTS = 50_000, 1000
-"""Newest ones that are kept while nothing can be stored: about 3 kB for a frame, 60 kB for an alert with its picture."""
+"""Newest ones that are kept while nothing can be stored: a frame takes about 3 kB, an alert with its picture 60 kB."""
 
 
 @dataclass
