@@ -223,7 +223,7 @@ class Watcher:
 
 
 def alert_id(event: LiveEvent) -> str:
-    """Name an event: the same name if a file is read again after a kill."""
+    """Name an event: the same name if a file in a folder is read again after a kill."""
     start = event.start
     return digest([start.source, start.frame_index, start.taken_at.isoformat()])
 
