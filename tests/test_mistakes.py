@@ -38,9 +38,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--params=training.epochs=[3"], "'training.epochs=[3' is no valid YAML"),
         (["--params=video="], "Parameter 'video' is null: give a text that is not empty"),
         (
-            ["--params=source=0,watch.source=rtsp://me:word@cam/1"],
+            ["--params=source=0,watch.source=rtsp://me:word@cam/1"],  # pragma: allowlist secret
             "'watch.source' is 'rtsp://cam/1': it is a group",
-        ),  # pragma: allowlist secret
+        ),
         (["--params=training.epochs=many"], "'training.epochs' is 'many'"),
         (["--params=training.checkpoint=/nowhere/vit"], "'/nowhere/vit' can't be used: there is no such folder"),
         (["--params=labels=/nowhere/labels.csv"], "labels=/nowhere/labels.csv: no such file"),
