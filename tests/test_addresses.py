@@ -41,6 +41,14 @@ def test_a_source_is_named_by_host_and_path_number_folder_or_file(tmp_path: Path
     assert source_name(str(tmp_path / "clip.mp4")) == "clip"
 
 
+def test_a_folder_may_be_named_by_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "12").mkdir()
+    camera = folder_name("12")
+    monkeypatch.chdir(tmp_path)
+    assert source_name("12") == "12"
+    assert folder_name("12") == folder_name(str(tmp_path / "12")) != camera
+
+
 def test_a_password_goes_to_a_user_that_has_none() -> None:
     assert with_password("rtsp://me@cam/1", "w@/d") == "rtsp://me:w%40%2Fd@cam/1"  # pragma: allowlist secret
     for address in ("rtsp://me:other@cam/1", "rtsp://cam/1"):  # pragma: allowlist secret

@@ -6,6 +6,7 @@ import pytest
 from kedro.framework.startup import bootstrap_project
 
 from cygnet.cli import _complete_names, cli
+from cygnet.errors import UserError
 from support.project import PROJECT
 
 
@@ -55,6 +56,19 @@ def test_values_of_other_parameters_are_yaml() -> None:
     params = "training.checkpoint=null,training.epochs=2,training.fitted_fracs=0.5,training.twins=false"
     expected = {"training": {"checkpoint": None, "epochs": 2, "fitted_fracs": 0.5, "twins": False}}
     assert parse(params) == expected
+
+
+@pytest.mark.parametrize("item", ["training.epochs=[3", "training.epochs=*3", "x='a", "x=${", "x=[0.1,0.2]"])
+def test_what_is_no_yaml_is_a_sentence_that_names_the_item(item: str) -> None:
+    with pytest.raises(UserError) as refused:
+        parse(f"video=a.mp4,{item},spark_partitions=3")
+    assert refused.value.message.startswith(f"--params: '{item.split(',')[0]}' is no valid YAML, close each ")
+
+
+def test_what_is_no_yaml_does_not_show_a_password() -> None:
+    with pytest.raises(UserError) as refused:
+        parse("watch.source=[rtsp://me:word@cam/1")  # pragma: allowlist secret
+    assert refused.value.message.startswith("--params: 'watch.source=[rtsp://cam/1' is no valid YAML")
 
 
 def test_a_checkpoint_may_be_a_folder_of_any_name() -> None:

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kedro.framework.hooks.manager import _NullPluginManager
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline, node
+from kedro.runner import AbstractRunner, SequentialRunner, ThreadRunner
 from kedro_datasets.json import JSONDataset
 from kedro_datasets.partitions import PartitionedDataset
 
 from cygnet.datasets.report import ReportDataset
-from cygnet.hooks import ReportHooks
+from cygnet.errors import UserError
+from cygnet.hooks import ReportHooks, UserErrorHooks
 from support.runs import PROJECT
 
 JSON = {"type": "json.JSONDataset"}
@@ -87,6 +90,30 @@ def test_without_a_page_a_run_says_which_pipeline_reads_what_it_wrote(
     assert told({"images": {}})[-1] == "Next: kedro run --pipelines=synthesis"
     monkeypatch.setenv("MAKELEVEL", "1")
     assert told({"images": {}})[-1] == 'Next: make run ARGS="--pipelines=synthesis"'
+
+
+@pytest.mark.parametrize(
+    ("error", "is_told"),
+    [(UserError("The video is too short."), False), (ValueError("odd"), True)],
+)
+@pytest.mark.parametrize("runner", [SequentialRunner(), ThreadRunner(max_workers=2)])
+def test_kedro_tells_and_advises_only_where_it_is_no_users_mistake(
+    runner: AbstractRunner, error: Exception, *, is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(one: int) -> None:
+        raise error from KeyError(one)
+
+    hooks, pipeline, catalog = (
+        UserErrorHooks(),
+        Pipeline([node(fail, "one", "two")]),
+        DataCatalog({"one": MemoryDataset(1)}),
+    )
+    hooks._data, hooks._parameters, hooks._given = "data", {}, {}
+    hooks.before_pipeline_run(pipeline, catalog)
+    with pytest.raises(type(error)):
+        runner.run(pipeline, catalog, _NullPluginManager())
+    told = " ".join(record.getMessage() for record in caplog.records)
+    assert [sign in told for sign in ("failed with error", "Repeat the previous command")] == [is_told] * 2
 
 
 @pytest.mark.parametrize("program", ["cygnet", "cygnet.hooks"])

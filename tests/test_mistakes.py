@@ -35,6 +35,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--tags=scorin", "--pipelines=scoring"], "Tag 'scorin' is unknown: the nearest known one is 'scoring'"),
         (["--env=tset"], "Environment 'tset' is unknown: the nearest known one is 'test'"),
         (["--pipelin=scoring"], "No such option '--pipelin'. (Did you mean one of: '--pipeline', '--pipelines'?)"),
+        (["--params=training.epochs=[3"], "'training.epochs=[3' is no valid YAML"),
+        (["--params=video="], "Parameter 'video' is null: give a text that is not empty"),
+        (
+            ["--params=source=0,watch.source=rtsp://me:word@cam/1"],  # pragma: allowlist secret
+            "'watch.source' is 'rtsp://cam/1': it is a group",
+        ),
         (["--params=training.epochs=many"], "'training.epochs' is 'many'"),
         (["--params=training.checkpoint=/nowhere/vit"], "'/nowhere/vit' can't be used: there is no such folder"),
         (["--params=labels=/nowhere/labels.csv"], "labels=/nowhere/labels.csv: no such file"),

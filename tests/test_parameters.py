@@ -89,7 +89,7 @@ def test_spark_partitions_out_of_range_are_refused(value: object, base: dict[str
 
 
 def test_a_bool_is_no_number(base: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="epochs is True, but must be a number or a name"):
+    with pytest.raises(UserError, match=r"'training\.epochs' is true: input should be a number"):
         check({**base, "training": {**base["training"], "epochs": True}})
 
 
@@ -168,7 +168,9 @@ def test_a_gate_that_is_off_is_off_also_where_yaml_reads_off_as_false(base: dict
         parameters = changed(base, "serving.gate.mode", off)
         check(parameters)
         assert PIPELINE_PARAMETERS["serving"].model_validate(parameters["serving"]).gate.mode == "off"
-    assert "mode is True, but must be a number or a name" in refusal(changed(base, "serving.gate.mode", True))
+    assert "mode' is true: input should be 'enforce', 'report' or 'off'." in refusal(
+        changed(base, "serving.gate.mode", True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -204,18 +206,19 @@ def test_unknown_key_is_refused_with_the_nearest_known_one(name: str, nearest: s
         ("ingestion.image_jpeg_quality", 101, "is 101: input should be less than or equal to 100"),
         ("ingestion.default_label", "odd", "is 'odd': input should be 'normal' or 'abnormal'"),
         ("ingestion.split.train_frac", 0.9, "train_frac + validation_frac = 1.1 leaves nothing to test"),
-        ("scene.region", [[0, 0], [1, 1]], "'scene.region': a polygon has 2 corners, and needs at least 3"),
+        ("scene.region", [[0, 0], [1, 1]], "a polygon needs at least 3 corners [x, y], and [[0, 0], [1, 1]] has 2."),
+        ("scene.region", [[0.1, 0.2, 0.3]], "the corner [0.1, 0.2, 0.3] is no [x, y] within the frame: give shares"),
         (
             "scene.region",
             [[0, 0], [1, 0], [0.5, 1.2]],
-            "the corner [0.5, 1.2] is outside the frame: give shares of its",
+            "the corner [0.5, 1.2] is no [x, y] within the frame: give shares of its",
         ),
         (
             "scene.ignore",
             [[[0, 0], [1, 0], [-0.1, 0.5]]],
-            "'scene.ignore': the corner [-0.1, 0.5] is outside the frame",
+            "'scene.ignore': the corner [-0.1, 0.5] is no [x, y] within the frame",
         ),
-        ("scene.ignore", [[[0, 0], [1, 0], ["a", 0.5]]], "the corner ['a', 0.5] is outside the frame"),
+        ("scene.ignore", [[[0, 0], [1, 0], ["a", 0.5]]], "the corner ['a', 0.5] is no [x, y] within the frame"),
         ("scene.region", [], "'scene.region': [] is neither null, nor the path of a mask image, nor polygons"),
         ("scene.region", 3, "'scene.region': 3 is neither null"),
         ("scene.region", [0.1, 0.2], "'scene.region': [0.1, 0.2] is neither null"),
@@ -223,8 +226,8 @@ def test_unknown_key_is_refused_with_the_nearest_known_one(name: str, nearest: s
         ("synthesis.polygon.preset", "circle", "is 'circle': input should be 'image' or 'frame'"),
         ("synthesis.severity", [0.9, 0.1], "severity [0.9, 0.1] is not a valid range"),
         ("synthesis.polygon.image.edge_patches", [6, 2], "edge_patches [6, 2] is not a valid range"),
-        ("synthesis.severity", 0.3, "'synthesis.severity' is 0.3: input should be"),
-        ("synthesis.severity", [0.1, 0.2, 0.3], "is [0.1, 0.2, 0.3]: tuple should have at most 2 items"),
+        ("synthesis.severity", 0.3, "'synthesis.severity' is 0.3: it needs two values"),
+        ("synthesis.severity", [0.1, 0.2, 0.3], "is [0.1, 0.2, 0.3]: it needs two values, [first, second]."),
         ("synthesis.kinds.train", {"polygon": 4, "null": 1}, "`null` is a control"),
         ("synthesis.kinds.test", {"polygon": -1}, "'synthesis.kinds.test.polygon' is -1: input should be"),
         ("synthesis.seeds.test", 101, "101, 102 and 101"),
@@ -253,7 +256,17 @@ def test_unknown_key_is_refused_with_the_nearest_known_one(name: str, nearest: s
         ("pretraining.twins.kinds", {"scar": 1, "blur": 1}, "kinds must not have blur, kept unseen"),
         ("pretraining.twins.kinds", {"shift": 0.5}, "kinds must not have shift, kept unseen"),
         ("pretraining.twins.kinds", {"null": 0.5}, "kinds must not have null, kept unseen"),
-        ("training", None, "'training' is None: input should be"),
+        ("training", None, "'training' is null: it is a group of the parameters training.checkpoint, training.image"),
+        ("training.threshold", 0.3, "is 0.3: it is a group of the parameters training.threshold.rule, training.thr"),
+        ("synthesis.kinds.train", 3, "'synthesis.kinds.train' is 3: it is a group of a number for each kind of anom"),
+        ("scene.camera", True, "'scene.camera' is true: input should be 'fixed' or 'moving'."),
+        ("scene.region", True, "'scene.region': True is neither null"),
+        ("training.normality.blocks_frac", [0.5], "blocks_frac' is [0.5]: it needs two values, [first, second]."),
+        ("training.normality.blocks_frac", [], "blocks_frac' is []: it needs two values, [first, second]."),
+        ("training.normality.blocks_frac", 0.5, "blocks_frac' is 0.5: it needs two values, [first, second]."),
+        ("video", None, "'video' is null: give a text that is not empty, or leave it out."),
+        ("video", {"x": 3}, "'video' is {'x': 3}: give a text"),
+        ("labels", "", "'labels' is '': give a text"),
         ("serving.gate.mode", "maybe", "is 'maybe': input should be 'enforce', 'report' or 'off'"),
         ("serving.client.max_request_bytes", 17_000_000, "should be less than or equal to 16000000"),
         ("serving.client.in_flight", 0, "'serving.client.in_flight' is 0: input should be greater than or equal to 1"),
@@ -272,6 +285,26 @@ def test_wrong_value_is_told_in_one_sentence_with_the_value(
     message = refusal(changed(base, name, value))
     assert told in message
     assert_is_sentence(message)
+
+
+ADDRESS = "rtsp://user:w@rd@cam/1?pin=4711"  # pragma: allowlist secret
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("watch.source", ADDRESS),
+        ("watch.source", {"timeout_s": ADDRESS}),
+        ("training.fitted_fracs", [ADDRESS]),
+        ("scene.region", [ADDRESS]),
+        ("source", {"address": ADDRESS}),
+        ("spark_partitions", ADDRESS),
+    ],
+)
+def test_no_message_has_what_is_secret_in_an_address(name: str, value: Any, base: dict[str, Any]) -> None:
+    message = refusal(changed(base, name, value))
+    assert "rtsp://cam/1" in message
+    assert not any(secret in message for secret in ("user", "w@", "rd@", "4711"))
 
 
 def test_every_mistake_gets_a_sentence_of_its_own(base: dict[str, Any]) -> None:

@@ -57,7 +57,8 @@ WATCHED = {
 def test_the_catalog_names_every_summary() -> None:
     catalog = yaml.safe_load((PROJECT / "conf/base/catalog.yml").read_text())
     named = [entry["metadata"]["summary"] for entry in catalog.values() if "summary" in entry.get("metadata", {})]
-    written = [name for name, _ in inspect.getmembers(summaries, inspect.isfunction) if not name.startswith("_")]
+    functions = dict(inspect.getmembers(summaries, inspect.isfunction))
+    written = [name for name, each in functions.items() if each.__module__ == summaries.__name__ and name[0] != "_"]
     assert sorted(named) == [f"cygnet.summaries.{name}" for name in sorted(written)]
 
 
@@ -132,6 +133,12 @@ def test_the_catalog_names_every_summary() -> None:
             "1,604 frames of yard scored with swan version 3, 30 left out to keep up, 2 without a score; 3 events, "
             "2 alerts sent, 1 waiting, 0 refused.",
         ),
+        (
+            "watch_report",
+            {**WATCHED, "frames": 1, "events": 1, "alerts": {"sent": 1, "waiting": 0, "refused": 0}},
+            "1 frame of yard scored with swan version 3, 30 left out to keep up, 2 without a score; 1 event, "
+            "1 alert sent, 0 waiting, 0 refused.",
+        ),
     ],
 )
 def test_a_result_is_summed_up_in_a_line(name: str, report: Any, said: str) -> None:
@@ -150,4 +157,5 @@ def test_the_first_events_are_named() -> None:
     rows = pd.DataFrame({"source": "swan", "start_s": range(7), "end_s": 9.25, "peak_score": 0.991})
     assert summaries.events(rows).startswith("7 events: swan 0.0-9.2 s (peak 0.99); swan 1.0-9.2 s")
     assert summaries.events(rows).endswith("; 2 more.")
+    assert summaries.events(rows.head(1)).startswith("1 event: swan 0.0-9.2 s")
     assert summaries.events(rows.head(0)) == "No events."

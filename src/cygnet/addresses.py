@@ -24,6 +24,11 @@ def is_url(address: str) -> bool:
     return "://" in address
 
 
+def is_device(address: str) -> bool:
+    """Tell the number of a device from a folder that is named by digits."""
+    return address.isdecimal() and not Path(address).is_dir()
+
+
 def shown(address: str) -> str:
     """Give an address without user, password and query; a path as it is."""
     if not is_url(address):
@@ -67,7 +72,7 @@ def source_name(source: str) -> str:
     if is_url(source):
         place = shown(source).partition("://")[2].rstrip("/")
         return "?".join(filter(None, [place, "&".join(CHANNEL.findall(source))]))
-    if source.isdecimal():
+    if is_device(source):
         return f"camera-{source}"
     path = Path(source).resolve()
     return path.name if path.is_dir() else path.stem
@@ -76,7 +81,7 @@ def source_name(source: str) -> str:
 def folder_name(source: str) -> str:
     """Name the folder of a source: readable, and different for each; two folders or files may have the same name."""
     name = source_name(source)
-    whole = name if is_url(source) or source.isdecimal() else str(Path(source).resolve())
+    whole = name if is_url(source) or is_device(source) else str(Path(source).resolve())
     readable = re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("_.")
     return f"{readable}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 

@@ -20,7 +20,10 @@ from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import ProjectMetadata
 from kedro.pipeline import Pipeline
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
+from cygnet.addresses import shown
 from cygnet.errors import UserError, unknown
 
 PATHS = ("video", "labels", "source", "alerts", "training.checkpoint")
@@ -51,7 +54,19 @@ def _quote(item: str) -> str:
 
 def _quoting(read: Callable[..., Any]) -> Callable[..., Any]:
     def read_params(context: click.Context, option: click.Parameter, value: Any) -> Any:
-        return read(context, option, _quote_paths(value) if isinstance(value, str) else value)
+        if not isinstance(value, str):
+            return read(context, option, value)
+        params = _quote_paths(value)
+        for item in params.split(","):
+            try:
+                read(context, option, item)
+            except (YAMLError, OmegaConfBaseException):
+                msg = (
+                    f"--params: '{shown(item)}' is no valid YAML, close each bracket and quote, put a text with "
+                    "special characters in quotes, and a list in conf/local/parameters.yml: a comma ends a value."
+                )
+                raise UserError(msg) from None
+        return read(context, option, params)
 
     return read_params
 

@@ -6,6 +6,7 @@ Kedro imports this module for every command, `--help` too. What takes time to im
 import logging
 import os
 import re
+import sys
 import time
 from itertools import groupby
 from pathlib import Path
@@ -49,20 +50,34 @@ class UserErrorHooks:
 
         check_access(self._data)
         check_run(pipeline, catalog, self._parameters, self._given)
+        for name in ("pipeline.node", "runner.sequential_runner", "runner.thread_runner"):
+            logging.getLogger(f"kedro.{name}").addFilter(_is_no_users_mistake)
 
     @hook_impl(trylast=True)
     def on_pipeline_error(self, error: Exception) -> None:
         """Raise the UserError that Kedro wrapped in an error of its own, after MLflow's run was closed."""
-        from cygnet.storage import explain
+        mistake = _mistake_behind(error)
+        if mistake is not None:
+            raise mistake from None
 
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, UserError):
-                raise cause from None
-            cause = cause.__cause__
-        sentence = explain(error) or _sentence_of_worker(error)
-        if sentence:
-            raise UserError(sentence) from None
+
+def _mistake_behind(error: BaseException) -> UserError | None:
+    """Find the UserError that Kedro or Spark wrapped in an error of its own, or make one of an error of ADLS."""
+    from cygnet.storage import explain
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return cause
+        cause = cause.__cause__
+    sentence = explain(error) or _sentence_of_worker(error)
+    return UserError(sentence) if sentence else None
+
+
+def _is_no_users_mistake(_: logging.LogRecord) -> bool:
+    """Keep Kedro from telling a mistake that is told at the end, and from advice how to repeat it."""
+    error = sys.exc_info()[1]
+    return error is None or _mistake_behind(error) is None
 
 
 def _check_environment(conf: Path, env: str | None) -> None:

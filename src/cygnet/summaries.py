@@ -5,6 +5,7 @@ A summary takes what was saved. `cygnet.hooks` prints those of a run, the last r
 
 from typing import TYPE_CHECKING
 
+from cygnet.progress import counted
 from cygnet.reports import (
     AdaptationReport,
     CalibrationReport,
@@ -77,16 +78,17 @@ def events(rows: "pd.DataFrame") -> str:
         for row in rows.head(MOST_EVENTS).itertuples()
     ]
     more = [f"{len(rows) - MOST_EVENTS} more"] if len(rows) > MOST_EVENTS else []
-    return f"{len(rows)} events: {'; '.join(named + more)}." if named else "No events."
+    return f"{counted(len(rows), 'event')}: {'; '.join(named + more)}." if named else "No events."
 
 
 def watch_report(report: WatchReport) -> str:
     """Say what was seen, and what became of the alerts."""
     alerts, failed = report["alerts"], sum(report["failed_frames"].values())
     return (
-        f"{report['frames']:,} frames of {report['source']} scored with {_name(report['model'])}, "
-        f"{report['frames_left_out']:,} left out to keep up, {failed:,} without a score; {report['events']} events, "
-        f"{alerts['sent']} alerts sent, {alerts['waiting']} waiting, {alerts['refused']} refused."
+        f"{counted(report['frames'], 'frame')} of {report['source']} scored with {_name(report['model'])}, "
+        f"{report['frames_left_out']:,} left out to keep up, {failed:,} without a score; "
+        f"{counted(report['events'], 'event')}, {counted(alerts['sent'], 'alert')} sent, "
+        f"{alerts['waiting']} waiting, {alerts['refused']} refused."
     )
 
 

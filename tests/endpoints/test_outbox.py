@@ -176,6 +176,15 @@ def test_what_the_receiver_refuses_is_set_aside_and_holds_nothing_up(tmp_path: P
     assert refused.read_bytes() == ALERT
 
 
+def test_a_refused_alert_that_can_not_be_set_aside_does_not_end_the_sending(tmp_path: Path) -> None:
+    receiver = Receiver(*[Reply(403)] * 3)
+    (tmp_path / "refused").touch()  # a file, where the folder should be
+    with serving(receiver) as url, outbox_of(url, tmp_path) as outbox:
+        outbox.put("a1", ALERT)
+        wait_for(lambda: outbox.sent == 1)
+    assert receiver.ids == ["a1"] * 4
+
+
 def test_a_file_gets_lines_without_pictures_even_after_half_a_line(tmp_path: Path) -> None:
     path = tmp_path / "new" / "alerts.jsonl"
     with Outbox(str(tmp_path / "outbox"), AlertFile(str(path)), 0.01) as outbox:

@@ -1,6 +1,7 @@
 """What watching promises: scores as of the recording, one alert an event, and nothing lost but what it says."""
 
 import base64
+import errno
 import json
 import logging
 import os
@@ -9,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,15 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from cygnet import storage
 from cygnet.datasets.alerts import AlertsDataset
 from cygnet.datasets.live import LiveSourceDataset
 from cygnet.datasets.registry import RegisteredModelDataset
 from cygnet.datasets.watch_parts import WatchPartsDataset
+from cygnet.endpoints import outbox
 from cygnet.endpoints.versions import ModelVersion
 from cygnet.errors import UserError
-from cygnet.model.scoring import live_scores
+from cygnet.model.scoring import live_scores, watch_parts
 from cygnet.model.scoring.frame_scores import score_batch
 from cygnet.model.scoring.live_scores import LiveScorer
 from cygnet.model.serving.packaging import PackagedDetector
@@ -32,6 +36,7 @@ from cygnet.model.serving.scorer import Scorer
 from cygnet.parameters.base import Parameters
 from cygnet.parameters.scoring import Scoring
 from cygnet.parameters.watch import Watch
+from cygnet.pipelines.watch import watching
 from cygnet.pipelines.watch.nodes import prepare_scorer, watch_source, write_watch_report
 from cygnet.reports import WatchReport
 from cygnet.tables import NORMAL, WATCH_EVENTS, WATCH_SCORES
@@ -218,6 +223,76 @@ def test_a_run_continues_the_timeline_of_the_one_before(place: Place) -> None:
     passed_s = (rows["taken_at"].iloc[-1] - rows["taken_at"].iloc[0]).total_seconds()
     assert rows["timestamp_s"].iloc[-1] == pytest.approx(passed_s, abs=0.3)
     assert [alert["id"] for alert in place.alerts] == place.table("events")["alert_id"].tolist()
+
+
+def test_a_video_file_is_played_from_its_beginning_each_time_with_an_alert_of_its_own(
+    place: Place, write_video: Callable[..., Path]
+) -> None:
+    path = write_video(frames=20, frames_per_s=20.0)
+    first = place.watch(path)
+    rows = place.watch(path)
+    assert rows[["frame_id", "timestamp_s"]].iloc[20:].to_numpy().tolist() == (
+        first[["frame_id", "timestamp_s"]].to_numpy().tolist()
+    )
+    assert [alert["start_s"] for alert in place.alerts] == [0.0, 0.0]
+    assert place.alerts[0]["id"] != place.alerts[1]["id"]
+
+
+class FullDisk:
+    """Writes fail while `is_full`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_full, self._replacing = True, storage.replacing
+        for module in (watch_parts, outbox):
+            monkeypatch.setattr(module, "replacing", self)
+
+    def __call__(self, path: str) -> AbstractContextManager[Path]:
+        """Give a file to write."""
+        if self.is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self._replacing(path)
+
+
+def test_a_full_disk_is_waited_for_and_nothing_is_lost(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = FullDisk(monkeypatch)
+    later = threading.Timer(1.0, setattr, [disk, "is_full", False])
+    with camera(JPEGS, 0.05) as served, caplog.at_level(logging.INFO):
+        later.start()
+        rows = place.watch(f"http://127.0.0.1:{served.server_port}/", duration_s=2.0, part_s=0.2)
+    assert rows["frame_index"].tolist() == list(range(place.report["frames"]))
+    assert [alert["id"] for alert in place.alerts] == place.table("events")["alert_id"].tolist()
+    told = [record.getMessage() for record in caplog.records if "stored" in record.getMessage()]
+    assert ["No space left on device" in line for line in told] == [True, False]
+
+
+def test_what_a_full_disk_never_takes_is_bounded_and_told_in_the_end(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FullDisk(monkeypatch)
+    monkeypatch.setattr(watching, "MOST_ROWS", 5)
+    told = r"5 frames, 1 event and 1 alert could not be stored \(\[Errno 28\] No space left on device\), and are lost"
+    with camera(JPEGS, 0.05) as served, pytest.raises(UserError, match=told):
+        place.watch(f"http://127.0.0.1:{served.server_port}/", duration_s=1.0, part_s=0.1)
+
+
+def test_a_folder_that_can_not_be_written_is_a_sentence_before_the_first_frame(tmp_path: Path) -> None:
+    dataset = WatchPartsDataset(filepath=str(tmp_path / "watch"))
+    dataset.check()
+    (tmp_path / "watch").rmdir()
+    (tmp_path / "watch").touch()  # a file, where the folder should be
+    with pytest.raises(UserError, match=r"watch can't be written .*: make room there"):
+        dataset.check()
+
+
+def test_an_event_that_is_open_is_counted(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    with camera(JPEGS, 0.05) as served, caplog.at_level(logging.INFO):
+        place.watch(f"http://127.0.0.1:{served.server_port}/", duration_s=2.0, status_s=0.5)
+    *_, while_open, at_the_end = [line for record in caplog.records if "left out" in (line := record.getMessage())]
+    assert ", 1 event; " in while_open
+    assert ", 1 event; " in at_the_end
+    assert place.report["events"] == 1
 
 
 def put(folder: Path, name: str, level: int) -> None:

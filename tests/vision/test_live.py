@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cygnet.addresses import with_password
+from cygnet.errors import UserError
 from cygnet.vision import live
 from cygnet.vision.codec import encode_jpeg
 from cygnet.vision.live import Camera, FrameBuffer, LiveFrame, Losses, Position, Reader
@@ -114,6 +115,15 @@ def test_a_file_plays_in_real_time_with_the_frames_and_times_of_the_file(write_v
     assert [(frame.sample.index, frame.sample.timestamp_s) for frame in frames] == [
         (sample.index, sample.timestamp_s) for sample in expected
     ]
+
+
+def test_a_file_of_which_nothing_decodes_is_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "text.mp4"
+    path.write_text("no video")
+    reader = reader_of(str(path))
+    assert take(reader, 1) == []
+    assert isinstance(reader.error, UserError)
+    assert reader.error.message.startswith(f"source={path}: nothing in it decodes as video: convert it, `ffmpeg")
 
 
 def test_a_run_goes_on_after_the_frames_of_the_one_before(write_video: Callable[..., Path]) -> None:

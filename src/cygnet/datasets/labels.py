@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cygnet.addresses import shown
 from cygnet.datasets.base import ReadOnly
 from cygnet.errors import UserError
 from cygnet.storage import exists, on_disk
@@ -77,7 +78,7 @@ def read_labels(path: str) -> pd.DataFrame:
         with on_disk(path) as file:
             return pd.read_csv(Path(file), dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False)
     except FileNotFoundError as error:
-        msg = f"labels={path}: no such file."
+        msg = f"labels={shown(path)}: no such file."
         raise UserError(msg) from error
     except (ValueError, OSError) as error:
         reason = str(error).strip()

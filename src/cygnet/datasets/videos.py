@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 from fsspec import AbstractFileSystem
 
+from cygnet.addresses import shown
 from cygnet.datasets.base import ReadOnly
 from cygnet.errors import UserError
 from cygnet.progress import tracked
@@ -114,10 +115,10 @@ def _list_files(path: str) -> tuple[list[PurePath], bool]:
     else:
         files, is_labelled_set = _files_of(*_local(path))
     if files is None:
-        msg = f"video={path}: no such file or folder, and no file matches it as a glob."
+        msg = f"video={shown(path)}: no such file or folder, and no file matches it as a glob."
         raise UserError(msg)
-    shown = (file for file in files if not file.name.startswith("."))
-    return sorted(shown, key=lambda file: (str(file.parent), natural_key(file), file.name)), is_labelled_set
+    visible = (file for file in files if not file.name.startswith("."))
+    return sorted(visible, key=lambda file: (str(file.parent), natural_key(file), file.name)), is_labelled_set
 
 
 def _files_of(found: list[Entry], list_folder: Callable[[PurePath], list[Entry]]) -> tuple[set[PurePath] | None, bool]:

@@ -90,19 +90,25 @@ class Outbox:
     def _send_waiting(self) -> float | None:
         """Send what waits; give the seconds after which to try again, None if everything is done."""
         for name in self._waiting():
-            path = f"{self._folder}/waiting/{name}"
             try:
-                if name not in self._taken:
-                    self._target.send(_id_of(name), read_bytes(path))
-                    self._taken.add(name)
-                self._deliver(name)
+                self._send(name)
             except UndeliveredError as error:
-                if error.may_pass:
-                    return self._fail(error)
-                self._refuse(name, error)
+                return self._fail(error)
             except (OSError, UserError) as error:  # of the outbox's own storage
                 return self._fail(UndeliveredError(str(error)))
         return None
+
+    def _send(self, name: str) -> None:
+        try:
+            if name not in self._taken:
+                self._target.send(_id_of(name), read_bytes(f"{self._folder}/waiting/{name}"))
+                self._taken.add(name)
+        except UndeliveredError as error:
+            if error.may_pass:
+                raise
+            self._refuse(name, error)
+        else:
+            self._deliver(name)
 
     def _fail(self, error: UndeliveredError) -> float:
         if not self._failures:

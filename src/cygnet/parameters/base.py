@@ -1,8 +1,9 @@
 """The base class of all parameter models, and the types that several of them use."""
 
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 Number = TypeVar("Number", int, float)
 
@@ -23,15 +24,13 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    @model_validator(mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _refuse_bools_as_numbers(cls, data: Any) -> Any:
-        """Refuse true and false for numbers and names: pydantic would read true as 1."""
-        for name, field in cls.model_fields.items():
-            if isinstance(data, dict) and isinstance(data.get(name), bool) and field.annotation is not bool:
-                msg = f"{name} is {data[name]}, but must be a number or a name"
-                raise ValueError(msg)
-        return data
+    def _refuse_bools_as_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false for numbers: pydantic would read true as 1."""
+        if isinstance(value, bool) and _is_number(cls.model_fields[str(info.field_name)].annotation):
+            raise PydanticCustomError("bool_as_number", "Input should be a number")
+        return value
 
     @model_validator(mode="after")
     def _order_pairs(self) -> Self:
@@ -40,3 +39,10 @@ class Parameters(BaseModel):
                 msg = f"{name} [{value[0]}, {value[1]}] is not a valid range: the first must not exceed the second"
                 raise ValueError(msg)
         return self
+
+
+def _is_number(annotation: Any) -> bool:
+    """Tell whether a type is that of a number, also where it allows null too."""
+    if get_origin(annotation) in {dict, list, tuple}:
+        return False
+    return annotation in {int, float} or any(map(_is_number, get_args(annotation)))

@@ -24,7 +24,7 @@ def list_polygons(shape: Any) -> Any:
         The same, one polygon as a list of one.
 
     Raises:
-        ValueError: It is none of these, a polygon has fewer than three corners, or a corner lies outside the frame.
+        ValueError: It is none of these, a polygon has fewer than three corners, or a corner is no point of the frame.
     """
     if shape is None or (isinstance(shape, str) and shape):
         return shape
@@ -33,13 +33,13 @@ def list_polygons(shape: Any) -> Any:
         raise ValueError(msg)
     polygons = shape if isinstance(shape[0][0], list) else [shape]
     for polygon in polygons:
-        if len(polygon) < FEWEST_CORNERS:
-            msg = f"a polygon has {len(polygon)} corners, and needs at least {FEWEST_CORNERS}"
-            raise ValueError(msg)
         for corner in polygon:
             if not _is_corner(corner):
-                msg = f"the corner {corner} is outside the frame: give shares of its width and height, 0-1"
+                msg = f"the corner {corner} is no [x, y] within the frame: give shares of its width and height, 0-1"
                 raise ValueError(msg)
+        if len(polygon) < FEWEST_CORNERS:
+            msg = f"a polygon needs at least {FEWEST_CORNERS} corners [x, y], and {polygon} has {len(polygon)}"
+            raise ValueError(msg)
     return polygons
 
 

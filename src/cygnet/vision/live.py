@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 
 from cygnet.addresses import is_url
+from cygnet.errors import UserError
 from cygnet.retry import backoff_s
 from cygnet.vision.video import Sample, ShortVideoError, samples_of
 
@@ -193,7 +194,11 @@ class Camera(Reader):
         return not is_url(self.address) and not self.address.isdecimal()
 
     def read(self) -> None:
-        """Read the stream, and open it again when it is gone."""
+        """Read the stream, and open it again when it is gone.
+
+        Raises:
+            UserError: It is a file of which no frame decodes.
+        """
         attempts = segment = 0
         while not self.stopped.is_set():
             frames = 0
@@ -228,8 +233,15 @@ class Camera(Reader):
         try:
             yield from samples_of(capture, self.name, self.interval_s)
         except ShortVideoError as error:  # a stream declares no number of frames to fall short of
-            if self.is_file and not self.stopped.is_set():
-                yield Sample(error.index, error.timestamp_s, None, str(error))
+            if not self.is_file or self.stopped.is_set():
+                return
+            if error.index == 0:
+                msg = (
+                    f"source={self.address}: nothing in it decodes as video: convert it, "
+                    "`ffmpeg -i in.xyz -c:v libx264 out.mp4`."
+                )
+                raise UserError(msg) from None
+            yield Sample(error.index, error.timestamp_s, None, str(error))
 
     @contextmanager
     def _opened(self) -> Iterator["_LiveCapture"]:

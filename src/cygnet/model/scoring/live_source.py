@@ -46,7 +46,7 @@ class LiveSource:
                 address=self.address,
                 timeout_s=settings.source.timeout_s,
                 retry_s=settings.source.retry_s,
-                position=scores.last_position("video"),
+                position=None if Path(self.address).is_file() else scores.last_position("video"),
             )
         finished, last = scores.finished_files(), scores.last_position("video")
         return WatchedFolder(

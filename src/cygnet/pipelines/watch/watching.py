@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,11 +15,13 @@ from types import FrameType
 from typing import Any
 
 from cygnet.endpoints.outbox import Outbox
+from cygnet.errors import UserError
 from cygnet.model.evaluation.live_events import LiveEvent
 from cygnet.model.scoring.live_scores import LiveScorer
 from cygnet.model.scoring.score_parts import digest
 from cygnet.model.scoring.watch_parts import TableParts
 from cygnet.parameters.watch import Watch
+from cygnet.progress import counted
 from cygnet.reports import AlertCounts
 from cygnet.vision.live import LiveFrame, Losses, Reader
 
@@ -27,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 LOOK_S = 0.2
 """Between two looks at the clock where no frame comes."""
+
+MOST_ROWS, MOST_ALERTS = 50_000, 1000
+"""Newest ones that are kept while nothing can be stored: a frame takes about 3 kB, an alert with its picture 60 kB."""
 
 
 @dataclass
@@ -40,7 +45,7 @@ class WatchRun:
     frames: int = 0  # with a score
     failed_frames: Counter[str] = field(default_factory=Counter)  # by reason
     anomalous_frames: int = 0
-    events: int = 0  # that have ended
+    events: int = 0  # that are certain
     delay_s: float = 0.0  # the sum over all frames
     longest_delay_s: float = 0.0
 
@@ -56,12 +61,18 @@ class Watcher:
         self._rows: list[dict[str, Any]] = []  # of the next part
         self._over: list[dict[str, Any]] = []
         self._finished: list[str] = []
+        self._alerts: list[tuple[str, bytes]] = []  # that are not in the outbox yet, each with its id
+        self._problem: OSError | UserError | None = None  # why nothing can be stored
         self._begun_s = time.monotonic()
         self._run = WatchRun(reader.name, reader.losses, {"sent": 0, "waiting": 0, "refused": 0})
         self._last: tuple[float, float] | None = None  # delay and score of the last frame
 
     def watch(self, settings: Watch, stopped: threading.Event) -> None:
-        """Take frames until there are no more, and store all of them."""
+        """Take frames until there are no more, and store all of them.
+
+        Raises:
+            UserError: What was kept could not be stored in the end either.
+        """
         self._begun_s = time.monotonic()
         next_part_s, next_status_s = settings.part_s, settings.status_s
         with self._reader.opened() as buffer:
@@ -84,6 +95,13 @@ class Watcher:
             self._store()  # before the thread that reads is waited for
             self._run.seconds = time.monotonic() - self._begun_s
             self._tell()
+        if self._problem is not None:
+            kept = f"{counted(len(self._rows), 'frame')}, {counted(len(self._over), 'event')}"
+            msg = (
+                f"{self._run.source}: {kept} and {counted(len(self._alerts), 'alert')} could not be stored "
+                f"({self._problem}), and are lost: make room there, or let it be written, before you watch again."
+            )
+            raise UserError(msg)
 
     def run(self) -> WatchRun:
         """Give what was seen, once the outbox is closed."""
@@ -100,7 +118,10 @@ class Watcher:
                 event.start.timestamp_s,
                 event.peak.anomaly_score,
             )
-            self._outbox.put(alert_id(event), self._alert(event))
+            self._alerts.append((alert_id(event), self._alert(event)))
+        if scores.certain:
+            self._run.events += len(scores.certain)
+            self._try(self._post)
         self._end(scores.over)
         self._rows += scores.rows
         self._finished += [frame.finishes for frame in frames if frame.finishes]
@@ -117,7 +138,6 @@ class Watcher:
             self._run.longest_delay_s = max(self._run.longest_delay_s, delay_s)
 
     def _end(self, events: list[LiveEvent]) -> None:
-        self._run.events += len(events)
         self._over += [
             {
                 "source": event.start.source,
@@ -134,10 +154,42 @@ class Watcher:
         ]
 
     def _store(self) -> None:
-        """Write the next part: scores first, because a frame whose score is stored is not scored again."""
+        """Write the next part; what can't be written now is kept for the one after it."""
+        if self._try(self._write) and self._problem is not None:
+            logger.info("%s: what is found can be stored again.", self._run.source)
+            self._problem = None
+
+    def _write(self) -> None:
+        """Write scores before events, because a frame whose score is stored is not scored again."""
+        self._post()
         self._scores.append(self._rows, self._finished)
+        self._rows, self._finished = [], []
         self._events.append(self._over)
-        self._rows, self._over, self._finished = [], [], []
+        self._over = []
+
+    def _post(self) -> None:
+        """Put the alerts into the outbox."""
+        while self._alerts:
+            self._outbox.put(*self._alerts[0])
+            del self._alerts[0]
+
+    def _try(self, write: Callable[[], None]) -> bool:
+        """Write, and tell whether that went well; say once why not, and keep the newest of what there is."""
+        try:
+            write()
+        except (OSError, UserError) as error:
+            if self._problem is None:
+                logger.warning(
+                    "%s: what is found can't be stored (%s): it is tried again every watch.part_s, and the newest "
+                    "%s frames are kept meanwhile.",
+                    self._run.source,
+                    error,
+                    f"{MOST_ROWS:,}",
+                )
+            self._problem = error
+            del self._rows[:-MOST_ROWS], self._over[:-MOST_ROWS], self._alerts[:-MOST_ALERTS]
+            return False
+        return True
 
     def _alert(self, event: LiveEvent) -> bytes:
         """Give what is sent when an event has become certain: see docs/watching.md."""
@@ -159,19 +211,19 @@ class Watcher:
     def _tell(self) -> None:
         run, (delay_s, score) = self._run, self._last or (0.0, 0.0)
         logger.info(
-            "%s: %s frames scored, %s left out, %s failed, %d events; %.1f s behind, score %.3f.",
+            "%s: %s scored, %s left out, %s failed, %s; %.1f s behind, score %.3f.",
             run.source,
-            f"{run.frames:,}",
+            counted(run.frames, "frame"),
             f"{run.losses.left_out:,}",
             f"{run.failed_frames.total():,}",
-            run.events,
+            counted(run.events, "event"),
             delay_s,
             score,
         )
 
 
 def alert_id(event: LiveEvent) -> str:
-    """Name an event: the same name if a file is read again after a kill."""
+    """Name an event: the same name if a file in a folder is read again after a kill."""
     start = event.start
     return digest([start.source, start.frame_index, start.taken_at.isoformat()])
 
