@@ -134,8 +134,3 @@ def spell(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{round(seconds / 60)} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
-
-
-def counted(count: int, noun: str) -> str:
-    """Write a number with what is counted, in the singular or the plural: `1 source`, `2 sources`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -131,7 +131,7 @@ def _find_no_use(adaptation: Adaptation) -> list[str]:
     if not before or after is None or after < before:
         return []
     return [
-        f"the {adaptation.axes} new axes change nothing on the frames that gave none, {100 * after:.1f} % of which are "
-        f"anomalous as before ({100 * before:.1f} %): give more video of the same camera and view, calibrate if the "
+        f"the {adaptation.axes} new axes change nothing on the frames that gave none, of which {100 * after:.1f} % are "
+        f"anomalous and {100 * before:.1f} % were: give video of the same camera and view, calibrate where the "
         "classifier raises the false alarms, or train a detector for this scene"
     ]

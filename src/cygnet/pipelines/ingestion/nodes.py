@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own documentation uses
 
 from cygnet.area import read_area
-from cygnet.errors import UserError
+from cygnet.errors import UserError, counted
 from cygnet.labels import label_by_time
 from cygnet.parameters.ingestion import Ingestion
 from cygnet.parameters.scene import SceneParameters
@@ -16,7 +16,6 @@ from cygnet.pipelines.ingestion.frame_labels import count_unknown, known_frames,
 from cygnet.pipelines.ingestion.splits import cut_spans, with_split
 from cygnet.pipelines.ingestion.views import cut_images, tell_what_is_seen
 from cygnet.preflight import checked_before_run
-from cygnet.progress import counted
 from cygnet.scene import Scene
 from cygnet.spark import flat_map_rows, get_session, spark_schema, spread_rows
 from cygnet.tables import FRAMES, IMAGE_SIZE_PX, IMAGES, LABELS, NORMAL, SOURCES, SPLITS

@@ -5,10 +5,10 @@ import logging
 import pandas as pd
 from pyspark.sql import DataFrame
 
+from cygnet.errors import counted
 from cygnet.labels import REJECT_COLUMNS
 from cygnet.pipelines.ingestion.frame_labels import count_unknown, known_frames, label_rows
 from cygnet.pipelines.ingestion.splits import with_split
-from cygnet.progress import counted
 from cygnet.tables import ABNORMAL, NORMAL
 
 logger = logging.getLogger(__name__)

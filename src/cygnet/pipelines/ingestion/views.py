@@ -6,8 +6,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
-from cygnet.errors import UserError
-from cygnet.progress import counted
+from cygnet.errors import UserError, counted
 from cygnet.scene import Scene
 from cygnet.vision.codec import encode_jpeg, encode_png
 from cygnet.vision.crop import cut_areas, decoded_size_px, frame_to_images
