@@ -219,6 +219,8 @@ def test_unknown_key_is_refused_with_the_nearest_known_one(name: str, nearest: s
             "'scene.ignore': the corner [-0.1, 0.5] is no [x, y] within the frame",
         ),
         ("scene.ignore", [[[0, 0], [1, 0], ["a", 0.5]]], "the corner ['a', 0.5] is no [x, y] within the frame"),
+        ("scene.region", [[[0.1, 0.1], [0.5, 0.5], [0.9, 0.9]]], "0.9]] has no area: its corners lie on one line"),
+        ("scene.ignore", [[0.5, 0.5], [0.5, 0.5], [0.5, 0.5]], "0.5]] has no area: its corners lie on one line"),
         ("scene.region", [], "'scene.region': [] is neither null, nor the path of a mask image, nor polygons"),
         ("scene.region", 3, "'scene.region': 3 is neither null"),
         ("scene.region", [0.1, 0.2], "'scene.region': [0.1, 0.2] is neither null"),

@@ -98,8 +98,8 @@ def test_the_catalog_names_every_summary() -> None:
         (
             "calibration_report",
             CALIBRATED,
-            "Threshold 0.9100 (was 0.9000): 0.1 % of 2,000 normal frames are anomalous (were 2.1 %), 1 alarms in 0.555 "
-            "hours.",
+            "Threshold 0.9100 (was 0.9000): 0.1 % of 2,000 normal frames are anomalous (were 2.1 %), 1 alarms in 33 "
+            "min.",
         ),
         ("adaptation_report", REFUSED, "swan version 3 keeps its subspace: AUROC is low; so is recall."),
         (

@@ -129,11 +129,6 @@ class _Lines:
         logger.info("%s: %s of %s %s, about %s left.", self.what, f"{done:,}", f"{total:,}", self.unit, spell(left_s))
 
 
-def counted(count: int, noun: str) -> str:
-    """Write a count with its noun, in the plural where it is needed: `1 event`, `1,200 events`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def spell(seconds: float) -> str:
     """Round a time to what people say: `40 s`, `12 min`, `2.5 h`."""
     if seconds < 90:

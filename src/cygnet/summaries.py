@@ -5,7 +5,8 @@ A summary takes what was saved. `cygnet.hooks` prints those of a run, the last r
 
 from typing import TYPE_CHECKING
 
-from cygnet.progress import counted
+from cygnet import progress
+from cygnet.errors import counted
 from cygnet.reports import (
     AdaptationReport,
     CalibrationReport,
@@ -100,7 +101,7 @@ def calibration_report(report: CalibrationReport) -> str:
     return (
         f"Threshold {report['new_threshold']:.4f} (was {report['old_threshold']:.4f}): {now} of "
         f"{report['threshold_frames']:,} normal frames are anomalous (were {before}), {report['alarms']} alarms in "
-        f"{report['threshold_hours']:.3g} hours."
+        f"{progress.spell(3600 * report['threshold_hours'])}."
     )
 
 

@@ -92,33 +92,57 @@ def test_duplicates_that_differ_are_refused_with_the_image(labels: CSV) -> None:
     )
 
 
-def test_missing_columns_are_named(labels: CSV) -> None:
-    assert "columns label, notes are missing" in refusal(labels("image_name,confidence\na,1\n"))
+NEEDED = "it needs the columns image_name, label, confidence, notes, or source, start_s, end_s, label"
+
+
+@pytest.mark.parametrize(
+    ("first_line", "told"),
+    [
+        ("image_name,confidence", f"'image_name,confidence'; {NEEDED}."),
+        ("source,start_s,end_s", f"'source,start_s,end_s'; {NEEDED}."),
+        ("image_name;label;confidence;notes", f"; {NEEDED}, separated by commas instead of semicolons."),
+        ("source;start_s;end_s;label", f"; {NEEDED}, separated by commas instead of semicolons."),
+        ("source\tstart_s\tend_s\tlabel", f"; {NEEDED}, separated by commas instead of tabs."),
+    ],
+)
+def test_columns_that_are_not_those_of_labels_are_told_with_those_that_are(
+    first_line: str, told: str, labels: CSV
+) -> None:
+    message = refusal(labels(f"{first_line}\na\n"))
+    assert ": its first line is '" in message
+    assert message.endswith(told)
+
+
+def test_a_column_that_is_there_twice_is_refused(labels: CSV) -> None:
+    assert "the column label is there twice; keep one." in refusal(labels(HEADER.strip() + ",Label\na,normal,,,\n"))
 
 
 @pytest.mark.parametrize("label", ["odd", "", "0"])
 def test_unknown_label_is_refused_with_its_image_and_what_is_allowed(label: str, labels: CSV) -> None:
     message = refusal(labels(HEADER + f"a,normal,,\nb,{label},,\n"))
-    assert f"b has the label '{label}', allowed are abnormal and normal" in message
+    assert f": line 3 (b) has the label '{label}', allowed are abnormal and normal" in message
 
 
 def test_unknown_source_is_refused_with_its_image_and_what_is_allowed(labels: CSV) -> None:
     message = refusal(labels(HEADER.strip() + ",source\na,normal,,,oracle\n"))
-    assert "a has the source 'oracle', allowed are human and llm" in message
+    assert "line 2 (a) has the source 'oracle', allowed are human and llm" in message
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "reason"),
     [
-        b"",
-        HEADER.encode() + "\u00e9,normal,,\n".encode("latin-1"),
-        HEADER + "a,normal,,\na,normal,,,,\n",
-        HEADER + '"a,',
+        (b"", "it is empty;"),
+        (HEADER.encode() + "\u00e9,normal,,\n".encode("latin-1"), "its encoding is not UTF-8;"),
+        (HEADER.encode("utf-16"), "its encoding is not UTF-8;"),
+        (HEADER + "a,normal,,\na,normal,,,,\n", ""),
+        (HEADER + '"a,', ""),
     ],
-    ids=["empty", "not-utf-8", "ragged", "open-quote"],
+    ids=["empty", "latin-1", "utf-16", "ragged", "open-quote"],
 )
-def test_unreadable_file_is_refused_in_one_line(content: str | bytes, labels: CSV) -> None:
-    assert "not a readable CSV with the columns image_name, label, confidence, notes" in refusal(labels(content))
+def test_unreadable_file_is_refused_in_one_line(content: str | bytes, reason: str, labels: CSV) -> None:
+    message = refusal(labels(content))
+    assert f": not a readable CSV: {reason}" in message
+    assert message.endswith(f"; {NEEDED}.")
 
 
 def test_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
@@ -156,21 +180,38 @@ def test_ranges_of_time_are_numbers_and_text_however_they_are_written(labels: CS
 @pytest.mark.parametrize("written", ["5,3", "3,3", "-1,2", "x,2", "1,", "0,inf", "nan,3"])
 def test_range_that_is_none_is_refused_as_it_was_written(written: str, labels: CSV) -> None:
     told = refusal(labels(RANGES + f"swan,0,1,normal\nswan,{written},normal\n"))
-    assert f": {written.replace(',', '-')} s of swan is not a range: give seconds, 0 <= start_s < end_s." in told
+    start_s, end_s = written.split(",")
+    named = f"line 3 (from {start_s} s to {end_s or '?'} s of swan)"
+    assert told.endswith(f": {named} is not a range: give seconds, 0 <= start_s < end_s.")
 
 
 def test_ranges_that_overlap_and_disagree_are_refused_with_both(labels: CSV) -> None:
     told = refusal(labels(RANGES + "a,8,9,abnormal\na,0,10,normal\nb,0,99,abnormal\n"))
-    assert told.endswith(": 0-10 s of a is normal, 8-9 s of a is abnormal, and they overlap; keep one.")
+    one, other = "line 3 (from 0 s to 10 s of a) is normal", "line 2 (from 8 s to 9 s of a) is abnormal"
+    assert told.endswith(f": {one}, {other}, and they overlap; keep one.")
     touching = labels(RANGES + "a,0,5,normal\na,5,6,abnormal\na,5.5,8,abnormal\nb,0,9,abnormal\n").load()
     assert len(touching) == 4
 
 
-def test_ranges_name_missing_columns_and_unknown_labels(labels: CSV) -> None:
-    assert "the columns label are missing; it needs source, start_s, end_s, label" in refusal(
-        labels("source,start_s,end_s\na,0,1\n")
+def test_ranges_name_unknown_labels(labels: CSV) -> None:
+    assert "line 2 (from 0 s to 1 s of a) has the label 'odd', allowed are abnormal and normal." in refusal(
+        labels(RANGES + "a,0,1,odd\n")
     )
-    assert "0-1 s of a has the label 'odd', allowed are abnormal and normal." in refusal(labels(RANGES + "a,0,1,odd\n"))
+
+
+def test_empty_rows_are_left_out_and_count_as_lines(labels: CSV) -> None:
+    assert loaded(labels(HEADER + "\na,normal,,\n,,,\n , , ,\n")) == [("a", "normal", "human")]
+    assert labels(RANGES + ",,,\n\nswan,20,21,abnormal\n").load().to_numpy().tolist() == [
+        ["swan", 20.0, 21.0, "abnormal"]
+    ]
+    assert "line 5 (from 20 s to 21 s of swan) has the label ''" in refusal(
+        labels(RANGES + ",,,\n\n,,,\nswan,20,21,\n")
+    )
+
+
+def test_capital_letters_in_the_first_line_do_not_matter(labels: CSV) -> None:
+    assert len(labels(" Source,Start_s,END_S,Label\nswan,20,21,abnormal\n").load()) == 1
+    assert loaded(labels(HEADER.upper() + "A,normal,,\n")) == [("A", "normal", "human")]
 
 
 def test_the_label_of_a_person_counts_where_a_model_says_otherwise(labels: CSV) -> None:

@@ -84,7 +84,9 @@ def test_version_whose_artifacts_are_gone_is_a_sentence(detector: PackagedDetect
     dataset.save(detector)
     version = dataset.load()
     shutil.rmtree(Path(mlflow.artifacts.download_artifacts(version.uri)))  # a local store gives its own folder
-    with pytest.raises(UserError, match=r"gone version 1 can't be used: .*\. It is missing, damaged") as refused:
+    with pytest.raises(
+        UserError, match=r"gone version 1 can't be used: .*\. Train again with `kedro run`, restore"
+    ) as refused:
         version.predict([b"image"], cropped=True)
     assert "\n" not in refused.value.message
 
@@ -101,7 +103,9 @@ def test_version_of_an_older_cygnet_is_a_sentence(detector: PackagedDetector, da
     else:
         served = folder / "served_model.py"
         served.write_text(served.read_text().replace("Scorer", "ScorerOfBefore"))
-    with pytest.raises(UserError, match=f"old-{damage} version 1 can't be used: .* of another version"):
+    with pytest.raises(
+        UserError, match=f"old-{damage} version 1 can't be used: .* Train again with `kedro run`, restore"
+    ):
         version.predict([b"image"], cropped=True)
 
 

@@ -163,6 +163,20 @@ def test_another_scene_is_a_sentence_and_changes_nothing(made: Project, monkeypa
     assert made.state() == before
 
 
+def test_axes_that_help_no_other_frame_are_refused_and_change_nothing_but_the_report(
+    made: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the video shows another scene, each frame in its own way."""
+    monkeypatch.setattr(
+        "cygnet.model.scoring.outside._compare", lambda *_: {"old_anomalous_frac": 0.5, "anomalous_frac": 0.5}
+    )
+    before = made.state()
+    with pytest.raises(UserError, match=r"change nothing .*, of which 50.0 % are anomalous and 50.0 % were"):
+        made.adapt(write_video(made.data / "many.avi", square_from=5))
+    assert made.state()[:2] == before[:2]
+    assert json.loads(made.report_path.read_text())["decision"] == "refuse"
+
+
 def test_axes_that_cost_too_much_auroc_are_refused_and_change_nothing_but_the_report(
     made: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,10 @@ class Project:
         run_here(self.data, "scoring", video=str(video), scoring={"annotated_video": False})
         return pd.read_csv(self.data / "07_model_output/scores.csv")
 
+    def score_parts(self) -> list[Path]:
+        """The files that scoring keeps for the next run."""
+        return sorted((self.data / "07_model_output/score_parts").rglob("*.parquet"))
+
     @property
     def report_path(self) -> Path:
         """Where the report is."""
@@ -121,7 +125,10 @@ def test_calibrated_in_other_light_it_keeps_the_rate_there_and_a_rollback_restor
     before = made.champion
     old_scores = made.score(more)
     assert old_scores["is_anomalous"].mean() > 0.5
+    kept = made.score_parts()
+    assert kept
     report = made.calibrate(dark)
+    assert made.score_parts() == kept
     assert_conforms(report, CalibrationReport)
     assert report["model"]["version"] == before
     assert report["decision"] == "promote"
@@ -175,7 +182,10 @@ def test_network_example_and_records_stay(made: Project) -> None:
 
 def test_video_too_short_for_the_alarm_rate_is_a_sentence_and_changes_nothing(made: Project, tmp_path: Path) -> None:
     before = (made.champion, made.versions, made.report_path.read_bytes())
-    with pytest.raises(UserError, match=r"too short for scoring.max_alarms_per_hour=1: .* at best 1.08e\+03 alarms"):
+    with pytest.raises(
+        UserError,
+        match=r"too short for scoring.max_alarms_per_hour=1: its second half, 10 s, .* at best 1,080 alarms",
+    ):
         made.calibrate(write_normal(tmp_path / "short.avi", 60, seed=4), max_alarms_per_hour=1)
     assert (made.champion, made.versions, made.report_path.read_bytes()) == before
 

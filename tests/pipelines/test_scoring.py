@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own documentation uses
 
 from cygnet.datasets.registry import RegisteredModelDataset
 from cygnet.datasets.score_parts import ScorePartsDataset
@@ -153,6 +154,8 @@ def test_reports_count_what_the_table_has(media: Path, run: Run, parameters: dic
     listed = list_scores(scores)
     assert list(listed.columns) == ["source", "frame_index", "timestamp_s", "anomaly_score", "is_anomalous"]
     assert (listed["source"] == "whole").sum() == 40
+    shifted = scores.withColumn("timestamp_s", F.col("timestamp_s") + 1e-9)
+    pd.testing.assert_frame_equal(list_scores(shifted), listed, check_exact=True)
     labels = pd.DataFrame(
         [("whole_000001", "abnormal", "human"), ("whole_000777", "abnormal", "human"), ("x_000001", "normal", "llm")],
         columns=["image_name", "label", "source"],
@@ -217,7 +220,7 @@ def test_a_champion_of_another_version_of_cygnet_is_a_sentence(
         return str(folder)
 
     monkeypatch.setattr(ScoreParts, "add_scorer", add_scorer)
-    with pytest.raises(UserError, match=r"can't be used: .* of another version of Cygnet"):
+    with pytest.raises(UserError, match=r"can't be used: .* not of this version of Cygnet .* Train again"):
         run(media, threshold=0.5)
 
 

@@ -18,15 +18,8 @@ from cygnet.labels import match_labels
 from cygnet.model.scoring.frame_scores import SCORED_ITEMS
 from cygnet.parameters.base import Parameters
 from cygnet.pipelines.augmentation.nodes import make_training_set, record_training_scene
-from cygnet.pipelines.ingestion.nodes import (
-    UNKNOWN,
-    label_frames,
-    list_rejects,
-    make_images,
-    read_frames,
-    record_scene,
-    split_sources,
-)
+from cygnet.pipelines.ingestion.nodes import label_frames, make_images, read_frames, record_scene, split_sources
+from cygnet.pipelines.ingestion.reject_nodes import UNKNOWN, list_rejects
 from cygnet.pipelines.ingestion.views import cut_images, tell_what_is_seen
 from cygnet.pipelines.synthesis.nodes import _with_donor, draw_anomalies
 from cygnet.spark import flat_map_rows, spark_schema
@@ -34,6 +27,8 @@ from cygnet.tables import IMAGE_LABELS, IMAGES, SOURCES, TRAINING_SET
 from cygnet.vision.codec import decode_image, decode_mask, encode_jpeg
 from support.project import ODD_VIDEO
 from support.toys import IMAGES_SCENE, label_ranges
+
+NO_LABELS = pd.DataFrame(columns=IMAGE_LABELS.names)
 
 
 @pytest.fixture
@@ -181,9 +176,9 @@ def test_several_videos_become_split_images_and_rejects(
         [("a_000001", "abnormal", "human"), ("b_000777", "normal", "llm"), ("z_000001", "normal", "human")],
         columns=["image_name", "label", "source"],
     )
-    sources, frame_labels, _, label_rejects = match_labels(sources, labels)
+    sources, frame_labels, ranges, label_rejects = match_labels(sources, labels)
     frames = read_frames(sources, record_scene(ingestion, scene_of(parameters, "square"))).cache()
-    splits = split_sources(frames, frame_labels, sources, ingestion)
+    splits = split_sources(frames, frame_labels, ranges, sources, ingestion)
     images = make_images(
         frames, splits, frame_labels, record_scene(ingestion, scene_of(parameters, "square")), ingestion.default_label
     ).toPandas()
@@ -210,11 +205,12 @@ def test_a_source_too_short_to_split_stops_the_run(
 ) -> None:
     ingestion = parameters["ingestion"]
     sources = list_sources(str(write_video("a.mp4", 5)))
-    _, frame_labels, *_ = match_labels(sources, pd.DataFrame(columns=IMAGE_LABELS.names))
+    _, frame_labels, ranges, _ = match_labels(sources, pd.DataFrame(columns=IMAGE_LABELS.names))
     with pytest.raises(UserError, match="has no frames"):
         split_sources(
             read_frames(sources, record_scene(ingestion, scene_of(parameters, "square"))),
             frame_labels,
+            ranges,
             sources,
             ingestion,
         )
@@ -230,7 +226,7 @@ def ingest(parameters: dict[str, Parameters]) -> Callable[..., tuple[pd.DataFram
         scene = record_scene(ingestion, scene_of(parameters, "square"))
         frames = read_frames(sources, scene).cache()
         frame_labels, label_rejects = label_frames(frames, matched, ranges, unmatched)
-        splits = split_sources(frames, frame_labels, sources, ingestion)
+        splits = split_sources(frames, frame_labels, ranges, sources, ingestion)
         images = make_images(frames, splits, frame_labels, scene, ingestion.default_label)
         rejects = list_rejects(frames, splits, frame_labels, label_rejects)
         return images.drop("image").orderBy("frame_id").toPandas(), rejects
@@ -263,18 +259,24 @@ def test_a_normal_range_makes_everything_outside_unknown(
     counts = rejects.set_index("reason")["count"]
     assert counts[UNKNOWN] == 100 - len(known)
     assert counts["in the gap between two splits"] == len(known) - len(images)
-    with pytest.raises(UserError, match="no frame lies in one of the labelled ranges"):
+    told = "no frame lies in one of the labelled ranges, as 50-60 s of 'a', whose last frame is at 9.9 s; give ranges"
+    with pytest.raises(UserError, match=told):
         ingest(path, label_ranges(("a", 50.0, 60.0, "normal")))
+
+
+def write_set(folder: Path, **counts: int) -> Path:
+    """Write a labelled set: so many grey images, named by their number, in each of its folders."""
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            cv2.imwrite(str(folder / name / f"{name}_{index:03d}.png"), np.full((32, 32, 3), 4 * index, np.uint8))
+    return folder
 
 
 def test_folders_of_a_labelled_set_label_their_images_and_a_csv_overrules_them(
     spark: SparkSession, tmp_path: Path, ingest: Callable[..., tuple[pd.DataFrame, pd.DataFrame]]
 ) -> None:
-    for folder, count in (("good", 30), ("crack", 20)):
-        (tmp_path / "set" / folder).mkdir(parents=True)
-        for index in range(count):
-            image = np.full((32, 32, 3), 4 * index, np.uint8)
-            cv2.imwrite(str(tmp_path / "set" / folder / f"{folder}_{index:03d}.png"), image)
+    write_set(tmp_path / "set", good=30, crack=20)
     own = pd.DataFrame([("crack_000", "normal", "human")], columns=IMAGE_LABELS.names)
     images, _ = ingest(tmp_path / "set", own)
     rows = images.set_index("frame_id")
@@ -289,6 +291,52 @@ def test_folders_of_a_labelled_set_label_their_images_and_a_csv_overrules_them(
         "good": [1],
     }
     assert others.groupby("split")["label"].nunique().to_dict() == {"train": 2, "validation": 2, "test": 2}
+
+
+def test_a_set_without_a_normal_image_is_a_sentence(
+    spark: SparkSession, tmp_path: Path, ingest: Callable[..., tuple[pd.DataFrame, pd.DataFrame]]
+) -> None:
+    told = "None of the .. frames of the split train is normal, .* folder 'good' .* ingestion.default_label"
+    with pytest.raises(UserError, match=told):
+        ingest(write_set(tmp_path, good=0, crack=30), NO_LABELS)
+
+
+def test_an_image_of_a_labelled_set_that_does_not_decode_is_one_reject(
+    spark: SparkSession,
+    tmp_path: Path,
+    ingest: Callable[..., tuple[pd.DataFrame, pd.DataFrame]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (write_set(tmp_path, good=30, crack=20) / "crack/crack_003.png").write_bytes(b"no image")
+    cv2.imwrite(str(tmp_path / "good/good_007.png"), np.zeros((1, 1, 3), np.uint8))
+    with caplog.at_level("INFO"):
+        _, rejects = ingest(tmp_path, NO_LABELS)
+    failed = rejects[rejects["reason"] != "in the gap between two splits"]
+    assert failed["frame_id"].tolist() == ["crack/000003", "good/000007"]
+    assert failed["reason"].iloc[1] == "good_007.png: 1x1 px, at least 16 px a side are needed"
+    assert "2 frames failed, 0 labels found no image: see rejects." in caplog.messages
+    assert not any(message.startswith("Labels:") for message in caplog.messages)
+
+
+def test_the_log_counts_labels_and_writes_one_in_the_singular(
+    spark: SparkSession,
+    write_video: Callable[..., Path],
+    ingest: Callable[..., tuple[pd.DataFrame, pd.DataFrame]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    said = {
+        "a_000001": "abnormal",
+        "a_000002": "normal",
+        "a_000003": "normal",
+        "a_000999": "normal",
+        "z_000000": "normal",
+    }
+    labels = pd.DataFrame({"image_name": [*said], "label": [*said.values()], "source": "human"})
+    with caplog.at_level("INFO"):
+        ingest(write_video("a.mp4", 40), labels)
+    assert "Labels: 1 abnormal, 2 normal; 2 for frames that are not here." in caplog.messages
+    assert any(message.startswith("40 frames of 1 source: train ") for message in caplog.messages)
+    assert any("is seen as 1 square of" in message for message in caplog.messages)
 
 
 def test_tiles_of_a_frame_are_images_of_its_split_and_share_its_anomalies(
@@ -394,7 +442,11 @@ def test_a_frame_that_the_area_does_not_fit_stops_the_run(
     edge = [[(0.95, 0.0), (1.0, 0.0), (1.0, 1.0), (0.95, 1.0)]]
     frames = spark.createDataFrame([(96, 64)], ["width", "height"])
     for view, region, told in (
-        ("tiles", str(tmp_path / "tall.png"), "96x64 has another aspect ratio than the mask of 50x90"),
+        (
+            "tiles",
+            str(tmp_path / "tall.png"),
+            "96x64 has another aspect ratio than the mask of 50x90 that scene.region names",
+        ),
         ("square", edge, "leave nothing of 96x64 pixels to look at"),
     ):
         recorded = record_scene(parameters["ingestion"], scene_of(parameters, view, region=region))

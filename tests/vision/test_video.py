@@ -310,7 +310,7 @@ def test_frames_are_read_by_their_index_and_nothing_after_the_last(monkeypatch: 
 
 
 def test_an_image_is_read_only_if_its_index_is_wanted(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(encode_png(np.full((4, 4, 3), 7, np.uint8)))
+    (tmp_path / "a.png").write_bytes(encode_png(np.full((16, 16, 3), 7, np.uint8)))
     row = {**source(tmp_path / "a.png"), "media": "image", "file_index": 5}
     (sample,) = read_frames(row, [5])
     assert (sample.index, sample.image[0, 0, 0]) == (5, 7)

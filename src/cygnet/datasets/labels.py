@@ -2,6 +2,8 @@
 
 - of images: `image_name,label,confidence,notes`, and optionally `source`, which says who labelled.
 - of ranges of time: `source,start_s,end_s,label`, where `source` is the name of a video.
+
+Capital letters do not matter in the first line, and rows that are wholly empty are left out.
 """
 
 from pathlib import Path
@@ -18,7 +20,12 @@ from cygnet.tables import LABELS
 
 COLUMNS = ("image_name", "label", "confidence", "notes")
 RANGE_COLUMNS = ("source", "start_s", "end_s", "label")
+FIRST_LINE = 2
+"""Number of the line below the names of the columns."""
 LABEL_SOURCES = ("human", "llm")
+NEEDED = f"it needs the columns {', '.join(COLUMNS)}, or {', '.join(RANGE_COLUMNS)}"
+SEPARATORS = {";": "semicolons", "\t": "tabs"}
+"""What spreadsheets write in place of commas."""
 
 
 class LabelsDataset(ReadOnly[pd.DataFrame]):
@@ -69,21 +76,42 @@ class LabelsDataset(ReadOnly[pd.DataFrame]):
 
 
 def read_labels(path: str) -> pd.DataFrame:
-    """Read a CSV of labels as it is, every value as text.
+    """Read a CSV of labels, every value as text.
+
+    Returns:
+        Its columns by their names in lower case; its rows by the number of their line, without those that are empty.
 
     Raises:
-        UserError: The file is missing or not a CSV, or ADLS can't be reached.
+        UserError: The file is missing or not a CSV, two columns have one name, or ADLS can't be reached.
     """
     try:
         with on_disk(path) as file:
-            return pd.read_csv(Path(file), dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False)
+            table = pd.read_csv(
+                Path(file),
+                dtype=str,
+                keep_default_na=False,
+                skipinitialspace=True,
+                skip_blank_lines=False,
+                index_col=False,
+            ).fillna("")
     except FileNotFoundError as error:
         msg = f"labels={shown(path)}: no such file."
         raise UserError(msg) from error
     except (ValueError, OSError) as error:
-        reason = str(error).strip()
-        msg = f"labels={path}: not a readable CSV with the columns {', '.join(COLUMNS)}: {reason}."
+        msg = f"labels={path}: not a readable CSV: {_reason_of(error)}; {NEEDED}."
         raise UserError(msg) from error
+    table.columns = table.columns.str.strip().str.lower()
+    if not table.columns.is_unique:
+        msg = f"labels={path}: the column {table.columns[table.columns.duplicated()][0]} is there twice; keep one."
+        raise UserError(msg)
+    table.index += FIRST_LINE
+    return table[(table != "").any(axis=1)]
+
+
+def _reason_of(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "its encoding is not UTF-8"
+    return "it is empty" if isinstance(error, pd.errors.EmptyDataError) else str(error).strip().rstrip(".")
 
 
 def is_of_ranges(table: pd.DataFrame) -> bool:
@@ -108,8 +136,9 @@ def check_labels(table: pd.DataFrame, path: str) -> pd.DataFrame:
         }
     )
     labels["source"] = labels["source"].replace("", "human")
-    _check_values(labels, "label", tuple(LABELS), labels["image_name"], path)
-    _check_values(labels, "source", LABEL_SOURCES, labels["image_name"], path)
+    written = _written(labels["image_name"])
+    _check_values(labels, "label", tuple(LABELS), written, path)
+    _check_values(labels, "source", LABEL_SOURCES, written, path)
     by_people = labels.loc[labels["source"] == "human", "image_name"]
     labels = labels[(labels["source"] == "human") | ~labels["image_name"].isin(by_people)]
     labels = labels.drop_duplicates(["image_name", "label"])
@@ -128,7 +157,8 @@ def check_ranges(table: pd.DataFrame, path: str) -> pd.DataFrame:
     """
     _check_columns(table, RANGE_COLUMNS, path)
     ranges = pd.DataFrame({"source": table["source"].str.strip(), "label": table["label"].str.strip().str.lower()})
-    written = table["start_s"].str.strip() + "-" + table["end_s"].str.strip() + " s of " + ranges["source"]
+    start_s, end_s, source = (table[name].str.strip().replace("", "?") for name in ("start_s", "end_s", "source"))
+    written = _written("from " + start_s + " s to " + end_s + " s of " + source)
     _check_values(ranges, "label", tuple(LABELS), written, path)
     for column in ("start_s", "end_s"):
         ranges[column] = pd.to_numeric(table[column], errors="coerce")
@@ -153,10 +183,17 @@ def _check_overlaps(ranges: pd.DataFrame, written: pd.Series, path: str) -> None
 
 
 def _check_columns(table: pd.DataFrame, needed: tuple[str, ...], path: str) -> None:
-    missing = [column for column in needed if column not in table.columns]
-    if missing:
-        msg = f"labels={path}: the columns {', '.join(missing)} are missing; it needs {', '.join(needed)}."
+    if not set(needed) <= set(table.columns):
+        line = ",".join(table.columns)
+        wrong = [name for separator, name in SEPARATORS.items() if separator in line]
+        told = f", separated by commas instead of {wrong[0]}" if wrong else ""
+        msg = f"labels={path}: its first line is {line!r}; {NEEDED}{told}."
         raise UserError(msg)
+
+
+def _written(rows: pd.Series) -> pd.Series:
+    """Call rows by the number of their line and what is in it."""
+    return "line " + rows.index.astype(str) + " (" + rows + ")"
 
 
 def _check_values(labels: pd.DataFrame, column: str, allowed: tuple[str, ...], names: pd.Series, path: str) -> None:

@@ -105,8 +105,8 @@ class UnusableVersionError(UserError):
 
     def __init__(self, version: ModelVersion, reason: Exception) -> None:
         super().__init__(
-            f"{version.name} version {version.version} can't be used: {quote(str(reason))}. It is missing, damaged, or "
-            "of another version of Cygnet: restore it, or point its alias at another version."
+            f"{version.name} version {version.version} can't be used: {quote(str(reason))}. Train again with `kedro "
+            "run`, restore it, or point its alias at another version."
         )
 
 

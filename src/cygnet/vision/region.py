@@ -43,9 +43,9 @@ def area_mask(area: Area, height: int, width: int) -> np.ndarray | None:
     if area == EVERYWHERE:
         return None
     region, ignore = area
-    inside = np.full((height, width), 255, np.uint8) if region is None else _draw(region, height, width)
+    inside = np.full((height, width), 255, np.uint8) if region is None else _draw("region", region, height, width)
     if ignore is not None:
-        inside[_draw(ignore, height, width) > 0] = 0
+        inside[_draw("ignore", ignore, height, width) > 0] = 0
     inside.flags.writeable = False
     return inside
 
@@ -70,10 +70,10 @@ def blank_outside(anomaly_map: np.ndarray, mask: np.ndarray | None) -> np.ndarra
     return np.where(inside, anomaly_map, np.float32(0))
 
 
-def _draw(shape: str, height: int, width: int) -> np.ndarray:
-    """Draw polygons or a mask image: `(height, width)` uint8, 255 inside."""
+def _draw(name: str, shape: str, height: int, width: int) -> np.ndarray:
+    """Draw polygons or a mask image, the scene's `region` or `ignore`: `(height, width)` uint8, 255 inside."""
     if not shape.startswith("["):
-        return _scale(decode_mask(base64.b64decode(shape)), height, width)
+        return _scale(name, decode_mask(base64.b64decode(shape)), height, width)
     drawn = np.zeros((height, width), np.uint8)
     for polygon in json.loads(shape):  # one by one: together, two layers would cancel each other out
         corners_px = np.rint(np.array(polygon) * (width, height) - 0.5)
@@ -81,13 +81,13 @@ def _draw(shape: str, height: int, width: int) -> np.ndarray:
     return drawn
 
 
-def _scale(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+def _scale(name: str, mask: np.ndarray, height: int, width: int) -> np.ndarray:
     mask_height, mask_width = mask.shape
     difference = abs(mask_width * height - mask_height * width)
     if difference > LARGEST_ASPECT_DIFFERENCE_FRAC * mask_height * width + mask_height + mask_width:
         msg = (
             f"its size of {width}x{height} has another aspect ratio than the mask of {mask_width}x{mask_height} that "
-            "scene.region or scene.ignore names"
+            f"scene.{name} names"
         )
         raise ValueError(msg)
     return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)

@@ -25,6 +25,8 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm"})
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
 
+FEWEST_PX = 16
+"""A side of an image file; nothing can be seen on a smaller one."""
 TICK_TOLERANCE_S = 1e-4
 """Containers store times in steps of up to a millisecond: 0.0999 s counts as the tick at 0.1 s."""
 
@@ -261,10 +263,16 @@ def _retrieve(capture: Capture, index: int, time_s: float, *, wanted: bool = Tru
 
 
 def _read_image(path: str, index: int, timestamp_s: float) -> Sample:
+    name = PurePath(path).name
     try:
-        return Sample(index, timestamp_s, decode_image(read_bytes(path)))
+        image = decode_image(read_bytes(path))
     except (OSError, ValueError) as error:
-        return Sample(index, timestamp_s, None, f"{PurePath(path).name}: {error}")
+        return Sample(index, timestamp_s, None, f"{name}: {error}")
+    height, width = image.shape[:2]
+    if min(height, width) < FEWEST_PX:
+        reason = f"{name}: {width}x{height} px, at least {FEWEST_PX} px a side are needed"
+        return Sample(index, timestamp_s, None, reason)
+    return Sample(index, timestamp_s, image)
 
 
 def _row(name: str, sample: Sample, jpeg_quality: int) -> dict[str, Any]:

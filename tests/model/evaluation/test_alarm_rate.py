@@ -120,7 +120,7 @@ def test_the_threshold_keeps_the_rate_that_was_asked_for() -> None:
 @pytest.mark.parametrize(
     ("frames", "rate", "told"),
     [
-        (400, 1.0, r"1=1: its second half, 0.0556 hours, can promise at best 53.9 alarms per hour: give 6 hours"),
+        (400, 1.0, r"1=1: its second half, 3 min, can promise at best 53.9 alarms per hour: give 6 hours"),
         (20, None, r"the second half of its frames, 10, can promise that no more than 0.0909 .* promises 0.05"),
         (1, None, "at least two normal frames"),
     ],

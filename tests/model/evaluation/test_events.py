@@ -50,6 +50,11 @@ def test_an_event_ends_where_its_last_frame_does_and_knows_its_peak() -> None:
     assert events["peak_score"].iloc[0] == np.float32(0.9)
 
 
+def test_times_have_no_rounding_errors() -> None:
+    events = find_events(scores_of(0.1, 0.1, 0.1, 0.9, 0.9, 0.9, 0.1), 0.5, PLAIN)
+    assert events[["start_s", "end_s"]].to_numpy().tolist() == [[0.3, 0.6]]
+
+
 def test_a_score_at_the_threshold_opens_and_one_at_the_low_threshold_stays_open() -> None:
     events = find_events(scores_of(0.4, 0.8, 0.4, 0.399, 0.4), 0.8, PLAIN.model_copy(update={"close_frac": 0.5}))
     assert times(events) == [(0.1, 0.3)]

@@ -22,6 +22,7 @@ from cygnet.model.evaluation.events import find_events, scored_s
 from cygnet.model.evaluation.smoothing import smooth_scores
 from cygnet.model.serving.scorer import Calibration, scores_of
 from cygnet.parameters.scoring import Events, Scoring
+from cygnet.progress import spell
 
 CONFIDENCE = 0.95
 ROWS_AT_ONCE = 10_000
@@ -105,6 +106,11 @@ def rate_upper_bound(events: int, hours: float) -> float:
     return float(chi2.ppf(CONFIDENCE, 2 * (events + 1))) / 2 / hours
 
 
+def written_rate(per_hour: float) -> str:
+    """Round a rate to three digits, as `5,390` or `0.0523`."""
+    return f"{float(f'{per_hour:.3g}'):,g}"
+
+
 def count_allowed(max_alarms_per_hour: float, hours: float) -> int:
     """Count the events that a rate allows in so much normal video.
 
@@ -116,8 +122,8 @@ def count_allowed(max_alarms_per_hour: float, hours: float) -> int:
         needed_hours = math.ceil(2 * 100 * hours * provable / max_alarms_per_hour) / 100
         msg = (
             f"The normal video is too short for scoring.max_alarms_per_hour={max_alarms_per_hour:g}: its second half, "
-            f"{hours:.3g} hours, can promise at best {provable:.3g} alarms per hour: give {needed_hours:g} hours of "
-            "normal video, or allow more alarms."
+            f"{spell(3600 * hours)}, can promise at best {written_rate(provable)} alarms per hour: give "
+            f"{needed_hours:,g} hours of normal video, or allow more alarms."
         )
         raise UserError(msg)
     return math.floor(max_alarms_per_hour * hours + 1e-9)

@@ -22,6 +22,8 @@ SPAN_COLUMNS = ["source", "start_s", "end_s"]
 LONE_FRAME_S = 0.04
 """Time that the only frame of a source represents."""
 
+TIME_DIGITS = 6
+"""Seconds are given to the microsecond: less would falsify the time from frame to frame, more shows rounding errors."""
 TOLERANCE_S = 1e-3
 """Containers store times in steps of up to a millisecond: three frames at 15 per second may last 0.1995 s."""
 
@@ -52,7 +54,7 @@ def find_events(scores: pd.DataFrame, threshold: float, events: Events) -> pd.Da
             start_s, end_s = times_s[first], times_s[last] + spacing_s
             if end_s - start_s >= events.min_duration_s - TOLERANCE_S:
                 peak = first + int(score[first : last + 1].argmax())
-                rows.append((source, start_s, end_s, score[peak], index[peak]))
+                rows.append((source, start_s.round(TIME_DIGITS), end_s.round(TIME_DIGITS), score[peak], index[peak]))
     return pd.DataFrame(rows, columns=EVENT_COLUMNS)
 
 

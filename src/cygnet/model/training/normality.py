@@ -125,7 +125,7 @@ def fit_normality(
     Covariance.merged(seen.counted).set_subspace(fitted.normality, explained_frac)
     fitted.normality.to(fitted.classifier.weight.device)
     logger.info(
-        "Normality: %d of %d dimensions explain %g of the patches of %d normal frames.",
+        "Normality: %d of %d dimensions explain %g of the patches of %d normal images.",
         fitted.normality.basis.shape[1],
         fitted.backbone.config.hidden_size,
         explained_frac,

@@ -90,13 +90,13 @@ def write_adaptation_report(
     scoring: Scoring,
     gate: Gate,
 ) -> AdaptationReport:
-    """Sum up, and decide: see `cygnet.pipelines.calibration.gate`.
+    """Sum up, and decide: see `cygnet.pipelines.calibration.gate`; axes that help no other frame are refused too.
 
     Returns:
         The content of `adaptation_report.json`.
     """
     return {
-        **judge(auroc_comparison, calibrated_champion, gate, "training_set"),
+        **judge(auroc_comparison, calibrated_champion, gate, "training_set", _find_no_use(adaptation)),
         "sources": adaptation.sources,
         "crop": scoring.crop,
         "interval_s": scoring.interval_s,
@@ -123,3 +123,15 @@ def package_adapted(
     check_verdict(adaptation_report, "subspace")
     metadata = {**champion_detector.metadata, "adapted_version": adaptation_report["model"]["version"]}
     return replace(champion_detector, scorer=adaptation.scorer, metadata=metadata)
+
+
+def _find_no_use(adaptation: Adaptation) -> list[str]:
+    """Give the reason against axes that leave as many of the other frames anomalous as before, if any were."""
+    before, after = adaptation.old_anomalous_frac, adaptation.anomalous_frac
+    if not before or after is None or after < before:
+        return []
+    return [
+        f"the {adaptation.axes} new axes change nothing on the frames that gave none, of which {100 * after:.1f} % are "
+        f"anomalous and {100 * before:.1f} % were: give video of the same camera and view, calibrate where the "
+        "classifier raises the false alarms, or train a detector for this scene"
+    ]

@@ -22,7 +22,7 @@ def create_pipeline() -> Pipeline:
         [
             node(
                 score_normal_video,
-                ["videos", "calibrated_champion", "score_parts", "params:scoring"],
+                ["videos", "calibrated_champion", "normal_score_parts", "params:scoring"],
                 "normal_scores",
                 name="score_normal_video",
                 tags="spark",

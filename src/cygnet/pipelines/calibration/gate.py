@@ -5,6 +5,7 @@ computed again with either calibration, which takes no endpoint and no image.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow.dataset as pad
@@ -57,10 +58,20 @@ def measure_auroc(
     return AurocComparison(before, after)
 
 
-def judge(comparison: AurocComparison, champion: ModelVersion, gate: Gate, table: str) -> SuccessorVerdict:
-    """Decide whether the successor may follow the champion; `table` is what they were compared on."""
+def judge(
+    comparison: AurocComparison, champion: ModelVersion, gate: Gate, table: str, more_reasons: Sequence[str] = ()
+) -> SuccessorVerdict:
+    """Decide whether the successor may follow the champion.
+
+    Args:
+        comparison: Of the two.
+        champion: The version that the successor comes from.
+        gate: `mode`, `min_auroc`, `max_auroc_loss`.
+        table: What they were compared on.
+        more_reasons: What else speaks against the successor.
+    """
     is_off = gate.mode == "off"
-    reasons = [] if is_off else _refusal_reasons(comparison, champion, gate, table)
+    reasons = [] if is_off else [*more_reasons, *_refusal_reasons(comparison, champion, gate, table)]
     return {
         "model": {"name": champion.name, "version": champion.version},
         "old_auroc": comparison.old,

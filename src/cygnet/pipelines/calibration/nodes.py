@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame
 
 from cygnet.endpoints.versions import PREVIOUS_CHAMPION, Decision, ModelVersion, UnusableVersionError, VersionTags
 from cygnet.errors import UserError
-from cygnet.model.evaluation.alarm_rate import Recalibration, rate_upper_bound, recalibrate
+from cygnet.model.evaluation.alarm_rate import Recalibration, rate_upper_bound, recalibrate, written_rate
 from cygnet.model.scoring.score_parts import ScoreParts
 from cygnet.model.serving.packaging import PackagedDetector, fetch_detector
 from cygnet.parameters.scoring import Scoring
@@ -19,6 +19,7 @@ from cygnet.pipelines.calibration.gate import AurocComparison, check_verdict, ju
 from cygnet.pipelines.scoring.nodes import score_frames
 from cygnet.pipelines.scoring.spark_scoring import collect_scored
 from cygnet.pipelines.serving.gate import note_decision
+from cygnet.progress import spell
 from cygnet.reports import AdaptationReport, CalibrationReport
 
 logger = logging.getLogger(__name__)
@@ -89,13 +90,13 @@ def recalibrate_champion(
     promised_fpr = target_fpr if old.target_fpr is None else old.target_fpr
     found = recalibrate(normal_frames, old, promised_fpr, scoring)
     logger.info(
-        "Threshold %.4f (was %.4f). Alarms in %.3g hours of normal video: %d, which proves at most %.4g per hour with "
+        "Threshold %.4f (was %.4f). Alarms in %s of normal video: %d, which proves at most %s per hour with "
         "95 %% confidence. Anomalous frames: %.1f %% (were %.1f %%).",
         found.calibration.threshold,
         old.threshold,
-        found.threshold_hours,
+        spell(3600 * found.threshold_hours),
         found.alarms,
-        rate_upper_bound(found.alarms, found.threshold_hours),
+        written_rate(rate_upper_bound(found.alarms, found.threshold_hours)),
         100 * found.anomalous_frac,
         100 * found.old_anomalous_frac,
     )

@@ -1,4 +1,4 @@
-"""Nodes of ingestion. A bad row costs one row: it is set aside with its reason, and listed in `rejects`."""
+"""Nodes of ingestion up to `images`. A bad row costs one row: it is set aside with its reason, see `reject_nodes`."""
 
 import logging
 from functools import partial
@@ -8,8 +8,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own documentation uses
 
 from cygnet.area import read_area
-from cygnet.errors import UserError
-from cygnet.labels import REJECT_COLUMNS, label_by_time
+from cygnet.errors import UserError, counted
+from cygnet.labels import label_by_time
 from cygnet.parameters.ingestion import Ingestion
 from cygnet.parameters.scene import SceneParameters
 from cygnet.pipelines.ingestion.frame_labels import count_unknown, known_frames, label_rows, labelled_events
@@ -18,12 +18,10 @@ from cygnet.pipelines.ingestion.views import cut_images, tell_what_is_seen
 from cygnet.preflight import checked_before_run
 from cygnet.scene import Scene
 from cygnet.spark import flat_map_rows, get_session, spark_schema, spread_rows
-from cygnet.tables import FRAMES, IMAGE_SIZE_PX, IMAGES, LABELS, SOURCES, SPLITS
+from cygnet.tables import FRAMES, IMAGE_SIZE_PX, IMAGES, LABELS, NORMAL, SOURCES, SPLITS
 from cygnet.vision.video import expected_rows, read_rows
 
 logger = logging.getLogger(__name__)
-
-UNKNOWN = "outside the labelled ranges"
 
 
 @checked_before_run(read_area)
@@ -69,23 +67,29 @@ def label_frames(
 
 
 def split_sources(
-    frames: DataFrame, frame_labels: pd.DataFrame, sources: pd.DataFrame, ingestion: Ingestion
+    frames: DataFrame,
+    frame_labels: pd.DataFrame,
+    label_ranges: pd.DataFrame,
+    sources: pd.DataFrame,
+    ingestion: Ingestion,
 ) -> pd.DataFrame:
     """Cut each source in time into train, validation and test, and no event of a video in two.
 
     Args:
         frames: The table `frames`.
         frame_labels: The labels of this run; frames that are unknown do not count.
+        label_ranges: The labelled ranges of time, which the sentence names where they leave nothing.
         sources: The table `SOURCES`: which sources are videos.
-        ingestion: `split`.
+        ingestion: `split`, `default_label`.
 
     Returns:
         One row per source with its media and the bounds of its splits, in seconds: see `cut_spans`.
 
     Raises:
-        UserError: Nothing decoded, no frame lies in a labelled range, or a split has no frame.
+        UserError: Nothing decoded, no frame lies in a labelled range, a split has no frame, or train no normal one.
     """
-    good = known_frames(frames.filter("reason is null"), frame_labels).select("source", "frame_index", "timestamp_s")
+    decoded = frames.filter("reason is null").select("frame_id", "source", "frame_index", "timestamp_s")
+    good = known_frames(decoded, frame_labels)
     partial = count_unknown(frame_labels)["source"].tolist()
     train_frac = ingestion.split.train_frac
     spans = (
@@ -105,11 +109,14 @@ def split_sources(
         reason = frames.filter("reason is not null").select("reason").first()
         msg = f"Nothing could be decoded: {reason['reason'] if reason else 'there are no frames'}."
         if frame_labels["label"].isna().any():
-            msg = "labels: no frame lies in one of the labelled ranges; give ranges in seconds of the video."
+            msg = _tell_no_range_has_a_frame(decoded, frame_labels, label_ranges)
         raise UserError(msg)
     events = labelled_events(good, frame_labels, set(sources.loc[sources["media"] == "video", "source"]))
     source_splits = cut_spans(spans, events, ingestion.split).merge(sources[["source", "media"]].drop_duplicates())
-    counts = {row["split"]: row["count"] for row in with_split(good, source_splits).groupBy("split").count().collect()}
+    is_normal = F.coalesce("label", F.lit(LABELS[ingestion.default_label])) == NORMAL
+    labelled = with_split(good, source_splits).join(F.broadcast(label_rows(frame_labels)), "frame_id", "left")
+    found = labelled.groupBy("split").agg(F.count("*").alias("count"), F.count_if(is_normal).alias("normal")).collect()
+    counts = {row["split"]: row["count"] for row in found}
     empty = [name for name in SPLITS if not counts.get(name)]
     if empty:
         msg = (
@@ -118,14 +125,31 @@ def split_sources(
             f"({ingestion.split.gap_s:g})."
         )
         raise UserError(msg)
+    if not any(row["normal"] for row in found if row["split"] == "train"):
+        msg = (
+            f"None of the {counts['train']} frames of the split train is normal, and training needs normal frames: "
+            "put normal images into the folder 'good' or 'normal', label frames normal, or change "
+            f"ingestion.default_label ({ingestion.default_label})."
+        )
+        raise UserError(msg)
     logger.info(
-        "%d frames of %d sources: %s; %d in the gaps.",
-        spans["frames"].sum(),
-        len(spans),
+        "%s of %s: %s; %d in the gaps.",
+        counted(int(spans["frames"].sum()), "frame"),
+        counted(len(spans), "source"),
         ", ".join(f"{name} {counts[name]}" for name in SPLITS),
         counts.get(None, 0),
     )
     return source_splits
+
+
+def _tell_no_range_has_a_frame(decoded: DataFrame, frame_labels: pd.DataFrame, label_ranges: pd.DataFrame) -> str:
+    source = count_unknown(frame_labels)["source"].iloc[0]
+    start_s, end_s = label_ranges.loc[label_ranges["source"] == source, ["start_s", "end_s"]].iloc[0]
+    last_s = decoded.filter(F.col("source") == F.lit(source)).agg(F.max("timestamp_s")).collect()[0][0]
+    return (
+        f"labels: no frame lies in one of the labelled ranges, as {start_s:g}-{end_s:g} s of '{source}', whose last "
+        f"frame is at {last_s:.4g} s; give ranges in seconds of the video."
+    )
 
 
 def make_images(
@@ -163,37 +187,3 @@ def make_images(
         )
     )
     return flat_map_rows(rows, partial(cut_images, scene=scene), IMAGES)
-
-
-def list_rejects(
-    frames: DataFrame, source_splits: pd.DataFrame, frame_labels: pd.DataFrame, label_rejects: pd.DataFrame
-) -> pd.DataFrame:
-    """List everything that ingestion set aside, and why.
-
-    Args:
-        frames: The table `frames`.
-        source_splits: The bounds of each source's splits.
-        frame_labels: The labels of this run, by `frame_id`.
-        label_rejects: The labels that found no image by their name.
-
-    Returns:
-        `source`, `frame_id`, `image_name` (of a label), `reason`, `count` (rows set aside for it).
-    """
-    failed = frames.filter("reason is not null").select("source", "frame_id", "reason").orderBy("frame_id").toPandas()
-    good = frames.filter("reason is null").select("source", "frame_id", "timestamp_s")
-    labels = label_rows(frame_labels)
-    known = with_split(known_frames(good, frame_labels), source_splits)
-    in_gaps = known.filter("split is null").groupBy("source").count().orderBy("source").toPandas()
-    unused = labels.join(good, "frame_id", "left_anti").select("frame_id", "image_name").orderBy("frame_id").toPandas()
-    parts = [
-        failed.assign(image_name="", count=1),
-        in_gaps.assign(frame_id="", image_name="", reason="in the gap between two splits"),
-        count_unknown(frame_labels).assign(frame_id="", image_name="", reason=UNKNOWN),
-        unused.assign(source="", reason="a label for an image that is not there", count=1),
-        label_rejects,
-    ]
-    rejects = pd.concat([part[REJECT_COLUMNS] for part in parts if len(part)] or [label_rejects], ignore_index=True)
-    if len(failed) or len(unused) or len(label_rejects):
-        lost = len(unused) + len(label_rejects)
-        logger.warning("%d frames failed, %d labels found no image: see rejects.", len(failed), lost)
-    return rejects

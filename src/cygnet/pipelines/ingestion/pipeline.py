@@ -3,14 +3,8 @@
 from kedro.pipeline import Pipeline, node
 
 from cygnet.labels import match_labels
-from cygnet.pipelines.ingestion.nodes import (
-    label_frames,
-    list_rejects,
-    make_images,
-    read_frames,
-    record_scene,
-    split_sources,
-)
+from cygnet.pipelines.ingestion.nodes import label_frames, make_images, read_frames, record_scene, split_sources
+from cygnet.pipelines.ingestion.reject_nodes import list_rejects
 
 
 def create_pipeline() -> Pipeline:
@@ -34,7 +28,7 @@ def create_pipeline() -> Pipeline:
             ),
             node(
                 split_sources,
-                ["frames", "frame_labels", "sources", "params:ingestion"],
+                ["frames", "frame_labels", "label_ranges", "sources", "params:ingestion"],
                 "source_splits",
                 name="split_sources",
                 tags="spark",

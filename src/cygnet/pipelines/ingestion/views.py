@@ -6,7 +6,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
-from cygnet.errors import UserError
+from cygnet.errors import UserError, counted
 from cygnet.scene import Scene
 from cygnet.vision.codec import encode_jpeg, encode_png
 from cygnet.vision.crop import cut_areas, decoded_size_px, frame_to_images
@@ -38,11 +38,11 @@ def tell_what_is_seen(frames: DataFrame, scene: Scene) -> None:
         is_warning = scene.view == "square" and unseen_frac > 0.01
         logger.log(
             logging.WARNING if is_warning else logging.INFO,
-            "A frame of %dx%d is seen as %d square(s) of %d px. Not looked at: %.1f %% of it%s. Smallest object, one "
+            "A frame of %dx%d is seen as %s of %d px. Not looked at: %.1f %% of it%s. Smallest object, one "
             "of %d x %d patches: about %.0f px.",
             row["width"],
             row["height"],
-            seen.tiles,
+            counted(seen.tiles, "square"),
             seen.side_px,
             100 * unseen_frac,
             "; scene.view whole and tiles see what square leaves out" if is_warning else "",

@@ -15,6 +15,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's own
 
 from cygnet.endpoints.versions import ModelVersion, UnusableVersionError
 from cygnet.errors import UserError
+from cygnet.model.evaluation.events import TIME_DIGITS
 from cygnet.model.evaluation.smoothing import SMOOTHED, smooth_scores
 from cygnet.model.scoring.frame_scores import ITEMS, SCORED_ITEMS, FrameScoring, list_items, score_item
 from cygnet.model.scoring.score_parts import PART, ScoreParts
@@ -98,7 +99,7 @@ def read_model_settings(champion: ModelVersion, scorer_folder: str) -> Settings:
 
 
 def collect_scored(scores: DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Give columns of the frames that have a score: by source, in time order.
+    """Give columns of the frames that have a score: by source, in time order, `timestamp_s` to the microsecond.
 
     Raises:
         UserError: No frame has one.
@@ -108,7 +109,7 @@ def collect_scored(scores: DataFrame, columns: list[str]) -> pd.DataFrame:
         failed = scores.select("reason").first()
         msg = f"Nothing could be scored: {failed['reason'] if failed else 'there are no frames'}."
         raise UserError(msg)
-    return rows
+    return rows.round({"timestamp_s": TIME_DIGITS})
 
 
 def count_failures(scores: DataFrame) -> pd.DataFrame:

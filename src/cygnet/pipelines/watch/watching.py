@@ -15,13 +15,12 @@ from types import FrameType
 from typing import Any
 
 from cygnet.endpoints.outbox import Outbox
-from cygnet.errors import UserError
+from cygnet.errors import UserError, counted
 from cygnet.model.evaluation.live_events import LiveEvent
 from cygnet.model.scoring.live_scores import LiveScorer
 from cygnet.model.scoring.score_parts import digest
 from cygnet.model.scoring.watch_parts import TableParts
 from cygnet.parameters.watch import Watch
-from cygnet.progress import counted
 from cygnet.reports import AlertCounts
 from cygnet.vision.live import LiveFrame, Losses, Reader
 
