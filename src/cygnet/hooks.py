@@ -138,9 +138,8 @@ class ReportHooks:
         logger.info("Done in %s.", spell(time.monotonic() - self._begun_s))
         self._tell()
         following = _following(pipeline)
-        command = (
-            'make run ARGS="%s"' if "MAKELEVEL" in os.environ else "kedro run %s"
-        )  # make: no environment is active
+        by_make = "MAKELEVEL" in os.environ  # then no environment is active
+        command = 'make run ARGS="%s"' if by_make else "kedro run %s"
         if "champion" in pipeline.all_outputs():
             logger.info(f"Score a video: {command}", "--pipeline=scoring --params=video=PATH")
         elif following and not any(map(_is_page, self._files)):

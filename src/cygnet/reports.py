@@ -530,7 +530,8 @@ class PretrainingReport(TypedDict):
 
 def title_of(name: str) -> str:
     """Write the name of a kind or a baseline as words."""
-    return {"median_mad": "median of the frames"}.get(name, name.replace("_", " "))
+    words = {"none": "normal", "null": "control", "median_mad": "median of the frames"}
+    return words.get(name, name.replace("_", " "))
 
 
 def list_numbers(report: Mapping[str, object], prefix: str) -> dict[str, float]:

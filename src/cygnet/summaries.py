@@ -55,8 +55,8 @@ def broken_promise(report: EvaluationReport) -> str | None:
     if rule["promised_fpr"] is None or rule["is_kept"]:
         return None
     return (
-        f"{rule['false_alarm_frames']} of {frames} normal test frames are called anomalous, though the threshold promises "
-        f"at most {_percent(rule['promised_fpr'])}: the test split is unlike the others, or train frames are "
+        f"{rule['false_alarm_frames']} of {frames} normal test frames are called anomalous, though the threshold "
+        f"promises at most {_percent(rule['promised_fpr'])}: the test split is unlike the others, or train frames are "
         "contaminated, see suspicious_frames.png."
     )
 
