@@ -16,7 +16,7 @@ from kedro_datasets.json import JSONDataset
 from kedro_datasets.partitions import PartitionedDataset
 
 from cygnet.datasets.report import ReportDataset
-from cygnet.hooks import ReportHooks
+from cygnet.hooks import ReportHooks, SparkHooks
 from support.runs import PROJECT
 
 JSON = {"type": "json.JSONDataset"}
@@ -127,6 +127,18 @@ def test_without_a_page_a_run_says_which_pipeline_reads_what_it_wrote(
     assert told({"images": {}})[-1] == "Next: kedro run --pipelines=synthesis"
     monkeypatch.setenv("MAKELEVEL", "1")
     assert told({"images": {}})[-1] == 'Next: make run ARGS="--pipelines=synthesis"'
+
+
+def test_the_silence_while_spark_starts_is_explained(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("cygnet.preflight.uses_spark", lambda *_: True)
+    monkeypatch.setattr("cygnet.spark.start_session", lambda _: logging.getLogger("cygnet.hooks").info("started"))
+    hooks = SparkHooks()
+    hooks._config = {}
+    with caplog.at_level(logging.INFO, "cygnet"):
+        hooks.before_pipeline_run(Pipeline([]), DataCatalog())
+    assert [record.getMessage() for record in caplog.records] == ["Starting Spark, some seconds.", "started"]
 
 
 @pytest.mark.parametrize("program", ["cygnet", "cygnet.hooks"])
