@@ -87,7 +87,7 @@ picture: install  ## draw docs/images/pipelines.svg anew
 
 # Under load uvicorn takes several workers for dead and starts them anew without end; one is not watched.
 mlflow: install  ## browse runs, figures and models in MLflow
-	MLFLOW_WORKERS=1 PATH="$$(cd $(BIN) && pwd):$$PATH" kedro mlflow ui $(ARGS)
+	PYTHONWARNINGS='ignore:starlette.middleware.wsgi is deprecated' MLFLOW_WORKERS=1 PATH="$$(cd $(BIN) && pwd):$$PATH" kedro mlflow ui $(ARGS)
 
 notebook: install  ## open the notebooks in JupyterLab, which the first call installs
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt jupyterlab

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from kedro.framework.hooks.manager import _NullPluginManager
 from kedro.framework.startup import bootstrap_project
@@ -18,7 +19,7 @@ from kedro_datasets.partitions import PartitionedDataset
 
 from cygnet.datasets.report import ReportDataset
 from cygnet.errors import UserError
-from cygnet.hooks import ReportHooks, UserErrorHooks
+from cygnet.hooks import ReportHooks, SparkHooks, UserErrorHooks
 from support.runs import PROJECT
 
 JSON = {"type": "json.JSONDataset"}
@@ -29,6 +30,11 @@ def count_keys(report: dict[str, Any]) -> str:
     return f"{len(report)} keys in all, 100 %"
 
 
+def miss_promise(report: dict[str, Any]) -> str | None:
+    """Warn of a report, as a catalog entry may ask for."""
+    return None if "promise" in report else f"no promise in {len(report)} keys"
+
+
 @pytest.fixture
 def told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Callable[..., list[str]]:
     """Give a function that runs a pipeline's hooks, and tells what they log."""
@@ -37,14 +43,14 @@ def told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Callable[..., list
         many = PartitionedDataset(
             path=str(tmp_path / "many"), dataset=JSON, filename_suffix=".json", metadata={"reports": "many/*.json"}
         )
+        told_by = {"summary": f"{__name__}.count_keys", "warning": f"{__name__}.miss_promise"}
         datasets = {
-            "evaluation": ReportDataset(
-                filepath=f"{Path.cwd()}/anywhere/e.json", dataset=JSON, metadata={"summary": f"{__name__}.count_keys"}
-            ),
+            "evaluation": ReportDataset(filepath=f"{Path.cwd()}/anywhere/e.json", dataset=JSON, metadata=told_by),
             "report": ReportDataset(filepath="anywhere/report.html", dataset={"type": "text.TextDataset"}),
             "timelines": many,
             "table": JSONDataset(filepath="08_reporting/t.json"),
             "fitted": MemoryDataset(metadata={"summary": f"{__name__}.count_keys"}),
+            "champion": MemoryDataset(),
         }
         pipeline = Pipeline([node(lambda: None, None, list(saved), name="measure")])
         hooks = ReportHooks()
@@ -62,7 +68,13 @@ def told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Callable[..., list
 
 
 def test_a_run_ends_with_the_last_result_first_and_with_what_to_open(told: Callable[..., list[str]]) -> None:
-    saved = {"evaluation": {"a": 1}, "timelines": {"a": {}}, "report": "", "table": {}, "fitted": {"a": 1, "b": 2}}
+    saved = {
+        "evaluation": {"promise": 1},
+        "timelines": {"a": {}},
+        "report": "",
+        "table": {},
+        "fitted": {"a": 1, "b": 2},
+    }
     assert told(saved) == [
         "Step 1 of 1: measure",
         "Done in 1 s.",
@@ -74,10 +86,38 @@ def test_a_run_ends_with_the_last_result_first_and_with_what_to_open(told: Calla
     ]
 
 
+def test_a_broken_promise_ends_the_verdict_as_a_warning_and_mlflow_describes_the_run_by_both(
+    told: Callable[..., list[str]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    try:
+        mlflow.create_experiment("described", artifact_location=tmp_path.as_uri())
+        with mlflow.start_run(experiment_id=mlflow.get_experiment_by_name("described").experiment_id) as run:
+            said = told({"fitted": {"a": 1, "promise": 2}, "evaluation": {}})
+        verdict = ["0 keys in all, 100 %", "2 keys in all, 100 %", "no promise in 0 keys"]
+        assert mlflow.get_run(run.info.run_id).data.tags["mlflow.note.content"] == "\n\n".join(verdict)
+    finally:
+        mlflow.set_tracking_uri(None)
+    assert said[2:5] == verdict
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == verdict[2:]
+
+
+def test_a_run_that_makes_a_champion_ends_with_how_to_score_a_video(
+    told: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAKELEVEL", "1")
+    said = told({"report": "", "champion": ""})
+    assert said[-2:] == [
+        "Open anywhere/report.html",
+        'Score a video: make run ARGS="--pipeline=scoring --params=video=PATH"',
+    ]
+
+
 def test_a_run_that_fails_says_what_came_of_it_until_then(told: Callable[..., list[str]]) -> None:
     assert told({"evaluation": {}, "timelines": {}}, fails=True) == [
         "Step 1 of 1: measure",
         "0 keys in all, 100 %",
+        "no promise in 0 keys",
         "Reports in anywhere: e.json",
     ]
 
@@ -114,6 +154,18 @@ def test_kedro_tells_and_advises_only_where_it_is_no_users_mistake(
         runner.run(pipeline, catalog, _NullPluginManager())
     told = " ".join(record.getMessage() for record in caplog.records)
     assert [sign in told for sign in ("failed with error", "Repeat the previous command")] == [is_told] * 2
+
+
+def test_the_silence_while_spark_starts_is_explained(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("cygnet.preflight.uses_spark", lambda *_: True)
+    monkeypatch.setattr("cygnet.spark.start_session", lambda _: logging.getLogger("cygnet.hooks").info("started"))
+    hooks = SparkHooks()
+    hooks._config = {}
+    with caplog.at_level(logging.INFO, "cygnet"):
+        hooks.before_pipeline_run(Pipeline([]), DataCatalog())
+    assert [record.getMessage() for record in caplog.records] == ["Starting Spark, some seconds.", "started"]
 
 
 @pytest.mark.parametrize("program", ["cygnet", "cygnet.hooks"])

@@ -46,6 +46,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / ODD_DATA / "data"
 
 
+@pytest.mark.parametrize(("env", "data"), [("base", "data"), ("test", "data/test")])
+def test_no_path_of_the_catalog_depends_on_the_working_directory(
+    env: str, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CYGNET_DATA", raising=False)
+    monkeypatch.chdir(PROJECT / "notebooks")  # where Jupyter starts a kernel
+    loader = OmegaConfigLoader(str(PROJECT / "conf"), env, **CONFIG_LOADER_ARGS)
+    places = [loader["catalog"]["images"]["scene"], loader["catalog"]["training_rows"]["source"]]
+    assert places == [f"{PROJECT}/{data}/03_primary/scene.json", f"{PROJECT}/{data}/05_model_input/training_set"]
+    monkeypatch.setenv("CYGNET_DATA", "abfss://container@account.dfs.core.windows.net/cygnet")
+    loader = OmegaConfigLoader(str(PROJECT / "conf"), env, **CONFIG_LOADER_ARGS)
+    assert loader["globals"]["data"] == "abfss://container@account.dfs.core.windows.net/cygnet"
+
+
 @pytest.fixture
 def globals_of_test(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Give conf/test/globals.yml for data in an odd folder."""

@@ -56,7 +56,8 @@ WATCHED = {
 
 def test_the_catalog_names_every_summary() -> None:
     catalog = yaml.safe_load((PROJECT / "conf/base/catalog.yml").read_text())
-    named = [entry["metadata"]["summary"] for entry in catalog.values() if "summary" in entry.get("metadata", {})]
+    metadata = [entry.get("metadata", {}) for entry in catalog.values()]
+    named = [entry[key] for entry in metadata for key in ("summary", "warning") if key in entry]
     functions = dict(inspect.getmembers(summaries, inspect.isfunction))
     written = [name for name, each in functions.items() if each.__module__ == summaries.__name__ and name[0] != "_"]
     assert sorted(named) == [f"cygnet.summaries.{name}" for name in sorted(written)]
@@ -145,6 +146,18 @@ def test_a_result_is_summed_up_in_a_line(name: str, report: Any, said: str) -> N
     summary = getattr(summaries, name)(report)
     assert said in summary
     assert "\n" not in summary
+
+
+@pytest.mark.parametrize(("promised", "kept"), [(0.05, False), (0.05, True), (None, None)])
+def test_a_broken_promise_is_a_warning_and_a_kept_one_is_not(promised: float | None, kept: bool | None) -> None:
+    rule = {"rule": "target_fpr", "promised_fpr": promised, "false_alarm_frames": 8, "is_kept": kept}
+    report: Any = {"counts": {"normal_frames": 33}, "threshold_rule": rule}
+    warning = summaries.broken_promise(report)
+    assert (warning is None) == (kept is not False)
+    if warning:
+        assert warning.startswith(
+            "8 of 33 normal test frames are called anomalous, though the threshold promises at most 5.0 %"
+        )
 
 
 def test_rejects_are_counted_by_reason_the_most_frequent_first() -> None:

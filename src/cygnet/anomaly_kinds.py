@@ -30,11 +30,13 @@ class Kind:
         settings: The section of `params:synthesis` that the function takes. Pretraining passes `Spots` to every kind.
         is_seen: Whether fitting and pretraining may use it. The others show how the detector does on kinds that it
             has never seen.
+        looks: What it draws, in words for `report.html`.
     """
 
     function: str
     settings: Literal["polygon", "spots"] = "spots"
     is_seen: bool = False
+    looks: str = ""
 
     def load(self) -> KindFunction:
         """Import the function."""
@@ -44,15 +46,25 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        "polygon": Kind("cygnet.vision.polygons:draw_polygons", settings="polygon", is_seen=True),
-        "polygon_soft": Kind("cygnet.vision.spot_anomalies:polygon_soft", is_seen=True),
-        "cutpaste": Kind("cygnet.vision.spot_anomalies:cutpaste", is_seen=True),
-        "scar": Kind("cygnet.vision.spot_anomalies:scar", is_seen=True),
-        "perlin": Kind("cygnet.vision.spot_anomalies:perlin", is_seen=True),
-        "blend": Kind("cygnet.vision.spot_anomalies:blend"),
-        "blur": Kind("cygnet.vision.spot_anomalies:blur"),
-        "shift": Kind("cygnet.vision.spot_anomalies:shift"),
-        KIND_NULL: Kind("cygnet.vision.anomalies:draw_nothing"),
+        "polygon": Kind(
+            "cygnet.vision.polygons:draw_polygons", settings="polygon", is_seen=True, looks="white and black patches"
+        ),
+        "polygon_soft": Kind(
+            "cygnet.vision.spot_anomalies:polygon_soft", is_seen=True, looks="a patch slightly brighter or darker"
+        ),
+        "cutpaste": Kind(
+            "cygnet.vision.spot_anomalies:cutpaste", is_seen=True, looks="a piece of the image, pasted elsewhere"
+        ),
+        "scar": Kind(
+            "cygnet.vision.spot_anomalies:scar", is_seen=True, looks="a thin piece of the image, pasted elsewhere"
+        ),
+        "perlin": Kind(
+            "cygnet.vision.spot_anomalies:perlin", is_seen=True, looks="a noise-shaped region of another texture"
+        ),
+        "blend": Kind("cygnet.vision.spot_anomalies:blend", looks="a piece of another frame, blended in"),
+        "blur": Kind("cygnet.vision.spot_anomalies:blur", looks="an out-of-focus region"),
+        "shift": Kind("cygnet.vision.spot_anomalies:shift", looks="a region displaced sideways"),
+        KIND_NULL: Kind("cygnet.vision.anomalies:draw_nothing", looks="nothing is drawn"),
     }
 )
 

@@ -106,6 +106,7 @@ class SparkHooks:
         from cygnet.preflight import uses_spark
 
         if uses_spark(pipeline, catalog):
+            logger.info("Starting Spark, some seconds.")
             from cygnet.spark import start_session
 
             start_session(self._config)
@@ -114,7 +115,8 @@ class SparkHooks:
 class ReportHooks:
     """Says which step runs, and at the end of a run what came of it and what to open.
 
-    A catalog entry names the function that sums it up in its metadata: `summary`, see `cygnet.summaries`.
+    A catalog entry names the function that sums it up in its metadata: `summary`, and `warning`; see
+    `cygnet.summaries`. These lines are the description of the run in MLflow too.
     """
 
     @hook_impl
@@ -123,6 +125,7 @@ class ReportHooks:
         self._catalog = catalog
         self._steps, self._step, self._begun_s = len(pipeline.nodes), 0, time.monotonic()
         self._summaries: list[str] = []
+        self._warnings: list[str] = []
         self._files: list[str] = []
 
     @hook_impl
@@ -135,22 +138,27 @@ class ReportHooks:
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
         """Sum up what was saved, if its entry says how, and note where a report is."""
         dataset = self._catalog.get(dataset_name)
-        summary = (getattr(dataset, "metadata", None) or {}).get("summary")
-        if summary is not None:
-            self._summaries.insert(0, load_obj(summary)(data))
+        metadata = getattr(dataset, "metadata", None) or {}
+        if "summary" in metadata:
+            self._summaries.insert(0, load_obj(metadata["summary"])(data))
+            warning = load_obj(metadata["warning"])(data) if "warning" in metadata else None
+            self._warnings += [warning] if warning else []
+            _describe_run([*self._summaries, *self._warnings])
         files = _report_files(dataset)
         if files is not None:
             self._files.append(files)
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline) -> None:
-        """Say what came of the run, what to open, and without a page what to run next."""
+        """Say what came of the run, what to open, and what to run next."""
         logger.info("Done in %s.", spell(time.monotonic() - self._begun_s))
         self._tell()
         following = _following(pipeline)
-        if following and not any(map(_is_page, self._files)):
-            by_make = "MAKELEVEL" in os.environ  # then no environment is active
-            command = 'make run ARGS="%s"' if by_make else "kedro run %s"
+        by_make = "MAKELEVEL" in os.environ  # then no environment is active
+        command = 'make run ARGS="%s"' if by_make else "kedro run %s"
+        if "champion" in pipeline.all_outputs():
+            logger.info(f"Score a video: {command}", "--pipeline=scoring --params=video=PATH")
+        elif following and not any(map(_is_page, self._files)):
             logger.info(f"Next: {command}", f"--pipelines={following}")
 
     @hook_impl
@@ -161,11 +169,21 @@ class ReportHooks:
     def _tell(self) -> None:
         for line in self._summaries:
             logger.info("%s", line)
+        for line in self._warnings:
+            logger.warning("%s", line)
         files = sorted(map(_shown, self._files), key=os.path.dirname)
         for page in filter(_is_page, files):
             logger.info("Open %s", page)
         for folder, others in groupby((file for file in files if not _is_page(file)), key=os.path.dirname):
             logger.info("Reports in %s: %s", folder, ", ".join(sorted(map(os.path.basename, others))))
+
+
+def _describe_run(lines: list[str]) -> None:
+    """Put lines where MLflow shows the description of the run, if there is one."""
+    import mlflow
+
+    if mlflow.active_run():
+        mlflow.set_tag("mlflow.note.content", "\n\n".join(lines))
 
 
 def _report_files(dataset: AbstractDataset[Any, Any] | None) -> str | None:

@@ -133,7 +133,9 @@ class ThresholdRule(TypedDict):
     """How the threshold was chosen on `validation`."""
 
     rule: str  # `training.threshold.rule`
-    promised_fpr: float | None  # the false-positive rate it guarantees; null with `max_f1`
+    promised_fpr: float | None  # the share of normal frames it lets be called anomalous; null with `max_f1`
+    false_alarm_frames: int  # normal frames of `test` of which an image is called anomalous
+    is_kept: bool | None  # false: more than chance explains, by a one-sided binomial test at 2.5 %; null: no promise
 
 
 class SystemMetrics(Metrics):
@@ -528,7 +530,8 @@ class PretrainingReport(TypedDict):
 
 def title_of(name: str) -> str:
     """Write the name of a kind or a baseline as words."""
-    return {"median_mad": "median of the frames"}.get(name, name.replace("_", " "))
+    words = {"none": "normal", "null": "control", "median_mad": "median of the frames"}
+    return words.get(name, name.replace("_", " "))
 
 
 def list_numbers(report: Mapping[str, object], prefix: str) -> dict[str, float]:

@@ -9,10 +9,19 @@ from omegaconf.resolvers import oc
 
 from cygnet.hooks import ReportHooks, SparkHooks, TrackingHooks, UserErrorHooks
 from cygnet.secrets import resolve_secret
+from cygnet.storage import is_remote
 
 
 def _absolute(path: str) -> Path:
-    return (find_kedro_project(Path.cwd()) or Path.cwd()).joinpath(path).resolve()
+    return (find_kedro_project(Path.cwd()) or Path.cwd()).joinpath(path)
+
+
+def _project_path(path: str) -> str:
+    """Give a path that the working directory does not change; a relative path starts at the project's root.
+
+    Kedro does this for `filepath` and `path` of a catalog entry alone, and Jupyter works in `notebooks/`.
+    """
+    return path if is_remote(path) else str(_absolute(path))
 
 
 def _file_url(path: str) -> str:
@@ -20,7 +29,7 @@ def _file_url(path: str) -> str:
 
     Only a URL survives readers that take `#`, `%` or `?` for syntax, or split their options at a space.
     """
-    return _absolute(path).as_uri()
+    return _absolute(path).resolve().as_uri()
 
 
 def _sqlite_url(path: str) -> str:
@@ -31,7 +40,7 @@ def _sqlite_url(path: str) -> str:
     """
     from sqlalchemy import URL  # 0.4 s, which `--help` need not wait for
 
-    database = _absolute(path)
+    database = _absolute(path).resolve()
     database.parent.mkdir(parents=True, exist_ok=True)
     return URL.create("sqlite+pysqlite", database=str(database)).render_as_string()
 
@@ -51,6 +60,7 @@ CONFIG_LOADER_ARGS = {
         "oc.env": oc.env,
         "file_url": _file_url,
         "package_path": _PACKAGE.as_posix,
+        "project_path": _project_path,
         "secret": resolve_secret,
         "sqlite_url": _sqlite_url,
     },

@@ -1,6 +1,7 @@
 """What a run says at its end: for each kind of result one line, which the catalog names in the metadata of the entry.
 
-A summary takes what was saved. `cygnet.hooks` prints those of a run, the last result first: that is the verdict.
+A summary takes what was saved. `cygnet.hooks` prints those of a run, the last result first: that is the verdict. An
+entry may name a warning too, which is None where all is well.
 """
 
 from typing import TYPE_CHECKING
@@ -47,6 +48,18 @@ def evaluation(report: EvaluationReport) -> str:
     return (
         f"AUROC {report['auroc']:.3f} ({interval['low']:.3f}-{interval['high']:.3f}) on {counts['normal']} normal and "
         f"{counts['abnormal']} abnormal test images; recall {recall}."
+    )
+
+
+def broken_promise(report: EvaluationReport) -> str | None:
+    """Warn if there are more false alarms on test than the threshold promises."""
+    rule, frames = report["threshold_rule"], report["counts"]["normal_frames"]
+    if rule["promised_fpr"] is None or rule["is_kept"]:
+        return None
+    return (
+        f"{rule['false_alarm_frames']} of {frames} normal test frames are called anomalous, though the threshold "
+        f"promises at most {_percent(rule['promised_fpr'])}: the test split is unlike the others, or train frames are "
+        "contaminated, see suspicious_frames.png."
     )
 
 

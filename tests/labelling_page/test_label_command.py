@@ -21,9 +21,11 @@ pytestmark = pytest.mark.slow
 
 def test_it_serves_the_data_of_an_environment_until_it_is_interrupted(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    make_catalog(tmp_path, {"swan": 3}, np.array([0.1, 0.6, 0.9]))
+    make_catalog(tmp_path, {"swan": 3}, np.array([0.08, 0.6, 0.9]))
     for name in ("frames", "scores"):
         shutil.copytree(tmp_path / name, data / PLACES[name])
+    (data / "08_reporting").mkdir()
+    shutil.copy(tmp_path / "scoring_report.json", data / "08_reporting")
     process = subprocess.Popen(
         [*LABEL, "--env=test", "--port=0"],
         cwd=PROJECT,

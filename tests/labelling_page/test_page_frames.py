@@ -15,9 +15,9 @@ from cygnet.labelling_page.frames import PageFrames, draw_overlay, open_frames
 from cygnet.tables import FRAMES
 from cygnet.vision.codec import decode_image
 from cygnet.vision.frame_squares import Square
-from support.page_tables import HEIGHT_PX, WIDTH_PX, frame_rows, make_catalog
+from support.page_tables import HEIGHT_PX, THRESHOLD, WIDTH_PX, frame_rows, make_catalog
 
-SCORES = np.array([0.1, 0.55, 0.9, 0.45, 0.2])
+SCORES = np.array([0.08, 0.55, 0.9, 0.45, 0.2])
 
 
 NAMES = ("frames", "scores")
@@ -26,22 +26,28 @@ NAMES = ("frames", "scores")
 def opened(folder: Path, scores: bool = True) -> PageFrames:
     """Open the tables of a folder, without Spark."""
     frames, of_frames = (TableDataset(filepath=str(folder / name), table=name, load_as="arrow") for name in NAMES)
-    return open_frames(frames.load(), of_frames.load() if scores else None)
+    return open_frames(frames.load(), *((of_frames.load(), THRESHOLD) if scores else (None, None)))
 
 
 def test_uncertain_frames_come_first_then_certain_ones(tmp_path: Path) -> None:
     make_catalog(tmp_path, {"swan": 5}, SCORES)
     frames = opened(tmp_path)
-    assert frames.threshold() == pytest.approx(0.55)
+    assert frames.threshold == THRESHOLD
     orders = frames.orders()
     assert list(orders) == ["uncertain", "anomalous", "time"]
     assert orders["uncertain"] == [1, 3, 4, 2, 0]
     assert orders["anomalous"] == [2, 1, 3, 4, 0]
 
 
-def test_if_no_frame_is_anomalous_the_highest_score_is_the_most_uncertain(tmp_path: Path) -> None:
-    make_catalog(tmp_path, {"swan": 5}, SCORES / 3)
-    assert opened(tmp_path).orders()["uncertain"] == [2, 1, 3, 4, 0]
+@pytest.mark.parametrize(("threshold", "first"), [(0.0, 0), (0.75, 1), (1.0, 2)])
+def test_uncertain_is_what_is_near_the_threshold_wherever_the_scores_are(
+    threshold: float, first: int, tmp_path: Path
+) -> None:
+    catalog = make_catalog(tmp_path, {"swan": 3}, np.array([0.1, 0.55, 0.98]))
+    tables = [TableDataset(filepath=catalog[name].folder, table=name, load_as="arrow").load() for name in NAMES]
+    frames = open_frames(*tables, threshold)
+    assert frames.threshold == threshold
+    assert frames.orders()["uncertain"][0] == first
 
 
 def test_without_scores_frames_come_in_the_order_of_time(tmp_path: Path) -> None:
@@ -76,7 +82,7 @@ def test_scores_of_another_video_of_that_name_say_nothing(tmp_path: Path) -> Non
     catalog["frames"].save(frame_rows({"swan": 5}).assign(width=2 * WIDTH_PX))
     frames = opened(tmp_path)
     assert list(frames.orders()) == ["time"]
-    assert frames.threshold() is None
+    assert frames.threshold is None
 
 
 def test_each_number_has_its_own_picture_in_whatever_row_group(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from cygnet.datasets.videos import VideosDataset
 from cygnet.errors import UserError
 from cygnet.labelling_page.server import MOST_ANSWER_BYTES, make_app, open_catalog, serve
-from support.page_tables import frame_rows, image_rows, make_catalog
+from support.page_tables import THRESHOLD, frame_rows, image_rows, make_catalog
 
 ORIGIN = "http://127.0.0.1:5002"
 SCORES = np.array([0.1, 0.6, 0.9])
@@ -42,6 +42,7 @@ def test_state_pictures_and_maps_belong_together(client: TestClient) -> None:
     assert state["indices"] == [0, 4, 8, 0, 4]
     assert state["times_s"] == [0, 0.25, 0.5, 0, 0.25]
     assert state["scores"] == [0.1, 0.6, 0.9, None, None]
+    assert state["threshold"] == THRESHOLD  # that of the scoring run, which no score need have
     assert state["orders"]["anomalous"] == [2, 1, 0, 3, 4]
     assert client.get("/frames/4/picture").content[:2] == b"\xff\xd8"
     assert client.get("/frames/2/map").content[:4] == b"\x89PNG"

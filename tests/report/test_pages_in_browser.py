@@ -27,6 +27,7 @@ from support.pages import (
     HOSTILE,
     IMAGES_ROWS,
     LABELS,
+    NO_SUSPECTS,
     PASSED,
     SCORED,
     SCORES,
@@ -45,6 +46,7 @@ addEventListener("load", async () => {
   const page = shown.contentWindow, root = page.document.documentElement;
   found.width = root.scrollWidth;
   found.pictures = [...page.document.images].every((image) => image.complete && image.naturalWidth > 0);
+  found.cut = [...page.document.querySelectorAll(".scroll")].filter((box) => box.scrollWidth > box.clientWidth).length;
   found.count = page.document.images.length;
   found.timelines = [...page.document.querySelectorAll(".timeline .main-svg")].map((svg) => svg.clientWidth);
   found.title = page.document.title;
@@ -110,11 +112,12 @@ def test_the_report_of_a_run(width_px: int, tmp_path: Path) -> None:
     attack = HOSTILE.replace('alert("x")', "attacked = 1")
     predictions, images, evaluation = predictions_of(SCORES), images_of(SCORES), toy_evaluation(SCORES)
     rejects = pd.DataFrame({"reason": [attack], "count": [1]})
-    card = describe_data(dataset(IMAGES_ROWS, IMAGES), images, rejects)
+    card = describe_data(dataset(IMAGES_ROWS, IMAGES), images, rejects, NO_SUSPECTS)
     pictures = draw_pictures(predictions, images, evaluation)
     found = look_at(write_report(CHALLENGER, evaluation, PASSED, card, pictures), width_px, tmp_path)
     assert found["width"] == width_px
     assert found["pictures"]
+    assert found["cut"] == 0
     assert found["count"] == 6 + sum(len(group) for group in pictures["examples"].values())
     assert not found["attacked"]
 

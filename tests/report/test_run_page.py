@@ -18,6 +18,7 @@ from support.pages import (
     CHALLENGER,
     HOSTILE,
     IMAGES_ROWS,
+    NO_SUSPECTS,
     PASSED,
     REASONS,
     REJECTS,
@@ -43,7 +44,7 @@ def evaluation() -> EvaluationReport:
 
 @pytest.fixture(scope="module")
 def data_card() -> DataCard:
-    return describe_data(dataset(IMAGES_ROWS, IMAGES), images_of(SCORES), REJECTS)
+    return describe_data(dataset(IMAGES_ROWS, IMAGES), images_of(SCORES), REJECTS, NO_SUSPECTS)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def write(evaluation: EvaluationReport, data_card: DataCard, pictures: Pictures)
 )
 def test_the_verdict_comes_first_with_its_reason(write: Any, served: dict[str, Any], verdict: str, says: str) -> None:
     text = Page(write(served=served)).text
-    start = text[text.index("Cygnet: report") : text.index("What was trained on what")]
+    start = text[text.index("Cygnet: report") : text.index("Training and test")]
     assert re.search(rf"^{verdict}$", start, re.MULTILINE)
     assert says in " ".join(start.split())
 
@@ -146,15 +147,48 @@ def test_the_data_is_counted_by_source_split_label_and_who_labelled(data_card: D
     assert data_card["rejects"] == [{"reason": "gap", "count": 11}, {"reason": HOSTILE, "count": 2}]
 
 
+def test_a_broken_promise_and_suspicious_images_stand_near_the_verdict(
+    write: Any, evaluation: EvaluationReport
+) -> None:
+    rule = {"rule": "target_fpr", "promised_fpr": 0.05, "false_alarm_frames": 2, "is_kept": False}
+    suspects = pd.DataFrame([("pond", 0, 0, 9.0, 2.0), ("pond", 1, 0, 8.0, 2.0)], columns=NO_SUSPECTS.columns)
+    card = describe_data(dataset(IMAGES_ROWS, IMAGES), images_of(SCORES), REJECTS, suspects)
+    text = Page(write(data_card=card, evaluation={**evaluation, "threshold_rule": rule})).text
+    verdict = text[: text.index("Training and test")]
+    assert "2 of 5 normal test frames are called anomalous, though the threshold promises at most 5.0\xa0%." in verdict
+    assert "2 of 6 normal train images look contaminated: see suspicious_frames.png" in verdict
+    text = Page(write()).text
+    assert "contaminated" not in text
+    assert "though the threshold" not in text
+
+
+def test_names_are_words(write: Any) -> None:
+    kinds = SCORES["kind"].replace("scar", "polygon_soft")
+    scores = SCORES.assign(kind=kinds)
+    images, size = images_of(scores), {"tiles": 2, "seen_frac": 0.987, "smallest_object_px": 22.5}
+    view = {"view": "tiles", "region": None, "ignore": None, "by_frame_size": {"640x360": size}}
+    evaluation = {**toy_evaluation(scores), "view": view}
+    shown = draw_pictures(predictions_of(scores), images, evaluation)
+    card = describe_data(dataset(IMAGES_ROWS, IMAGES), images, REJECTS, NO_SUSPECTS)
+    page = Page(write(evaluation=evaluation, report_pictures=shown, data_card=card))
+    text = " ".join([*page.text.split(), *(picture["alt"] for picture in page.named("img"))])
+    assert "polygon_soft" not in text
+    assert "polygon soft: a patch slightly brighter or darker" in text
+    assert "control: nothing is drawn" in text
+    assert "not labelled: taken as normal" in text
+    assert "The detector sees overlapping squares that cover the frame." in text
+    assert not re.search(r"target_fpr|max_f1|\bdefault\b|\bnone\b|\d%", text[text.index("Cygnet: report") :])
+
+
 def test_nothing_rejected_is_said(write: Any) -> None:
-    card = describe_data(dataset(IMAGES_ROWS, IMAGES), images_of(SCORES), REJECTS.head(0))
+    card = describe_data(dataset(IMAGES_ROWS, IMAGES), images_of(SCORES), REJECTS.head(0), NO_SUSPECTS)
     assert "every frame and every label was used" in write(data_card=card)
 
 
 def test_many_sources_and_reasons_are_counted_together() -> None:
     rows = [image(f"pond-{number:03d}/000001", "train") for number in range(3 * MOST_ROWS)]
     rejects = pd.DataFrame({"reason": [f"reason {number}" for number in range(3 * MOST_ROWS)], "count": 2})
-    card = describe_data(dataset(rows, IMAGES), images_of(SCORES), rejects)
+    card = describe_data(dataset(rows, IMAGES), images_of(SCORES), rejects, NO_SUSPECTS)
     assert len(card["images"]) == len(card["rejects"]) == MOST_ROWS + 1
     assert sum(row["train"] for row in card["images"]) == card["sources"] == 3 * MOST_ROWS
     assert sum(row["count"] for row in card["rejects"]) == 6 * MOST_ROWS

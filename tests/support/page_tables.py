@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from kedro_datasets.json import JSONDataset
 
 from cygnet.datasets.labels import LabelsDataset
 from cygnet.datasets.table import TableDataset
@@ -55,16 +56,18 @@ def image_rows(frames: pd.DataFrame) -> pd.DataFrame:
 def make_catalog(
     folder: Path, counts: dict[str, int], scores: np.ndarray | None = None, labels: str | None = None
 ) -> dict[str, Any]:
-    """Make tables of some frames of each source, scores of all of them, and the CSV `labels.csv` with a content."""
+    """Make tables of some frames of each source, scores of all with their report, and `labels.csv` with a content."""
     csv = folder / "labels.csv"
     if labels is not None:
         csv.write_text(labels)
     entries: dict[str, Any] = {
         name: TableDataset(filepath=str(folder / name), table=name) for name in ("frames", "images", "scores")
     }
+    entries["scoring_report"] = JSONDataset(filepath=str(folder / "scoring_report.json"))
     entries["labels"] = LabelsDataset(filepath=csv, default={"filepath": str(csv)})
     frames = frame_rows(counts)
     entries["frames"].save(frames)
     if scores is not None:
         entries["scores"].save(score_rows(frames, scores))
+        entries["scoring_report"].save({"threshold": THRESHOLD})
     return entries

@@ -12,7 +12,7 @@ from cygnet.endpoints.versions import ModelVersion
 from cygnet.model.evaluation.events import EVENT_COLUMNS, SPAN_COLUMNS
 from cygnet.model.scoring.summary import count_frames
 from cygnet.reports import ScoringReport
-from cygnet.tables import ABNORMAL, NORMAL, PREDICTIONS, TRAINING_SET
+from cygnet.tables import ABNORMAL, NORMAL, PREDICTIONS, SUSPICIOUS_FRAMES_COLUMNS, TRAINING_SET
 from support.reports import assert_conforms
 from support.toys import toy_predictions, toy_row
 
@@ -95,6 +95,7 @@ IMAGES_ROWS = [
     image("pond/000008", "test", ABNORMAL, "human"),
     image(f"{HOSTILE}/000001", "validation"),
 ]
+NO_SUSPECTS = pd.DataFrame(columns=SUSPICIOUS_FRAMES_COLUMNS)
 REJECTS = pd.DataFrame({"reason": ["gap", HOSTILE, "gap"], "count": [7, 2, 4]})
 
 
@@ -175,7 +176,7 @@ class Page(HTMLParser):
 
 def is_rounded(text: str, value: float) -> bool:
     """Whether a text shows a value, rounded to the digits that it has; as a share, in a unit or in thousands."""
-    figure, _, unit = text.replace(",", "").replace("%", " %").partition(" ")
+    figure, _, unit = text.replace(",", "").replace("\xa0", " ").partition(" ")
     shown = value * {"%": 100, "kB": 1e-3}.get(unit.strip(), 1)
     mantissa, _, exponent = figure.partition("e")
     digits = len(mantissa.partition(".")[2])

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as pad
+from scipy.special import logit
 
 from cygnet.errors import UserError
 from cygnet.vision.codec import decode_map
@@ -18,10 +19,13 @@ from cygnet.vision.frame_squares import Square
 
 FRAME_COLUMNS = ["frame_id", "source", "frame_index", "timestamp_s", "width", "height"]
 SQUARE_COLUMNS = ["square_left_px", "square_top_px", "square_side_px"]
-SCORE_COLUMNS = ["anomaly_score", "is_anomalous", "logit_abnormal", "logit_normal", *SQUARE_COLUMNS]
+SCORE_COLUMNS = ["anomaly_score", "logit_abnormal", "logit_normal", *SQUARE_COLUMNS]
 
 MOST_OVERLAY_SIDE_PX = 640
 """An overlay is smooth: the browser scales it up to the frame."""
+
+LEAST_SCORE = 1e-9
+"""A threshold of 0 or 1 has no logit."""
 
 OVERLAY_RGB = (255, 100, 44)
 OVERLAY_OPACITY = 0.7
@@ -38,11 +42,13 @@ class PageFrames:
             `SCORE_COLUMNS` (null where `scores` says nothing), and where picture and map are.
         parts: The row groups of `frames`.
         score_parts: The row groups of `scores`.
+        threshold: Score from which a frame is anomalous; None if no frame has a score.
     """
 
     table: pd.DataFrame
     parts: list[pad.Fragment]
     score_parts: list[pad.Fragment]
+    threshold: float | None
 
     def picture(self, number: int) -> bytes:
         """Read a frame as JPEG."""
@@ -61,13 +67,6 @@ class PageFrames:
         square = Square(*(int(row[name]) for name in SQUARE_COLUMNS))
         return draw_overlay(decode_map(encoded), square, row["height"], row["width"])
 
-    def threshold(self) -> float | None:
-        """Give the lowest score that is anomalous, or the highest score if none is; None without scores."""
-        scores = self.table["anomaly_score"]
-        anomalous = scores[self.table["is_anomalous"].eq(True)]
-        lowest = anomalous.min() if len(anomalous) else scores.max()
-        return None if pd.isna(lowest) else float(lowest)
-
     def orders(self) -> dict[str, list[int]]:
         """Give the numbers of all frames, in each order that can be chosen; the first is the page's own choice.
 
@@ -75,21 +74,21 @@ class PageFrames:
         Frames without a score come last, in time order. Without scores there is `time` alone.
         """
         orders = {"time": list(range(len(self.table)))}
-        threshold = self.threshold()
-        if threshold is None:
+        if self.threshold is None:
             return orders
         margin = (self.table["logit_abnormal"] - self.table["logit_normal"]).to_numpy(np.float64)
-        at_threshold = margin[np.nanargmin(np.abs(self.table["anomaly_score"].to_numpy(np.float64) - threshold))]
+        at_threshold = logit(np.clip(self.threshold, LEAST_SCORE, 1 - LEAST_SCORE))
         keys = {"uncertain": np.abs(margin - at_threshold), "anomalous": -margin}
         return {name: np.argsort(key, kind="stable").tolist() for name, key in keys.items()} | orders
 
 
-def open_frames(frames: pad.Dataset, scores: pad.Dataset | None) -> PageFrames:
+def open_frames(frames: pad.Dataset, scores: pad.Dataset | None, threshold: float | None) -> PageFrames:
     """Index the frames, and the scores of the same frames: those with their name and size.
 
     Args:
         frames: The table `frames`.
         scores: The table `scores`; None if there is none.
+        threshold: The one by which these scores were decided, 0-1; None without scores.
 
     Raises:
         UserError: No frame decoded.
@@ -102,10 +101,11 @@ def open_frames(frames: pad.Dataset, scores: pad.Dataset | None) -> PageFrames:
     keys = ["frame_id", "width", "height"]
     if scores is None:
         empty = dict.fromkeys([*SCORE_COLUMNS, "score_part", "score_row"], np.nan)
-        return PageFrames(table.assign(**empty), parts, [])
+        return PageFrames(table.assign(**empty), parts, [], None)
     scored, score_parts = _index(scores, [*keys, *SCORE_COLUMNS])
     scored = scored.rename(columns={"part": "score_part", "row": "score_row"})
-    return PageFrames(table.merge(scored, on=keys, how="left"), parts, score_parts)
+    merged = table.merge(scored, on=keys, how="left")
+    return PageFrames(merged, parts, score_parts, threshold if merged["anomaly_score"].notna().any() else None)
 
 
 def draw_overlay(anomaly_map: np.ndarray, square: Square, height: int, width: int) -> bytes:

@@ -61,7 +61,7 @@ def serve(catalog: Any, port: int) -> None:
     """Serve the page until Ctrl-C.
 
     Args:
-        catalog: Kedro's, with `frames`, `images`, `scores`, `labels` and `videos`.
+        catalog: Kedro's, with `frames`, `images`, `scores`, `scoring_report`, `labels` and `videos`.
         port: On loopback; 0 chooses a free one.
 
     Raises:
@@ -84,8 +84,10 @@ def serve(catalog: Any, port: int) -> None:
 
 def open_catalog(catalog: Any) -> tuple[PageFrames, LabelsFile]:
     """Open the tables and the labels of an environment; raises as `serve`, but for the port."""
-    scores = catalog.get("scores")
-    frames = open_frames(_open(catalog, "frames"), _open(catalog, "scores") if scores.exists() else None)
+    report = catalog.get("scoring_report")
+    is_scored = catalog.get("scores").exists() and report.exists()  # the report is written last
+    scores, threshold = (_open(catalog, "scores"), report.load()["threshold"]) if is_scored else (None, None)
+    frames = open_frames(_open(catalog, "frames"), scores, threshold)
     labels = LabelsFile(catalog.get("labels"), FrameNames(frames.table, _named_images(catalog, frames)))
     labels.said()
     return frames, labels
@@ -167,7 +169,7 @@ def _describe(frames: PageFrames) -> dict[str, Any]:
         "indices": table["frame_index"].tolist(),
         "times_s": table["timestamp_s"].round(3).tolist(),
         "scores": scores.astype(object).where(scores.notna(), None).tolist(),
-        "threshold": frames.threshold(),
+        "threshold": frames.threshold,
         "orders": frames.orders(),
     }
 

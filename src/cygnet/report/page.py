@@ -21,7 +21,7 @@ STYLES: dict[str, Callable[[Any], str]] = {
     "count": "{:,}".format,
     "plain": str,
     "score": "{:.3f}".format,
-    "share": "{:.1%}".format,
+    "share": lambda frac: f"{100 * frac:.1f}\N{NO-BREAK SPACE}%",
     "ms": "{:,.0f} ms".format,
     "seconds": "{:,.2f} s".format,
     "px": "{:,.1f} px".format,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 import pandas as pd
 import pyarrow.dataset as pad
 
+from cygnet.anomaly_kinds import KINDS
 from cygnet.endpoints.versions import ModelVersion
 from cygnet.report.page import render
 from cygnet.reports import EvaluationReport, ServingReport
@@ -29,6 +30,8 @@ class DataCard(TypedDict):
     images: list[dict[str, Any]]  # source, label, label_source, and the number of images of each split
     anomalies: list[dict[str, Any]]  # kind, and the number of rows of training_set of each split
     rejects: list[dict[str, Any]]  # reason, count
+    normal_train: int  # images
+    suspicious: int  # of them, those that look contaminated
 
 
 class Pictures(TypedDict):
@@ -38,13 +41,16 @@ class Pictures(TypedDict):
     figures: dict[str, str]  # by name: score_histogram, roc, precision_recall, reliability, confusion, auroc_by_kind
 
 
-def describe_data(train_frames: pad.Dataset, training_set: pad.Dataset, rejects: pd.DataFrame) -> DataCard:
+def describe_data(
+    train_frames: pad.Dataset, training_set: pad.Dataset, rejects: pd.DataFrame, suspicious_frames: pd.DataFrame
+) -> DataCard:
     """Count images, rows and rejects; no pixel is read.
 
     Args:
         train_frames: The table `images`.
         training_set: The table.
         rejects: `reason`, `count`; without a row if nothing was rejected.
+        suspicious_frames: A row for each normal train image that looks contaminated.
     """
     keys = train_frames.to_table(columns=["image_id", "split", "label", "label_source"]).to_pandas()
     keys["source"] = [parse_image_id(image_id)[0] for image_id in keys["image_id"]]
@@ -60,6 +66,8 @@ def describe_data(train_frames: pad.Dataset, training_set: pad.Dataset, rejects:
         "images": _by_split(keys, ["source", "label", "label_source"]),
         "anomalies": _by_split(rows, ["kind"]),
         "rejects": [{"reason": reason, "count": count} for reason, count in counted.items()],
+        "normal_train": int(((keys["split"] == "train") & (keys["label"] == "normal")).sum()),
+        "suspicious": len(suspicious_frames),
     }
 
 
@@ -113,6 +121,7 @@ def write_report(
         "serving_report": serving_report,
         "data": data_card,
         "splits": SPLITS,
+        "looks": {kind: KINDS[kind].looks for kind in evaluation["by_kind"] if kind in KINDS and KINDS[kind].looks},
         **report_pictures,
     }
     return render("report.html", facts)

@@ -116,7 +116,20 @@ def test_macro_auroc_weighs_each_synthetic_kind_the_same() -> None:
 def test_rule_and_guaranteed_rate_of_the_threshold_are_reported(rule: str, promised: float | None) -> None:
     calibration = replace(CALIBRATION, rule=rule, target_fpr=promised)
     report = evaluate(overlapping(), calibration, TRAINING, SETTINGS, LOCALISATION)
-    assert report["threshold_rule"] == {"rule": rule, "promised_fpr": promised}
+    assert (report["threshold_rule"]["rule"], report["threshold_rule"]["promised_fpr"]) == (rule, promised)
+
+
+@pytest.mark.parametrize(
+    ("alarms", "promised", "kept"), [(0, 0.05, True), (3, 0.05, True), (8, 0.05, False), (8, None, None)]
+)
+def test_a_promise_is_broken_by_more_false_alarms_than_chance_explains(
+    alarms: int, promised: float | None, kept: bool | None
+) -> None:
+    rows = toy_predictions([0.9] * 2 * alarms + [0.1] * 2 * (33 - alarms), [0.9] * 33)
+    rows["frame_id"] = [f"video/{row // 2:06}" for row in range(66)] + [f"video/{row:06}" for row in range(33)]
+    report = evaluate(rows, replace(CALIBRATION, target_fpr=promised), TRAINING, SETTINGS, LOCALISATION)
+    assert report["threshold_rule"]["false_alarm_frames"] == alarms  # frames, though each has two images
+    assert report["threshold_rule"]["is_kept"] is kept
 
 
 def test_controls_and_other_splits_change_no_overall_metric() -> None:

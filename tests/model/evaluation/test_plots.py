@@ -107,7 +107,7 @@ def test_precision_recall_marks_the_point_of_the_threshold() -> None:
 def test_auroc_by_kind_shows_every_kind_of_detector_and_baseline() -> None:
     report = toy_evaluation(PREDICTIONS)
     axis = plots.draw_auroc_by_kind(report).axes[0]
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["all kinds", "polygon", "null"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["all kinds", "polygon", "control"]
     shown = {text.get_text() for text in axis.get_legend().get_texts()}
     assert shown == {"detector", "majority"}
     points, _, _ = axis.containers[0]
@@ -123,14 +123,16 @@ def test_anomaly_maps_show_image_heat_and_outline(scene: Callable[..., np.ndarra
     surely[8, 8] = 1
     figure = plots.draw_anomaly_maps([("normal", image, surely, None)], [("a", image, surely, mask)] * 2)
     panels = [axis.images[0].get_array()[:, :, ::-1] for axis in figure.axes if axis.images]
-    assert len(panels) == 9
-    plain, heated, outlined = panels[:3]
+    assert len(panels) == 8  # a normal image has no mask
+    assert "worst errors on test" in figure.get_suptitle()
+    plain, heated, abnormal, _, outlined = panels[:5]
     assert np.array_equal(plain, image)
-    assert np.array_equal(outlined, image)
+    assert np.array_equal(abnormal, image)
     changed = (heated != image).any(axis=2)
     assert changed[128:144, 128:144].mean() > 0.9
     assert not changed[:100].any()
-    assert (panels[5] != image).any()
+    assert (outlined != image).any()
+    assert figure.axes[3].get_position().x0 - figure.axes[1].get_position().x1 > 0.02  # the examples are apart
     assert colours(figure) > 1000
 
 

@@ -11,12 +11,12 @@ from typing import cast, get_args
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
+from scipy.stats import binomtest, rankdata
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
 
 from cygnet.model.evaluation.calibrate import negative_log_likelihood
 from cygnet.model.evaluation.counted import counted_rows
-from cygnet.model.evaluation.intervals import confidence_intervals
+from cygnet.model.evaluation.intervals import LEVEL, confidence_intervals
 from cygnet.model.evaluation.results import FittedBaseline, LocalisationByPart
 from cygnet.model.serving.scorer import Calibration, ScoreName
 from cygnet.parameters.training import Evaluation
@@ -34,6 +34,7 @@ from cygnet.reports import (
     ScoreStatistics,
     SeverityMetrics,
     SystemMetrics,
+    ThresholdRule,
     TrainingSummary,
 )
 from cygnet.tables import ABNORMAL, KIND_NULL, KIND_REAL, NORMAL
@@ -148,7 +149,7 @@ def measure(rows: pd.DataFrame, calibration: Calibration, settings: Evaluation) 
         "intervals": _intervals(counted, settings),
         "recall_at_fpr_1pct": _recall_at_fpr(counted, 0.01) if has_enough else None,
         "threshold": calibration.threshold,
-        "threshold_rule": {"rule": calibration.rule, "promised_fpr": calibration.target_fpr},
+        "threshold_rule": _check_threshold(normal, calibration),
         "temperature": calibration.temperature,
         "normal": describe_normal(normal["anomaly_score"]),
         "abnormal": describe_scores(abnormal["anomaly_score"]),
@@ -157,6 +158,19 @@ def measure(rows: pd.DataFrame, calibration: Calibration, settings: Evaluation) 
             for name, group in _by_severity(abnormal).items()
         },
         "by_kind": by_kind,
+    }
+
+
+def _check_threshold(normal: pd.DataFrame, calibration: Calibration) -> ThresholdRule:
+    """Compare the false alarms among normal frames with what the threshold promises."""
+    is_alarm, promised = normal.groupby("frame_id")["is_anomalous"].any(), calibration.target_fpr
+    alarms = int(is_alarm.sum())
+    chance = 1.0 if promised is None else binomtest(alarms, len(is_alarm), promised, alternative="greater").pvalue
+    return {
+        "rule": calibration.rule,
+        "promised_fpr": promised,
+        "false_alarm_frames": alarms,
+        "is_kept": None if promised is None else bool(chance >= (1 - LEVEL) / 2),
     }
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from cygnet.model.evaluation.counted import counted_rows
 from cygnet.model.evaluation.plots import MapCell, SheetCell, draw_contact_sheet
 from cygnet.model.training_set import read_keys, spread_evenly
+from cygnet.reports import title_of
 from cygnet.tables import ABNORMAL, KIND_NORMAL, NORMAL
 from cygnet.vision.codec import decode_image, decode_map, decode_mask
 from cygnet.vision.region import blank_outside
@@ -99,7 +100,8 @@ def _cell(row: dict[Any, Any]) -> SheetCell:
     kind = row.get("kind", KIND_NORMAL)
     mask = row.get("mask")
     is_named = kind == KIND_NORMAL or f"/{kind}-" in title
-    return title if is_named else f"{title} {kind}", decode_image(row["image"]), decode_mask(mask) if mask else None
+    shown = title if is_named else f"{title} {title_of(kind)}"
+    return shown, decode_image(row["image"]), decode_mask(mask) if mask else None
 
 
 def rows_by_id(table: pad.Dataset, image_ids: Iterable[str], columns: list[str]) -> dict[str, dict[str, Any]]:
@@ -114,13 +116,13 @@ def _decoded(row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _sheet_title(row: dict[str, Any]) -> str:
-    return str(row["frame_id"]) if row["kind"] == KIND_NORMAL else f"{row['frame_id']} {row['kind']}"
+    return str(row["frame_id"]) if row["kind"] == KIND_NORMAL else f"{row['frame_id']} {title_of(row['kind'])}"
 
 
 def _map_title(row: dict[Any, Any]) -> str:
     """Name kind, severity and score of an image, and the mistake if the decision is wrong."""
     is_normal = row["label"] == NORMAL
-    name = "normal" if is_normal else row["kind"]
     severity = "" if pd.isna(row["severity"]) else f", severity {row['severity']:.2f}"
     mistake = ", false alarm" if is_normal else ", missed"
-    return f"{name}{severity}: {row['anomaly_score']:.3f}{mistake if row['is_anomalous'] == is_normal else ''}"
+    scored = f"{row['anomaly_score']:.3f}{mistake if row['is_anomalous'] == is_normal else ''}"
+    return f"{title_of(row['kind'])}{severity}: {scored}"

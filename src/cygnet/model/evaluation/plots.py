@@ -21,8 +21,8 @@ NORMAL_COLOUR, ABNORMAL_COLOUR, THRESHOLD_COLOUR = "#2f6f9f", "#d9642c", "#44444
 TIMELINE_POINTS = 4000
 """A plot can't resolve more points; in a longer series each point is the highest score of a stretch."""
 BASELINE_MARKERS = {"majority": "|", "pixel_statistics": "s", "median_mad": "^", "nearest_neighbour": "D"}
-PANELS_PER_IMAGE = 3
-"""The image, the image under its anomaly map, and the image with its mask outlined."""
+GAP_FRAC = 0.15
+"""Between normal and abnormal images, in panels."""
 SUSPICIOUS_PER_ROW = 3
 """Suspicious frames in a row of their figure; a frame takes two panels."""
 
@@ -109,7 +109,9 @@ def draw_precision_recall(predictions: pd.DataFrame, threshold: float) -> Figure
     figure = Figure(figsize=(4.4, 4.2), layout="constrained")
     axis = figure.subplots()
     share = is_abnormal.mean()
-    axis.axhline(share, color="#bbbbbb", linewidth=1, linestyle=":", label=f"share of abnormal images {share:.1%}")
+    axis.axhline(
+        share, color="#bbbbbb", linewidth=1, linestyle=":", label=f"share of abnormal images {100 * share:.1f} %"
+    )
     average_precision = average_precision_score(is_abnormal, test["anomaly_score"])
     axis.step(
         recall,
@@ -191,19 +193,20 @@ def draw_auroc_by_kind(evaluation: EvaluationReport) -> Figure:
 def draw_anomaly_maps(normal: list[MapCell], abnormal: list[MapCell]) -> Figure:
     """Show normal images on the left and abnormal ones on the right, each with its anomaly map.
 
-    An image takes three panels: the image, the image under its anomaly map, and the image with its mask outlined.
+    An image takes two panels, itself and under its anomaly map, and an abnormal one a third, with its mask outlined.
     """
     rows = max(len(normal), len(abnormal))
-    figure = Figure(figsize=(1.9 * 2 * PANELS_PER_IMAGE, 2.1 * rows), layout="constrained")
-    axes = figure.subplots(rows, 2 * PANELS_PER_IMAGE, squeeze=False)
-    figure.suptitle("Image, anomaly map and outlined mask", fontsize=9)
+    columns = [1, 1, GAP_FRAC, 1, 1, 1]
+    figure = Figure(figsize=(1.9 * sum(columns), 2.1 * rows), layout="constrained")
+    axes = figure.subplots(rows, len(columns), squeeze=False, width_ratios=columns)
+    figure.suptitle("The worst errors on test: image, anomaly map, outlined mask of what was drawn", fontsize=9)
     for axis in axes.ravel():
         axis.set_axis_off()
-    for side, (cells, colour) in enumerate(((normal, NORMAL_COLOUR), (abnormal, ABNORMAL_COLOUR))):
+    for first, cells, colour in ((0, normal, NORMAL_COLOUR), (3, abnormal, ABNORMAL_COLOUR)):
         for row, (title, image, anomaly_map, mask) in enumerate(cells):
-            panels = axes[row, PANELS_PER_IMAGE * side :][:PANELS_PER_IMAGE]
-            shown = (image, overlaid(image, anomaly_map), image if mask is None else outlined(image, mask))
-            for axis, panel in zip(panels, shown, strict=True):
+            panels = axes[row, first:]
+            shown = [image, overlaid(image, anomaly_map), *([] if mask is None else [outlined(image, mask)])]
+            for axis, panel in zip(panels, shown, strict=False):
                 axis.imshow(panel[:, :, ::-1])
             panels[0].set_title(title, fontsize=8, color=colour, pad=3, loc="left")
     return figure
@@ -252,7 +255,7 @@ def draw_confusion(predictions: pd.DataFrame) -> Figure:
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if shares[row, column] > 0.5 else "black"
-        text = f"{count}\n{shares[row, column]:.1%}"
+        text = f"{count}\n{100 * shares[row, column]:.1f} %"
         axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=12)
     names = [name for name, _ in sorted(LABELS.items(), key=lambda item: item[1])]
     axis.set_xticks([0, 1], names)

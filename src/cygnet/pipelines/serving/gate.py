@@ -100,8 +100,8 @@ def refusal_reasons(metrics: ServedMetrics, gate: Gate) -> list[str]:
         )
     if not metrics["false_alarm_frac"] <= gate.max_false_alarm_frac:
         reasons.append(
-            f"{metrics['false_alarm_frac']:.1%} of the normal images are called anomalous, allowed are "
-            f"{gate.max_false_alarm_frac:.1%} (serving.gate.max_false_alarm_frac)"
+            f"{100 * metrics['false_alarm_frac']:.1f} % of the normal images are called anomalous, allowed are "
+            f"{100 * gate.max_false_alarm_frac:.1f} % (serving.gate.max_false_alarm_frac)"
         )
     champion = metrics["champion"]
     if champion and not metrics["auroc"] >= champion["auroc"] - gate.max_auroc_loss:

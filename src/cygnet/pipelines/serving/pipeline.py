@@ -40,7 +40,12 @@ def create_pipeline() -> Pipeline:
                 name="write_serving_report",
                 tags="report",
             ),
-            node(describe_data, ["train_frames", "training_set", "rejects"], "data_card", name="describe_data"),
+            node(
+                describe_data,
+                ["train_frames", "training_set", "rejects", "suspicious_frames"],
+                "data_card",
+                name="describe_data",
+            ),
             node(
                 draw_pictures,
                 ["predictions", "training_set", "evaluation"],
