@@ -198,7 +198,7 @@ def _examples(count: int) -> Examples:
 def _as_examples(images: torch.Tensor) -> Examples:
     count, side = len(images), SIZE_PX // BASE.patch_size_px
     labels, coverage = torch.arange(count) % 2, torch.zeros(count, side, side)
-    return Examples(images, labels, coverage, np.arange(count), str(count), Preprocessing(SIZE_PX), np.arange(count))
+    return Examples(images, labels, coverage, np.arange(count), str(count), Preprocessing(SIZE_PX))
 
 
 class _NotWritten(StateStore):

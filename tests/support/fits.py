@@ -30,7 +30,6 @@ def bright_and_dark(per_class: int, first_seed: int = 0, *, swapped: bool = Fals
         np.arange(len(labels)),
         f"{per_class} {first_seed} {swapped}",
         PREPROCESSING,
-        np.arange(len(labels)),
     )
 
 

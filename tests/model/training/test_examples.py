@@ -12,7 +12,7 @@ import torch
 from cygnet.datasets.table import TableDataset
 from cygnet.errors import UserError
 from cygnet.model.network.preprocessing import Preprocessing
-from cygnet.model.training.examples import load_examples, lower_tiles
+from cygnet.model.training.examples import load_examples
 from cygnet.model.training_set import iterate_rows, read_keys
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL, TRAINING_SET
 from cygnet.vision.codec import decode_image
@@ -98,23 +98,6 @@ def test_split_without_a_class_is_refused(rows: list[dict[str, object]], missing
     table = stored(pa.Table.from_pylist(rows, schema=TRAINING_SET), tmp_path)
     with pytest.raises(UserError, match=f"split train of training_set has no {missing} image"):
         load_examples(table, "train", PREPROCESSING, 2, tmp_path)
-
-
-def test_variants_of_one_tile_share_its_number_and_tiles_their_frame(tmp_path: Path) -> None:
-    names = ["a/000000", "a/000000/tile-1", "a/000001", "a/000001/tile-1"]
-    rows = [
-        toy_row(f"{name}/{variant}", label, frame_id=name[:8])
-        for name, label in zip(names, [NORMAL, NORMAL, ABNORMAL, ABNORMAL], strict=True)
-        for variant in range(2)
-    ]
-    table = stored(pa.Table.from_pylist(rows, schema=TRAINING_SET), tmp_path)
-    examples = load_examples(table, "train", PREPROCESSING, 2, tmp_path)
-    assert examples.frames.tolist() == [0] * 4 + [1] * 4
-    assert examples.tiles.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    unplaced = examples.unplaced()
-    assert unplaced.index.tolist() == [4, 5, 6, 7]
-    assert lower_tiles(unplaced, np.array([0.0, 4.0, 1.0, 2.0])).tolist() == [6, 7]
-    assert lower_tiles(unplaced, np.zeros(4)).tolist() == []
 
 
 def test_keys_are_sorted_and_of_the_asked_splits(tmp_path: Path) -> None:

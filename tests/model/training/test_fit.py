@@ -27,7 +27,7 @@ from cygnet.model.training.settings import FitSettings
 from cygnet.parameters.augmentation import Augmentation
 from cygnet.parameters.synthesis import Synthesis
 from cygnet.parameters.training import SmallViT, Training
-from cygnet.tables import ABNORMAL, NORMAL
+from cygnet.tables import NORMAL
 from cygnet.vision.paired_synthesis import PROCEDURAL, draw_as_synthesis, make_pair, vary_alone
 from cygnet.vision.rng import generator
 from support.fits import NOT_READ, PREPROCESSING, bright_and_dark, change, drawing
@@ -53,24 +53,7 @@ def spotted(per_class: int, synthesis: Synthesis) -> Examples:
         for place, image in enumerate(images)
     ]
     images, labels, coverage = batch_of_pairs([pair for pair in drawn if pair], PREPROCESSING, 2)
-    return Examples(
-        images.flip(3), labels, coverage, np.arange(len(labels)), "spotted", PREPROCESSING, np.arange(len(labels))
-    )
-
-
-def two_tiles(examples: Examples) -> Examples:
-    """Let each frame that is labelled abnormal have another tile, as dark as a normal one."""
-    count = len(examples.labels)
-    frames = np.flatnonzero(examples.labels == ABNORMAL)
-    dark = torch.from_numpy(np.stack([toy_image(NORMAL, 900 + frame, 32) for frame in frames]))
-    return dataclasses.replace(
-        examples,
-        images=torch.cat([examples.images, dark]),
-        labels=torch.cat([examples.labels, examples.labels[frames]]),
-        coverage=torch.cat([examples.coverage, examples.coverage[frames]]),
-        frames=np.concatenate([np.arange(count), frames]),
-        tiles=np.arange(count + len(frames)),
-    )
+    return Examples(images.flip(3), labels, coverage, np.arange(len(labels)), "spotted", PREPROCESSING)
 
 
 @pytest.fixture
@@ -123,18 +106,6 @@ def test_random_numbers_drawn_before_change_nothing(run: Callable[..., Fitted]) 
         torch.rand(drawn)
         histories.append(run(bright_and_dark(12), bright_and_dark(4, 100), epochs=1).history)
     pd.testing.assert_frame_equal(*histories, check_exact=True)
-
-
-def test_a_frame_that_is_labelled_abnormal_teaches_by_its_most_abnormal_tile(run: Callable[..., Fitted]) -> None:
-    per_class = 12
-    train, validation = (two_tiles(bright_and_dark(per_class, seed)) for seed in (0, 100))
-    unaware = [dataclasses.replace(examples, frames=examples.tiles) for examples in (train, validation)]
-    chosen, all_abnormal = run(train, validation, epochs=6), run(*unaware, epochs=6)
-    assert [len(examples.unplaced()) for examples in (train, unaware[0])] == [2 * per_class, 0]
-    assert train.labels.tolist() == unaware[0].labels.tolist()  # what it was given stays as it is
-    assert chosen.history["train_loss"].iloc[-1] < 0.5 * all_abnormal.history["train_loss"].iloc[-1]
-    assert chosen.history["validation_auroc"].max() == 1.0
-    assert all_abnormal.history["validation_auroc"].max() < 1.0
 
 
 @pytest.mark.parametrize("patience", [1, 3])
@@ -210,9 +181,7 @@ def test_epoch_0_is_the_checkpoint_as_it_came(run: Callable[..., Fitted]) -> Non
 def test_validation_nll_weighs_the_classes_alike(settings: FitSettings, tmp_path: Path) -> None:
     both = bright_and_dark(8, 100)
     few = torch.cat([torch.arange(0, 16, 2), torch.tensor([1, 3])])  # 8 abnormal, 2 normal
-    lopsided = Examples(
-        both.images[few], both.labels[few], both.coverage[few], few.numpy(), "lopsided", PREPROCESSING, few.numpy()
-    )
+    lopsided = Examples(both.images[few], both.labels[few], both.coverage[few], few.numpy(), "lopsided", PREPROCESSING)
     detector = load_detector(settings.training)
     detector.classifier.bias.data = torch.tensor([1.0, -1.0])  # right about most, wrong about the few
     one_epoch = dataclasses.replace(settings, training=settings.training.model_copy(update={"epochs": 1}))
@@ -228,7 +197,7 @@ def test_overconfidence_alone_rejects_no_epoch(
     right, wrong = bright_and_dark(12, 100), bright_and_dark(4, 200, swapped=True)
     parts = [(right.images, wrong.images), (right.labels, wrong.labels), (right.coverage, wrong.coverage)]
     images, labels, coverage = (torch.cat(part) for part in parts)
-    noisy = Examples(images, labels, coverage, np.arange(len(labels)), "noisy", PREPROCESSING, np.arange(len(labels)))
+    noisy = Examples(images, labels, coverage, np.arange(len(labels)), "noisy", PREPROCESSING)
     detector = run(bright_and_dark(12), noisy, epochs=2).detector
     nlls = []
     for factor in (4.0, 8.0):

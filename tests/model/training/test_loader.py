@@ -146,7 +146,7 @@ def all_ramps() -> Examples:
     """Four images that show how they were moved: abnormal ones and normal ones, of 256 px as in the table."""
     labels = torch.tensor([ABNORMAL, NORMAL, ABNORMAL, NORMAL])
     images = torch.from_numpy(np.stack([ramps(256)] * 4))
-    return Examples(images, labels, torch.zeros(4, 16, 16), np.arange(4), "ramps", Preprocessing(256), np.arange(4))
+    return Examples(images, labels, torch.zeros(4, 16, 16), np.arange(4), "ramps", Preprocessing(256))
 
 
 def moves(rows: TrainingRows) -> np.ndarray:

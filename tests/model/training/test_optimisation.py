@@ -5,13 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
 
 from cygnet.model.network.backbone import load_detector
 from cygnet.model.training.optimisation import (
-    IGNORED,
     class_weights,
-    image_loss,
     make_optimizers,
     patch_loss,
     set_learning_rate,
@@ -108,15 +105,3 @@ def test_classes_weigh_by_inverse_frequency() -> None:
     weights = class_weights(labels)
     assert weights.tolist() == pytest.approx([40 / 60, 40 / 20])
     assert weights[labels].mean().item() == pytest.approx(1)
-    assert torch.equal(class_weights(torch.cat([labels, torch.full((7,), IGNORED)])), weights)
-
-
-def test_ignored_rows_have_no_part_in_the_loss() -> None:
-    logits, labels = torch.tensor([[0.0, 2.0], [1.0, 0.0], [5.0, -5.0]]), torch.tensor([ABNORMAL, NORMAL, IGNORED])
-    weights = torch.tensor([0.5, 1.5])
-    alone = cross_entropy(logits[:2], labels[:2], weight=weights)
-    assert image_loss(logits, labels, weights).item() == pytest.approx(alone.item())
-    nothing = torch.zeros(2, 2, requires_grad=True)
-    image_loss(nothing, torch.full((2,), IGNORED), weights).backward()
-    assert nothing.grad is not None
-    assert not nothing.grad.any()

@@ -40,7 +40,6 @@ class Examples:
     frames: np.ndarray  # (N,) int64: rows with the same number come from one frame
     fingerprint: str  # of all rows
     preprocessing: Preprocessing | None  # the model's; None: they are tokens
-    tiles: np.ndarray  # (N,) int64: rows with the same number are variants of one image
     areas: list[bytes | None] = field(default_factory=list)  # encoded, see `training_set`; empty: images are all inside
 
     def take(self, indices: torch.Tensor) -> Batch:
@@ -49,27 +48,6 @@ class Examples:
         if self.preprocessing:
             images = torch.from_numpy(np.stack([self.preprocessing.resize(image) for image in images.numpy()]))
         return images, self.labels[indices], self.coverage[indices]
-
-    def unplaced(self) -> pd.DataFrame:
-        """List the abnormal rows of which no mask says where the anomaly is, and whose frame is seen in several tiles.
-
-        Returns:
-            `frame` and `tile`, indexed by row.
-        """
-        rows = pd.DataFrame({"frame": self.frames, "tile": self.tiles})
-        rows = rows[((self.labels == ABNORMAL) & self.coverage[:, 0, 0].isnan()).numpy()]
-        return rows[rows.groupby("frame")["tile"].transform("nunique") > 1]
-
-
-def lower_tiles(unplaced: pd.DataFrame, margins: np.ndarray) -> np.ndarray:
-    """List the rows of all tiles but the most abnormal one of each frame; of equal tiles, none.
-
-    Args:
-        unplaced: What `Examples.unplaced` returned, N rows.
-        margins: `(N,)`, log odds that they are abnormal. Of a tile's variants, the mean counts.
-    """
-    of_tile = unplaced.assign(margin=margins).groupby(["frame", "tile"])["margin"].transform("mean")
-    return unplaced.index[of_tile < of_tile.groupby(unplaced["frame"]).transform("max")].to_numpy()
 
 
 def mapped_tensor(path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -118,8 +96,7 @@ def load_examples(
     labels = torch.from_numpy(keys["label"].to_numpy(np.int64))
     fingerprint = hashlib.blake2b(labels.numpy().tobytes() + b"".join(digests), digest_size=16).hexdigest()
     frames, _ = pd.factorize(keys["frame_id"])
-    tiles, _ = pd.factorize(keys["image_id"].str.rpartition("/")[0])  # without the number of the variant
-    return Examples(images, labels, coverage, frames, fingerprint, preprocessing, tiles, areas)
+    return Examples(images, labels, coverage, frames, fingerprint, preprocessing, areas)
 
 
 def mask_coverage(mask: np.ndarray, patches_per_side: int) -> np.ndarray:

@@ -32,19 +32,18 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DataLoaderConfiguration, find_executable_batch_size
 from sklearn.metrics import roc_auc_score
+from torch.nn.functional import cross_entropy
 
 from cygnet.errors import UserError
 from cygnet.model.evaluation.calibrate import fit_temperature, negative_log_likelihood
 from cygnet.model.network import hardware
 from cygnet.model.network.detector import Detector
-from cygnet.model.training.examples import Batch, Examples, lower_tiles
+from cygnet.model.training.examples import Batch, Examples
 from cygnet.model.training.frozen import FromBlock, freeze, run_frozen_blocks
 from cygnet.model.training.loader import TrainingRows, make_loader
 from cygnet.model.training.optimisation import (
-    IGNORED,
     LARGEST_GRADIENT_NORM,
     class_weights,
-    image_loss,
     make_optimizers,
     patch_loss,
     set_learning_rate,
@@ -177,7 +176,7 @@ class _Fit:
     def __init__(self, detector: Detector, inputs: _Inputs, training: Training, store: StateStore, key: str) -> None:
         self.detector, self.inputs, self.training = detector, inputs, training
         self.store, self.key = store, key
-        self.unplaced = inputs.rows.examples.unplaced()
+        self.class_weights = class_weights(inputs.rows.labels())
         self.initial = [value.detach().clone() for value in detector.parameters()]
         self.ema, self.kept = (copy.deepcopy(detector).eval() for _ in range(2))
 
@@ -247,7 +246,6 @@ class _Fit:
     def _fit_epoch(self, session: _Session, epoch: int) -> dict[str, float]:
         """Fit one epoch; return the mean loss and the number of images."""
         accelerator, loader = session.accelerator, session.loader
-        self._choose_tiles(session)
         session.net.train()
         loader.set_epoch(epoch)
         self.inputs.rows.set_epoch(epoch)
@@ -255,7 +253,7 @@ class _Fit:
         steps = steps_per_epoch * self.training.epochs
         warmup = round(self.training.warmup_frac * steps)
         step = steps_per_epoch * (epoch - 1) + 1
-        weights = class_weights(self.inputs.rows.labels()).to(accelerator.device)
+        weights = self.class_weights.to(accelerator.device)
         losses, images = [], 0
         for batch in tracked(loader, f"Epoch {epoch} of {self.training.epochs}", "batches"):
             with accelerator.accumulate(session.net):
@@ -272,7 +270,7 @@ class _Fit:
         """Go forward and backward, and update the weights where the batch completes a step; return the loss."""
         inputs, labels, coverage = batch
         logits, patch_logits = session.net(inputs)  # (B, 2), (B, G, G)
-        loss = image_loss(logits, labels, class_weights)
+        loss = cross_entropy(logits.float(), labels, weight=class_weights)
         loss = loss + self.training.patch_loss_weight * patch_loss(patch_logits, coverage)
         session.accelerator.backward(loss)
         if session.accelerator.sync_gradients:
@@ -281,25 +279,6 @@ class _Fit:
             optimizer.step()
             optimizer.zero_grad()
         return loss.detach()
-
-    def _choose_tiles(self, session: _Session) -> None:
-        """Let each frame of `unplaced` teach by the tile alone that the average of the weights finds most abnormal."""
-        if self.unplaced.empty:
-            return
-        examples, rows = self.inputs.rows.examples, self.unplaced.index.to_numpy()
-        logits = self._logits(session, self.ema, examples, torch.from_numpy(rows))
-        examples.labels[rows] = ABNORMAL
-        examples.labels[lower_tiles(self.unplaced, logits[:, ABNORMAL] - logits[:, NORMAL])] = IGNORED
-
-    @torch.inference_mode()
-    def _logits(self, session: _Session, network: Detector, examples: Examples, rows: torch.Tensor) -> np.ndarray:
-        """Compute the logits of some rows without fitting, `(len(rows), 2)` float32."""
-        net, parts = FromBlock(network, self.inputs.frozen), []
-        for indices in tracked(rows.split(session.images_at_once), "Validating", "images", len(rows), len):
-            with session.accelerator.autocast():
-                logits, _ = net(examples.take(indices)[0].to(session.accelerator.device))
-            parts.append(logits.float().cpu())
-        return torch.cat(parts).numpy()
 
     def _validate(self, session: _Session, fitted_fracs: list[float]) -> dict[str, float]:
         """Measure weights at these shares of the way to the EMA, until the NLL rises; return the best."""
@@ -311,28 +290,33 @@ class _Fit:
                 break
         return min(measured, key=lambda row: row["validation_nll"])
 
+    @torch.inference_mode()
     def _measure(self, session: _Session) -> dict[str, float]:
         """Measure NLL, in nats at the best temperature, and AUROC of `kept` on validation.
 
-        The classes weigh the same, as in the loss. Of a frame that is labelled abnormal, the most abnormal tile counts.
+        The classes weigh the same, as in the loss.
 
         Raises:
             UserError: A logit is NaN or infinite.
         """
-        validation = self.inputs.validation
-        logits = self._logits(session, self.kept, validation, torch.arange(len(validation.labels)))
+        accelerator, validation = session.accelerator, self.inputs.validation
+        net = FromBlock(self.kept, self.inputs.frozen)
+        parts = []
+        batches = torch.arange(len(validation.labels)).split(session.images_at_once)
+        for indices in tracked(batches, "Validating", "images", len(validation.labels), len):
+            with accelerator.autocast():
+                logits, _ = net(validation.take(indices)[0].to(accelerator.device))
+            parts.append(logits.float().cpu())
+        logits, classes = torch.cat(parts).numpy(), validation.labels.numpy()
         if not np.isfinite(logits).all():
             msg = (
                 "The validation logits are NaN or infinite: lower training.learning_rate, which is "
                 f"{self.training.learning_rate:g}."
             )
             raise UserError(msg)
-        unplaced, margin = validation.unplaced(), logits[:, ABNORMAL] - logits[:, NORMAL]
-        counts = np.ones(len(logits), bool)
-        counts[lower_tiles(unplaced, margin[unplaced.index])] = False
-        logits, margin, labels = logits[counts], margin[counts], validation.labels[counts]
-        classes, weights = labels.numpy(), class_weights(labels).numpy()[labels]
+        weights = class_weights(validation.labels).numpy()[classes]
         temperature = fit_temperature(logits, classes, weights)
+        margin = logits[:, ABNORMAL] - logits[:, NORMAL]
         return {
             "validation_nll": negative_log_likelihood(logits / temperature, classes, weights),
             "validation_auroc": float(roc_auc_score(classes == ABNORMAL, margin)),

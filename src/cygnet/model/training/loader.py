@@ -10,7 +10,6 @@ image's head only.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -43,11 +42,9 @@ class TrainingRows(Dataset[Batch]):
     """
 
     def __init__(self, examples: Examples, pairs: PairedSynthesis | None) -> None:
-        # worker processes see labels and epoch change
-        self.examples = replace(examples, labels=examples.labels.clone().share_memory_())
-        self.pairs = pairs
+        self.examples, self.pairs = examples, pairs
         self.normal = (examples.labels == NORMAL).numpy().nonzero()[0]  # indices
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # worker processes see it change
 
     def __len__(self) -> int:
         return len(self.examples.labels)

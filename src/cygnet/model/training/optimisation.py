@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from cygnet.tables import LABELS
 
@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
 BETAS = (0.9, 0.95)
 LARGEST_GRADIENT_NORM = 1.0
-IGNORED = -100
-"""Instead of a label: the row does not count."""
 FULL_COVERAGE_FRAC = 0.25
 """Patches of which the mask covers at least this share count as fully abnormal."""
 KNOWN_COVERAGE_FRAC = 0.1
@@ -75,22 +73,9 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, steps: int, w
 
 
 def class_weights(labels: torch.Tensor) -> torch.Tensor:
-    """Weigh each class by its inverse frequency: `(2,)` float32, mean 1 over the examples that count."""
-    counts = torch.bincount(labels[labels != IGNORED], minlength=len(LABELS))
-    return counts.sum() / (len(LABELS) * counts.float())
-
-
-def image_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Mean weighted cross-entropy, in nats; 0 if no label counts.
-
-    Args:
-        logits: `(B, 2)`.
-        labels: `(B,)` int64; `IGNORED` counts for nothing.
-        weights: `(2,)`, of the classes.
-    """
-    total = cross_entropy(logits.float(), labels, weight=weights, ignore_index=IGNORED, reduction="sum")
-    weight = (weights[labels.clamp(min=0)] * (labels != IGNORED)).sum()
-    return total / torch.where(weight > 0, weight, 1.0)
+    """Weigh each class by its inverse frequency: `(2,)` float32, mean 1 over the examples."""
+    counts = torch.bincount(labels, minlength=len(LABELS))
+    return len(labels) / (len(LABELS) * counts.float())
 
 
 def patch_loss(patch_logits: torch.Tensor, coverage: torch.Tensor) -> torch.Tensor:
