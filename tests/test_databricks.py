@@ -31,7 +31,7 @@ from cygnet.job_runs import TAG
 from cygnet.labels import REJECT_COLUMNS
 from cygnet.model.serving.packaging import PackagedDetector
 from cygnet.parameters.base import Parameters
-from cygnet.tables import IMAGES, NORMAL
+from cygnet.tables import IMAGES, NORMAL, SUSPICIOUS_FRAMES_COLUMNS
 from cygnet.vision.codec import encode_jpeg, encode_map
 from support.evaluations import toy_evaluation
 from support.stub_server import Reply, Request, Workspace
@@ -139,13 +139,14 @@ def write_tables(data: Path, model: ModelVersion) -> None:
 
 
 def write_what_the_report_tells(data: Path, rows: list[dict[str, Any]], predictions: pd.DataFrame) -> None:
-    """Write what serving reads for its report alone: images, rejects and evaluation."""
+    """Write what serving reads for its report alone: images, rejects, suspicious frames and evaluation."""
     seen = {"tile": 0, "tiles": 1, "label_source": "default"}
     images = pa.Table.from_pylist([{**row, **seen} for row in rows], schema=IMAGES)
     TableDataset(filepath=str(data / "03_primary/images"), table="images", load_as="arrow").save(images)
     reports = data / "08_reporting"
     reports.mkdir(parents=True)
     pd.DataFrame(columns=REJECT_COLUMNS).to_csv(reports / "rejects.csv", index=False)
+    pd.DataFrame(columns=SUSPICIOUS_FRAMES_COLUMNS).to_csv(reports / "suspicious_frames.csv", index=False)
     (reports / "evaluation.json").write_text(json.dumps(toy_evaluation(predictions)))
 
 

@@ -55,8 +55,11 @@ def test_no_path_of_the_catalog_depends_on_the_working_directory(
     loader = OmegaConfigLoader(str(PROJECT / "conf"), env, **CONFIG_LOADER_ARGS)
     places = [loader["catalog"]["images"]["scene"], loader["catalog"]["training_rows"]["source"]]
     assert places == [f"{PROJECT}/{data}/03_primary/scene.json", f"{PROJECT}/{data}/05_model_input/training_set"]
+
+
+def test_a_url_of_the_data_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CYGNET_DATA", "abfss://container@account.dfs.core.windows.net/cygnet")
-    loader = OmegaConfigLoader(str(PROJECT / "conf"), env, **CONFIG_LOADER_ARGS)
+    loader = OmegaConfigLoader(str(PROJECT / "conf"), "base", **CONFIG_LOADER_ARGS)
     assert loader["globals"]["data"] == "abfss://container@account.dfs.core.windows.net/cygnet"
 
 
