@@ -30,7 +30,7 @@ WEIGHTS = "model.safetensors"
 HEADS = ("classifier.weight", "classifier.bias", "patch_head.weight", "patch_head.bias")
 POOLING = "pooling"
 NORMALITY = ("normality.mean", "normality.basis", "normality.blocks")
-MIDDLE_BLOCKS_FRAC = (0.5, 0.75)
+MIDDLE_BLOCKS_FRAC = (0.5, 0.67)
 """Shares of the blocks between which features for normality are taken, until it is fitted: see
 `training.normality.blocks_frac`."""
 POOLED_FRAC = 0.03
