@@ -71,12 +71,12 @@ def block_runner(detector: Detector, count: int) -> RunBlocks:
     detector.to(device).eval()
     if device.type == "cpu" and not has_bf16:
         from cygnet.model.serving.export import BLOCK_OUTPUTS, export_blocks
-        from cygnet.model.serving.onnx_runtime import start_session
+        from cygnet.model.serving.onnx_runtime import image_runner
 
-        session = start_session(export_blocks(detector, count))
+        run_images = image_runner(export_blocks(detector, count), BLOCK_OUTPUTS)
 
         def run_onnx(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            tokens, features = session.run(BLOCK_OUTPUTS, {"images": np.ascontiguousarray(images)})
+            tokens, features = run_images(images.numpy())
             return torch.from_numpy(tokens), torch.from_numpy(features)
 
         return run_onnx
