@@ -37,8 +37,8 @@ def checked_before_run(check: Callable[..., object]) -> Callable[[NodeFunction],
     """Give a node's function a check that runs before the whole run does.
 
     Args:
-        check: Takes some of the function's own parameters, by their names, which must be `params:` inputs of the node.
-            It raises UserError.
+        check: Takes some of the function's own parameters, by their names, which must be inputs of the node that exist
+            before the run: parameters and starting points. It raises UserError.
     """
 
     def mark(function: NodeFunction) -> NodeFunction:

@@ -8,11 +8,13 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Pipeline, node
 from pyspark.sql import DataFrame, SparkSession
 
 from cygnet.anomaly_kinds import SEEN_KINDS
 from cygnet.datasets.table import TableDataset
-from cygnet.datasets.videos import list_sources
+from cygnet.datasets.videos import VideosDataset, list_sources
 from cygnet.errors import UserError
 from cygnet.labels import match_labels
 from cygnet.model.scoring.frame_scores import SCORED_ITEMS
@@ -22,6 +24,7 @@ from cygnet.pipelines.ingestion.nodes import label_frames, make_images, read_fra
 from cygnet.pipelines.ingestion.reject_nodes import UNKNOWN, list_rejects
 from cygnet.pipelines.ingestion.views import cut_images, tell_what_is_seen
 from cygnet.pipelines.synthesis.nodes import _with_donor, draw_anomalies
+from cygnet.preflight import check_run
 from cygnet.spark import flat_map_rows, spark_schema
 from cygnet.tables import IMAGE_LABELS, IMAGES, SOURCES, TRAINING_SET
 from cygnet.vision.codec import decode_image, decode_mask, encode_jpeg
@@ -29,6 +32,7 @@ from support.project import ODD_VIDEO
 from support.toys import IMAGES_SCENE, label_ranges
 
 NO_LABELS = pd.DataFrame(columns=IMAGE_LABELS.names)
+NO_SOURCES = pd.DataFrame(columns=SOURCES.names)
 
 
 @pytest.fixture
@@ -177,10 +181,14 @@ def test_several_videos_become_split_images_and_rejects(
         columns=["image_name", "label", "source"],
     )
     sources, frame_labels, ranges, label_rejects = match_labels(sources, labels)
-    frames = read_frames(sources, record_scene(ingestion, scene_of(parameters, "square"))).cache()
+    frames = read_frames(sources, record_scene(ingestion, scene_of(parameters, "square"), sources)).cache()
     splits = split_sources(frames, frame_labels, ranges, sources, ingestion)
     images = make_images(
-        frames, splits, frame_labels, record_scene(ingestion, scene_of(parameters, "square")), ingestion.default_label
+        frames,
+        splits,
+        frame_labels,
+        record_scene(ingestion, scene_of(parameters, "square"), sources),
+        ingestion.default_label,
     ).toPandas()
     rejects = list_rejects(frames, splits, frame_labels, label_rejects)
     assert frames.filter("source = 'a' and image is not null").count() == 40
@@ -208,7 +216,7 @@ def test_a_source_too_short_to_split_stops_the_run(
     _, frame_labels, ranges, _ = match_labels(sources, pd.DataFrame(columns=IMAGE_LABELS.names))
     with pytest.raises(UserError, match="has no frames"):
         split_sources(
-            read_frames(sources, record_scene(ingestion, scene_of(parameters, "square"))),
+            read_frames(sources, record_scene(ingestion, scene_of(parameters, "square"), sources)),
             frame_labels,
             ranges,
             sources,
@@ -223,7 +231,7 @@ def ingest(parameters: dict[str, Parameters]) -> Callable[..., tuple[pd.DataFram
 
     def run(path: Path, labels: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         sources, matched, ranges, unmatched = match_labels(list_sources(str(path)), labels)
-        scene = record_scene(ingestion, scene_of(parameters, "square"))
+        scene = record_scene(ingestion, scene_of(parameters, "square"), sources)
         frames = read_frames(sources, scene).cache()
         frame_labels, label_rejects = label_frames(frames, matched, ranges, unmatched)
         splits = split_sources(frames, frame_labels, ranges, sources, ingestion)
@@ -356,7 +364,7 @@ def test_tiles_of_a_frame_are_images_of_its_split_and_share_its_anomalies(
         }
         for number, (split, frame) in enumerate(zip(splits, wide, strict=True))
     ]
-    recorded = record_scene(parameters["ingestion"], scene_of(parameters, "tiles"))
+    recorded = record_scene(parameters["ingestion"], scene_of(parameters, "tiles"), NO_SOURCES)
     tiled = [tile for row in rows for tile in cut_images(row, recorded)]
     counts = [sum(tile["frame_id"] == row["frame_id"] for tile in tiled) for row in rows]
     assert counts == [3] * 6  # 512 x 256
@@ -400,7 +408,7 @@ def test_the_area_bounds_images_anomalies_and_training_set(
     spark: SparkSession, parameters: dict[str, Parameters], scene: Callable[..., np.ndarray]
 ) -> None:
     left = [[(0.0, 0.0), (0.3, 0.0), (0.3, 1.0), (0.0, 1.0)]]
-    recorded = record_scene(parameters["ingestion"], scene_of(parameters, "tiles", region=left))
+    recorded = record_scene(parameters["ingestion"], scene_of(parameters, "tiles", region=left), NO_SOURCES)
     keys = {"label": 1, "label_source": "default", "width": 512, "height": 256}
     rows = [
         {
@@ -435,10 +443,12 @@ def test_the_area_bounds_images_anomalies_and_training_set(
         assert is_grey[far].mean() > 0.99
 
 
-def test_a_frame_that_the_area_does_not_fit_stops_the_run(
+def test_a_frame_that_the_area_does_not_fit_stops_the_run_and_the_first_one_before_it_starts(
     spark: SparkSession, parameters: dict[str, Parameters], tmp_path: Path
 ) -> None:
     cv2.imwrite(str(tmp_path / "tall.png"), np.full((90, 50), 255, np.uint8))
+    (tmp_path / "video").mkdir()
+    cv2.imwrite(str(tmp_path / "video" / "frame.png"), np.zeros((64, 96, 3), np.uint8))
     edge = [[(0.95, 0.0), (1.0, 0.0), (1.0, 1.0), (0.95, 1.0)]]
     frames = spark.createDataFrame([(96, 64)], ["width", "height"])
     for view, region, told in (
@@ -449,9 +459,18 @@ def test_a_frame_that_the_area_does_not_fit_stops_the_run(
         ),
         ("square", edge, "leave nothing of 96x64 pixels to look at"),
     ):
-        recorded = record_scene(parameters["ingestion"], scene_of(parameters, view, region=region))
+        scene = scene_of(parameters, view, region=region)
+        recorded = record_scene(parameters["ingestion"], scene, NO_SOURCES)
         with pytest.raises(UserError, match=told):
             tell_what_is_seen(frames, recorded)
+        entries = {
+            "params:ingestion": MemoryDataset(parameters["ingestion"]),
+            "params:scene": MemoryDataset(scene),
+            "videos": VideosDataset(filepath=str(tmp_path / "video"), sample={"filepath": "none"}),
+        }
+        pipeline = Pipeline([node(record_scene, list(entries), "scene", name="record_scene")])
+        with pytest.raises(UserError, match=told):
+            check_run(pipeline, DataCatalog(entries), {}, {})
 
 
 def test_the_log_says_what_is_not_looked_at_and_how_small_an_object_may_be(
@@ -461,7 +480,7 @@ def test_the_log_says_what_is_not_looked_at_and_how_small_an_object_may_be(
     for view, level in (("square", "WARNING"), ("tiles", "INFO")):
         caplog.clear()
         with caplog.at_level("INFO"):
-            tell_what_is_seen(frames, record_scene(parameters["ingestion"], scene_of(parameters, view)))
+            tell_what_is_seen(frames, record_scene(parameters["ingestion"], scene_of(parameters, view), NO_SOURCES))
         (line,) = caplog.records
         assert line.levelname == level
         assert ("43.8 %" if view == "square" else "Not looked at: 0.0 %") in line.message

@@ -14,7 +14,7 @@ from cygnet.parameters.ingestion import Ingestion
 from cygnet.parameters.scene import SceneParameters
 from cygnet.pipelines.ingestion.frame_labels import count_unknown, known_frames, label_rows, labelled_events
 from cygnet.pipelines.ingestion.splits import cut_spans, with_split
-from cygnet.pipelines.ingestion.views import cut_images, tell_what_is_seen
+from cygnet.pipelines.ingestion.views import check_first_frame, cut_images, tell_what_is_seen
 from cygnet.preflight import checked_before_run
 from cygnet.scene import Scene
 from cygnet.spark import flat_map_rows, get_session, spark_schema, spread_rows
@@ -24,11 +24,10 @@ from cygnet.vision.video import expected_rows, read_rows
 logger = logging.getLogger(__name__)
 
 
-@checked_before_run(read_area)
-def record_scene(ingestion: Ingestion, scene: SceneParameters) -> Scene:
-    """Record what this run's frames and images go through, for all later nodes; raises as `cygnet.area.read_area`."""
+def record_scene(ingestion: Ingestion, scene: SceneParameters, sources: pd.DataFrame) -> Scene:
+    """Record what frames and images go through, for later nodes; raises as `read_area` and `check_first_frame`."""
     region, ignore = read_area(scene)
-    return Scene(
+    recorded = Scene(
         interval_s=ingestion.interval_s,
         view=scene.view,
         crop_horizontal_bias=ingestion.crop_horizontal_bias,
@@ -38,6 +37,11 @@ def record_scene(ingestion: Ingestion, scene: SceneParameters) -> Scene:
         region=region,
         ignore=ignore,
     )
+    check_first_frame(sources, recorded)
+    return recorded
+
+
+checked_before_run(record_scene)(record_scene)  # an area that can't be used must not leave a record behind
 
 
 def read_frames(sources: pd.DataFrame, scene: Scene) -> DataFrame:

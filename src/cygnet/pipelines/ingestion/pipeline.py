@@ -17,7 +17,7 @@ def create_pipeline() -> Pipeline:
                 ["sources", "matched_labels", "label_ranges", "unmatched_labels"],
                 name="match_labels",
             ),
-            node(record_scene, ["params:ingestion", "params:scene"], "scene", name="record_scene"),
+            node(record_scene, ["params:ingestion", "params:scene", "videos"], "scene", name="record_scene"),
             node(read_frames, ["sources", "scene"], "frames", name="read_frames", tags="spark"),
             node(
                 label_frames,

@@ -4,13 +4,16 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+import pandas as pd
 from pyspark.sql import DataFrame
 
 from cygnet.errors import UserError, counted
 from cygnet.scene import Scene
 from cygnet.vision.codec import encode_jpeg, encode_png
 from cygnet.vision.crop import cut_areas, decoded_size_px, frame_to_images
-from cygnet.vision.seen import measure_seen
+from cygnet.vision.region import EVERYWHERE
+from cygnet.vision.seen import Seen, measure_seen
+from cygnet.vision.video import read_samples
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +32,7 @@ def tell_what_is_seen(frames: DataFrame, scene: Scene) -> None:
         UserError: Nothing of a frame is left to look at, or its aspect ratio is not that of a mask image.
     """
     for row in frames.select("width", "height").distinct().orderBy("width", "height").collect():
-        try:
-            seen = measure_seen(scene, row["height"], row["width"])
-        except ValueError as error:
-            msg = f"A frame can't be used: {error}; change scene.region, scene.ignore or scene.view."
-            raise UserError(msg) from error
+        seen = _measure_seen(scene, row["height"], row["width"])
         unseen_frac = 1 - seen.seen_frac
         is_warning = scene.view == "square" and unseen_frac > 0.01
         logger.log(
@@ -50,6 +49,32 @@ def tell_what_is_seen(frames: DataFrame, scene: Scene) -> None:
             PATCHES_PER_SIDE,
             seen.side_px / PATCHES_PER_SIDE,
         )
+
+
+def check_first_frame(sources: pd.DataFrame, scene: Scene) -> None:
+    """Check that the area fits the first frame of the first source, if that decodes, before any other is read.
+
+    Args:
+        sources: The table `SOURCES`.
+        scene: `view`, `region`, `ignore`, `crop_horizontal_bias`.
+
+    Raises:
+        UserError: As `tell_what_is_seen`.
+    """
+    if scene.area == EVERYWHERE:
+        return
+    for source in sources.head(1).to_dict("records"):
+        image = next(read_samples(source, None)).image
+        if image is not None:
+            _measure_seen(scene, *image.shape[:2])
+
+
+def _measure_seen(scene: Scene, height: int, width: int) -> Seen:
+    try:
+        return measure_seen(scene, height, width)
+    except ValueError as error:
+        msg = f"A frame can't be used: {error}; change scene.region, scene.ignore or scene.view."
+        raise UserError(msg) from error
 
 
 def cut_images(row: dict[str, Any], scene: Scene) -> Iterator[dict[str, Any]]:
