@@ -352,7 +352,7 @@ class AdaptationReport(SuccessorVerdict):
     frames: int  # a frame without a score counts nowhere
     adapting_frames: int  # that may give axes
     distant_frames: int  # of them, those whose distance alone makes them anomalous
-    times_as_far: float  # median distance of all frames, by that of the champion's most distant normal frame
+    strange_frac: float  # share of a frame's patches that lie farther than the median normal frame; median over frames
     axes: int  # added to the subspace, >= 1
     old_anomalous_frac: float | None  # share of the other frames that the champion calls anomalous; null: there is none
     anomalous_frac: float | None  # the same with the new axes

@@ -1,17 +1,18 @@
 """What new axes promise: new normal frames come near, others stay far, and a second run finds nothing."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from cygnet.errors import UserError
-from cygnet.model.scoring.frame_scores import FrameScoring
+from cygnet.model.scoring.frame_scores import FrameScoring, SeenFrame
 from cygnet.model.scoring.outside import adapt, check_scene, find_axes, gives_axes, see_again
-from cygnet.model.serving.scorer import Calibration, Scorer
+from cygnet.model.serving.scorer import Calibration, Parts, Scorer
 from cygnet.parameters.base import Parameters
 from cygnet.tables import SOURCES
 from cygnet.vision.codec import encode_png
@@ -93,8 +94,9 @@ def frames_of(scorer: Scorer, images: list[np.ndarray]) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(places), scorer.measure(images).images], axis=1)
 
 
-def reader(images: list[np.ndarray]) -> Callable[[pd.DataFrame], Iterator[list[np.ndarray]]]:
-    return lambda chosen: ([images[index]] for index in chosen["frame_index"])
+def reader(images: list[np.ndarray], area: np.ndarray | None = None) -> Callable[[pd.DataFrame], Iterator[SeenFrame]]:
+    areas = [] if area is None else [area]
+    return lambda chosen: (SeenFrame(at, 0.0, images=[images[at]], areas=areas) for at in chosen["frame_index"])
 
 
 def test_the_champion_adapts_and_a_second_run_finds_nothing(champion: Scorer) -> None:
@@ -144,13 +146,30 @@ def test_an_adapted_scorer_is_saved_and_loaded_whole(champion: Scorer, tmp_path:
     np.testing.assert_array_equal(loaded.runtime.basis, adapted.runtime.basis)
 
 
-def test_another_scene_is_told_by_how_far_it_lies() -> None:
-    frames = pd.DataFrame({"normality_distance": [1.0, 12.0, 15.0]})
-    with pytest.raises(UserError, match=r"half of its frames lie at least 8 times as far .* allowed are 5"):
-        check_scene(frames, CALIBRATION)
-    assert check_scene(frames / 2, CALIBRATION) == 4.0
+@dataclass
+class Measured:
+    """A scorer that finds the maps in the images."""
+
+    calibration: Calibration
+
+    def measure(self, images: list[np.ndarray]) -> Parts:
+        """Take the images for maps."""
+        return Parts(pd.DataFrame(), np.stack(images), np.stack(images))
+
+
+def test_another_scene_is_told_by_its_strange_patches_in_the_area() -> None:
+    """The median normal distance is 1."""
+    frames = pd.DataFrame({"source": "new", "frame_index": range(3)})
+    maps = [np.full((4, 4), 0.2), np.full((4, 4), 9.0), np.full((4, 4), 0.2)]
+    maps[2][:2] = 2.0  # half of the patches
+    scorer = cast("Scorer", Measured(CALIBRATION))
+    assert check_scene(frames, scorer, reader(maps)) == 0.5
+    upper = np.zeros((4, 4), np.uint8)
+    upper[:2] = 255
+    with pytest.raises(UserError, match=r"in half of its frames at least 100% of the patches .* allowed are 90%"):
+        check_scene(frames, scorer, reader(maps, upper))
     with pytest.raises(UserError, match="score is the classifier's alone"):
-        check_scene(frames, replace(CALIBRATION, score="classifier"))
+        check_scene(frames, cast("Scorer", Measured(replace(CALIBRATION, score="classifier"))), reader(maps))
 
 
 def test_chosen_images_of_a_folder_are_seen_again(tmp_path: Path) -> None:
@@ -162,5 +181,5 @@ def test_chosen_images_of_a_folder_are_seen_again(tmp_path: Path) -> None:
     scoring = FrameScoring("", "", IMAGES_SCENE.view, None, SCENE)
     chosen = pd.DataFrame({"source": "set", "frame_index": [1, 3]})
     seen = list(see_again(chosen, pd.DataFrame(rows, columns=SOURCES.names), scoring))
-    assert [round(float(images[0].mean()), -1) for images in seen] == [50, 150]
-    assert [images[0].shape for images in seen] == [(256, 256, 3)] * 2
+    assert [round(float(frame.images[0].mean()), -1) for frame in seen] == [50, 150]
+    assert [frame.images[0].shape for frame in seen] == [(256, 256, 3)] * 2

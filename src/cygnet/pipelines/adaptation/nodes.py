@@ -103,7 +103,7 @@ def write_adaptation_report(
         "frames": adaptation.frames,
         "adapting_frames": adaptation.adapting_frames,
         "distant_frames": adaptation.distant_frames,
-        "times_as_far": adaptation.times_as_far,
+        "strange_frac": adaptation.strange_frac,
         "axes": adaptation.axes,
         "old_anomalous_frac": adaptation.old_anomalous_frac,
         "anomalous_frac": adaptation.anomalous_frac,
