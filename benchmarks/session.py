@@ -4,12 +4,14 @@ import warnings
 from functools import cache
 from typing import Any
 
+import pandas as pd
 from kedro.config import OmegaConfigLoader
 from pyspark.sql import DataFrame, SparkSession
 
 from benchmarks.inputs import ROOT
 from cygnet.scene import TrainingScene
 from cygnet.spark import start_session
+from cygnet.tables import SOURCES
 
 
 @cache
@@ -38,6 +40,7 @@ def training_scene() -> TrainingScene:
     scene = record_scene(
         Ingestion.model_validate(parameters_of("ingestion")),
         SceneParameters.model_validate({**parameters_of("scene"), "view": "square"}),
+        pd.DataFrame(columns=SOURCES.names),
     )
     return record_training_scene(scene, Augmentation.model_validate(parameters_of("augmentation")), "fixed")
 

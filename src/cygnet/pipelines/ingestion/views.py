@@ -64,7 +64,7 @@ def check_first_frame(sources: pd.DataFrame, scene: Scene) -> None:
     if scene.area == EVERYWHERE:
         return
     for source in sources.head(1).to_dict("records"):
-        image = next(read_samples(source, None)).image
+        image = next(read_samples({str(name): value for name, value in source.items()}, None)).image
         if image is not None:
             _measure_seen(scene, *image.shape[:2])
 
