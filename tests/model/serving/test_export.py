@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from transformers import (
@@ -55,6 +56,28 @@ def test_graph_of_every_backbone_answers_as_torch_at_every_batch_size(architectu
             assert one.shape == other.shape
             assert one.dtype == other.dtype == np.float32
             np.testing.assert_allclose(one, other, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["onnx", "onnx_int8"])
+@pytest.mark.parametrize("cores", [1, 2, 4])
+def test_no_image_depends_on_the_others_however_many_cores_there_are(
+    name: str, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", str(cores))
+    runtime, images = RUNTIMES[name].make(toy_detector(SMALL_VIT)), some_images(32, 5)
+    together = runtime.run(images)
+    for index in range(len(images)):
+        for one, all_of_them in zip(runtime.run(images[index : index + 1]), together, strict=True):
+            np.testing.assert_array_equal(one[0], all_of_them[index])
+
+
+def test_the_graph_itself_takes_any_number_of_images() -> None:
+    detector, images = toy_detector(SMALL_VIT), some_images(32, 5)
+    session = onnxruntime.InferenceSession(export_graph(detector), providers=["CPUExecutionProvider"])
+    for one, other in zip(
+        session.run(None, {"images": images}), RUNTIMES["onnx"].make(detector).run(images), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=0, atol=2e-5)
 
 
 def test_graph_takes_raw_pixels_and_has_one_dynamic_axis() -> None:
