@@ -118,11 +118,11 @@ def check_scene(frames: pd.DataFrame, scorer: Scorer, see: SeeAgain) -> float:
         raise UserError(msg)
     goal = np.median(scorer.calibration.normal_distances)
     fracs = []
-    for seen in see(_spread(frames, SCENE_FRAMES)):
+    for seen in filter(lambda frame: frame.images, see(_spread(frames, SCENE_FRAMES))):  # a file may be gone by now
         maps = scorer.measure(seen.images).distance_maps
         maps = np.stack([blank_outside(*each) for each in zip_longest(maps, seen.areas)])
         fracs.append((maps > goal).sum() / max((maps > 0).sum(), 1))
-    strange_frac = float(np.median(fracs))
+    strange_frac = float(np.median(fracs or 0.0))
     if strange_frac > MOST_STRANGE_FRAC:
         msg = (
             f"The video differs from the champion's scene: in half of its frames at least {strange_frac:.0%} of the "

@@ -26,6 +26,9 @@ OUTPUTS = ["logits", "patch_logits", "patch_distances"]
 BASIS = "normality.basis"
 """The graph's constant with the basis of the normal subspace."""
 
+RunImages = Callable[[np.ndarray], list[np.ndarray]]
+"""From `(B, S, S, 3)` uint8 RGB, B >= 1, to the outputs of a graph, `(B, ...)` each."""
+
 
 class OnnxRuntime:
     """Runs a graph on the CPU."""
@@ -63,7 +66,7 @@ class OnnxRuntime:
         return features
 
     @cached_property
-    def _centring(self) -> "RunImages":
+    def _centring(self) -> RunImages:
         """The graph up to the product with the basis.
 
         The graph that is served does without that output.
@@ -114,23 +117,18 @@ class OnnxRuntime:
         return cls(quantise(graph) if spec.precision == "int8" else graph, detector.preprocessing, spec)
 
 
-RunImages = Callable[[np.ndarray], list[np.ndarray]]
-
-
 def image_runner(graph: bytes | Path, outputs: list[str]) -> RunImages:
     """Make a function that runs a graph on the CPU, image by image, with the threads that this process may use.
 
     Each image has a core of its own, unless there are fewer images than cores: then all cores work on one after the
     other. On two cores, 8 images at once take 55 ms each as one batch, and 49 ms this way (8 blocks of DINOv2-S, AVX2;
     with AVX-512 43 and 35 ms; cygnet-vit-tiny in int8 13 and 8 ms, because int8 must not batch: activations are
-    quantised over the whole batch). No image's output depends on the others.
+    quantised over the whole batch). No image's output depends on the others. With several cores, two sessions hold the
+    weights.
 
     Args:
         graph: From `images`, `(B, S, S, 3)` uint8 RGB.
         outputs: Names of the graph's outputs.
-
-    Returns:
-        A function from `(B, S, S, 3)` uint8 RGB, B >= 1, to the outputs, `(B, ...)` each.
     """
     cores = core_count()
     on_all_cores = on_one_core = _start_session(graph, cores)
