@@ -69,22 +69,22 @@ def test_dinov2_is_in_half_precision_with_origin_and_licence() -> None:
     assert "END OF TERMS AND CONDITIONS" in (DINOV2 / "LICENSE").read_text()
 
 
-def test_dinov2_is_the_default_up_to_its_ninth_block(parameters: dict[str, Any], tmp_path: Path) -> None:
+def test_dinov2_is_the_default_up_to_its_eighth_block(parameters: dict[str, Any], tmp_path: Path) -> None:
     training = parameters["training"]
     assert (training.checkpoint, training.fitted) == (DINOV2.name, "heads")
     whole = load_detector(training.model_copy(update={"fitted": "last_blocks"})).eval()
     detector = load_detector(training).eval()
-    assert (len(whole.blocks), len(detector.blocks)) == (12, 9)
-    assert detector.normality.blocks.tolist() == whole.normality.blocks.tolist() == [6, 9]
+    assert (len(whole.blocks), len(detector.blocks)) == (12, 8)
+    assert detector.normality.blocks.tolist() == whole.normality.blocks.tolist() == [6, 8]
     assert (detector.preprocessing.size_px, detector.patches_per_side) == (224, 16)
     assert detector.preprocessing.mean == (0.485, 0.456, 0.406)
     detector.save(tmp_path)
     images = torch.randint(0, 256, (1, 224, 224, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        tokens, features = detector.run_blocks(images, 9)
+        tokens, features = detector.run_blocks(images, 8)
         for other in (whole, Detector.load(tmp_path).eval()):
-            torch.testing.assert_close(other.run_blocks(images, 9)[0], tokens)
-        torch.testing.assert_close(whole.run_blocks(images, 9)[1], features)
+            torch.testing.assert_close(other.run_blocks(images, 8)[0], tokens)
+        torch.testing.assert_close(whole.run_blocks(images, 8)[1], features)
     assert tokens.shape == (1, 1 + 16 * 16, 384)
     assert features.shape == (1, 16 * 16, 384)
     assert tokens.isfinite().all()
