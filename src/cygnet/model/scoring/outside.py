@@ -43,7 +43,7 @@ MOST_STRANGE_FRAC = 0.9
 """Share of a frame's patches that are strange, the median over the frames; with more it is another scene. A patch is
 strange that lies farther than the median normal frame, which is the mean of its most distant patches. Measured between
 seven videos and image sets (dinov2-small, four champions, 34 pairs): another scene always has 1.000. Of frames of the
-own scene that lie far, anomalies included, nine in ten have at most 0.37. What is between is left to changing light."""
+own scene that lie far, anomalies included, nine in ten have at most 0.37. A change of the light may lie between."""
 SeeAgain = Callable[[pd.DataFrame], Iterator[SeenFrame]]
 """From rows of `source` and `frame_index` to the frames as the detector sees them: see `see_again`."""
 
