@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from cygnet.model.network.detector import Detector
+from cygnet.model.serving.blocks import RunBlocks
 from cygnet.model.training import normality
-from cygnet.model.training.frozen import RunBlocks
 from cygnet.model.training.left_out import FEWEST_FRAMES, MAPS, find_limit, measure_left_out
 from cygnet.model.training.normality import IMAGES_AT_ONCE, STRETCHES, fit_normality
 from cygnet.model.training.results import LeftOut

@@ -8,7 +8,7 @@ import torch
 
 from cygnet.model.network import hardware
 from cygnet.model.network.detector import Detector
-from cygnet.model.training.frozen import block_runner
+from cygnet.model.serving.blocks import FirstBlocks, block_runner
 from cygnet.model.training.normality import Covariance, fit_normality, with_variants
 from cygnet.tables import NORMAL
 from support.toys import SMALL_VIT, toy_detector, toy_image
@@ -109,5 +109,5 @@ def test_onnx_runtime_computes_blocks_as_torch_does(count: int, monkeypatch: pyt
     images = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
     with torch.inference_mode():
         expected = deep.run_blocks(images, count)
-    for answered, by_torch in zip(block_runner(deep, count)(images), expected, strict=True):
+    for answered, by_torch in zip(block_runner(FirstBlocks(deep, count))(images), expected, strict=True):
         torch.testing.assert_close(answered, by_torch, rtol=1e-4, atol=1e-4)

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     import torch
 
     from cygnet.model.network.detector import Detector
+    from cygnet.model.serving.blocks import RunBlocks
 
 BATCH_IMAGES = 32
 PATCHES_AT_ONCE = 2048
@@ -148,10 +149,7 @@ def _shrunk(image: np.ndarray) -> np.ndarray:
 
 
 class NearestNeighbour:
-    """Distance of patches to a memory of the normal train frames' patches, in a backbone that was not fine-tuned.
-
-    It runs in bfloat16 where that is fast: only the order of the distances matters.
-    """
+    """Distance of patches to a memory of the normal train frames' patches, in a backbone that was not fine-tuned."""
 
     is_logit = False
 
@@ -168,9 +166,9 @@ class NearestNeighbour:
 
         from cygnet.model.network import hardware
 
-        device = hardware.select_device()
-        self.detector = detector.to(device).eval()
-        detector.backbone.set_attn_implementation(hardware.select_attention(device))
+        self.device = hardware.select_device()
+        self.detector, self.runners = detector, dict[tuple[int, ...], "RunBlocks"]()
+        detector.backbone.set_attn_implementation(hardware.select_attention(self.device))
         depth = len(detector.blocks)
         layers = sorted({max(1, round(share * depth)) for share in DEPTHS})
         per_frame = math.ceil(memory_patches / len(frames))
@@ -181,7 +179,7 @@ class NearestNeighbour:
                 rng = generator(seed, "memory", start + number)
                 chosen = torch.from_numpy(rng.permutation(features[layers[0]].shape[1])[:per_frame])
                 for layer in layers:
-                    kept[layer].append(features[layer][number, chosen.to(self.detector.classifier.weight.device)])
+                    kept[layer].append(features[layer][number, chosen.to(self.device)])
         self.memory = {layer: torch.cat(parts) for layer, parts in kept.items()}  # (M, D) each
         self.variants: list[Variant] = [
             {"layer": layer, "k": k} for layer in layers for k in NEIGHBOURS if k <= len(self.memory[layer])
@@ -209,22 +207,14 @@ class NearestNeighbour:
     def _features(self, images: Sequence[np.ndarray], layers: list[int]) -> "dict[int, torch.Tensor]":
         """Compute the patches' features after some blocks, as unit vectors: `(B, G * G, D)` float32 each."""
         import torch
-        from torch.nn.functional import normalize
 
-        from cygnet.model.network import hardware
+        from cygnet.model.serving.blocks import PatchDirections, block_runner
 
-        detector = self.detector
-        patches = detector.patches_per_side**2
-        resized = torch.from_numpy(np.stack([detector.preprocessing.resize(image) for image in images]))
-        resized = resized.to(detector.classifier.weight.device)  # (B, S, S, 3)
-        features = {}
-        with torch.inference_mode(), torch.autocast(resized.device.type, torch.bfloat16, enabled=hardware.has_bf16()):
-            tokens, done = detector.run_blocks(resized, 0)[0], 0  # (B, T, D)
-            for layer in layers:
-                for block in detector.blocks[done:layer]:
-                    tokens = block(tokens)
-                features[layer], done = normalize(tokens[:, -patches:].float(), dim=-1), layer
-        return features
+        if (key := tuple(layers)) not in self.runners:
+            self.runners[key] = block_runner(PatchDirections(self.detector, layers))
+        resized = np.stack([self.detector.preprocessing.resize(image) for image in images])  # (B, S, S, 3)
+        parts = self.runners[key](torch.from_numpy(resized))
+        return {layer: part.to(self.device) for layer, part in zip(layers, parts, strict=True)}
 
 
 def read_normal_frames(train_frames: pad.Dataset, count: int) -> dict[int, list[np.ndarray]]:

@@ -108,11 +108,11 @@ class Detector(nn.Module):
             tokens = embeddings(pixels)
         tokens = self._as_blocks(tokens)
         first, last = self.normality.first_block, self.normality.last_block
-        features = torch.zeros_like(_patches(tokens), dtype=torch.float32)
+        features = torch.zeros_like(take_patches(tokens), dtype=torch.float32)
         for number, block in enumerate(self.blocks[:count], 1):
             tokens = block(tokens)
             if first <= number <= last:
-                features = features + _patches(tokens).float()
+                features = features + take_patches(tokens).float()
         return tokens, features / (last - first + 1)
 
     def finish(self, tokens: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -122,7 +122,7 @@ class Detector(nn.Module):
             tokens = block(tokens)
         layernorm = self.backbone.layernorm
         tokens = layernorm(tokens if torch.is_autocast_enabled(tokens.device.type) else tokens.to(layernorm.weight))
-        patch_logits = self.patch_head(_patches(tokens)).flatten(1)  # (B, G * G)
+        patch_logits = self.patch_head(take_patches(tokens)).flatten(1)  # (B, G * G)
         count = int(patch_logits.shape[1])
         side = math.isqrt(count)  # G
         largest = patch_logits.topk(max(1, round(POOLED_FRAC * count)), dim=1)[0]
@@ -246,7 +246,7 @@ def _load_backbone(checkpoint: str | Path, config: "PretrainedConfig") -> tuple[
     return backbone, info
 
 
-def _patches(tokens: torch.Tensor) -> torch.Tensor:
+def take_patches(tokens: torch.Tensor) -> torch.Tensor:
     """Take the patches `(B, G * G, D)` out of tokens `(B, T, D)`."""
     side = math.isqrt(tokens.shape[1] - 1)  # distillation token and registers are fewer than 2 G + 1
     return tokens[:, -side * side :]

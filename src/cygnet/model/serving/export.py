@@ -23,11 +23,11 @@ from typing import Any
 import torch
 
 from cygnet.model.network.detector import Detector
+from cygnet.model.serving.blocks import FirstBlocks, PatchDirections
 from cygnet.model.serving.onnx_runtime import OUTPUTS
 
 OPSET = 17
 """The first with LayerNormalization as one operator; ONNX Runtime has it since 1.12."""
-BLOCK_OUTPUTS = ["tokens", "features"]
 
 
 def export_graph(detector: Detector) -> bytes:
@@ -36,19 +36,10 @@ def export_graph(detector: Detector) -> bytes:
     return _export(copied, copied, OUTPUTS)
 
 
-def export_blocks(detector: Detector, count: int) -> bytes:
-    """Export the first `count` blocks: from `images` to `BLOCK_OUTPUTS`, as `Detector.run_blocks` gives them."""
-    copied = copy.deepcopy(detector).cpu().eval()
-    return _export(_FirstBlocks(copied, count), copied, BLOCK_OUTPUTS)
-
-
-class _FirstBlocks(torch.nn.Module):
-    def __init__(self, detector: Detector, count: int) -> None:
-        super().__init__()
-        self.detector, self.count = detector, count
-
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.detector.run_blocks(images, self.count)
+def export_blocks(blocks: FirstBlocks | PatchDirections) -> bytes:
+    """Export some blocks, from `images` to their `outputs`."""
+    copied = copy.deepcopy(blocks).cpu().eval()
+    return _export(copied, copied.detector, [*copied.outputs])
 
 
 def _export(module: torch.nn.Module, detector: Detector, outputs: list[str]) -> bytes:

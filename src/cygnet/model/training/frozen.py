@@ -1,18 +1,17 @@
 """Blocks that are not fitted: frozen, and computed once for every image.
 
 Frozen blocks always give the same output for the same image. It is computed once, kept in a memory-mapped file, and
-reused in every epoch. On a processor without bfloat16 ONNX Runtime computes it, which is faster there than torch.
+reused in every epoch.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from cygnet.errors import UserError
-from cygnet.model.network import hardware
 from cygnet.model.network.detector import Detector
+from cygnet.model.serving.blocks import FirstBlocks, block_runner
 from cygnet.model.training.examples import Examples, mapped_tensor
 from cygnet.parameters.training import Training
 from cygnet.progress import tracked
@@ -53,42 +52,6 @@ class FromBlock(torch.nn.Module):
         return self.detector.finish(tokens, self.frozen)
 
 
-RunBlocks = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-
-
-def block_runner(detector: Detector, count: int) -> RunBlocks:
-    """Make the fastest function of this machine that computes what `Detector.run_blocks` gives for `count` blocks.
-
-    Args:
-        detector: It is moved to the device of fits.
-        count: Number of blocks to run.
-
-    Returns:
-        A function from `(B, S, S, 3)` uint8 RGB to tokens and features, on the CPU.
-    """
-    device, has_bf16 = hardware.select_device(), hardware.has_bf16()
-    detector.to(device).eval()
-    if device.type == "cpu" and not has_bf16:
-        from cygnet.model.serving.export import BLOCK_OUTPUTS, export_blocks
-        from cygnet.model.serving.onnx_runtime import image_runner
-
-        run_images = image_runner(export_blocks(detector, count), BLOCK_OUTPUTS)
-
-        def run_onnx(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            tokens, features = run_images(images.numpy())
-            return torch.from_numpy(tokens), torch.from_numpy(features)
-
-        return run_onnx
-
-    @torch.no_grad()  # tokens made in inference mode could not be fitted on
-    def run_torch(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.autocast(device.type, torch.bfloat16, enabled=has_bf16):
-            tokens, features = detector.run_blocks(images.to(device), count)
-        return tokens.cpu(), features.cpu()
-
-    return run_torch
-
-
 def run_frozen_blocks(detector: Detector, examples: Examples, frozen: int, path: Path, batch_size: int) -> Examples:
     """Replace images by the output of the frozen blocks.
 
@@ -106,7 +69,7 @@ def run_frozen_blocks(detector: Detector, examples: Examples, frozen: int, path:
     """
     if not frozen:
         return examples
-    run = block_runner(detector, frozen)
+    run = block_runner(FirstBlocks(detector, frozen))
     tokens = torch.empty(0)
     batches = torch.arange(len(examples.labels)).split(batch_size)
     for indices in tracked(batches, "Running the frozen blocks", "images", len(examples.labels), len):

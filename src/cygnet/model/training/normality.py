@@ -21,8 +21,8 @@ import torch
 
 from cygnet.model.network.detector import Detector
 from cygnet.model.network.normality import Subspace
+from cygnet.model.serving.blocks import FirstBlocks, block_runner
 from cygnet.model.training.examples import mapped_tensor
-from cygnet.model.training.frozen import block_runner
 from cygnet.vision.rng import generator
 from cygnet.vision.transforms import vary_normal
 
@@ -144,7 +144,7 @@ def with_variants(frames: Iterable[tuple[str, np.ndarray]]) -> Iterator[tuple[st
 def _compute_features(
     detector: Detector, frames: Iterable[tuple[str, np.ndarray]], image_ids: list[str], path: Path
 ) -> FrameFeatures:
-    run = block_runner(detector, detector.normality.last_block)
+    run = block_runner(FirstBlocks(detector, detector.normality.last_block))
     place_of = {image_id: place for place, image_id in enumerate(image_ids)}
     count = min(STRETCHES, len(image_ids))
     stretches = np.arange(len(image_ids)) * count // len(image_ids)
