@@ -106,7 +106,7 @@ class SparkHooks:
         from cygnet.preflight import uses_spark
 
         if uses_spark(pipeline, catalog):
-            logger.info("Starting Spark, some seconds.")
+            logger.info("Starting Spark, which takes some seconds.")
             from cygnet.spark import start_session
 
             start_session(self._config)

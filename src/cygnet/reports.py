@@ -275,6 +275,7 @@ class ServedMetrics(TypedDict):
 class RequestMetrics(TypedDict):
     """The requests that the endpoint answered."""
 
+    images: int  # that an answer came for
     requests: int
     retries: int
     request_bytes: RequestBytes | None  # null without a request

@@ -68,7 +68,7 @@ PARITY = {
     "auroc_loss_hardest_kind": 0.0,
 }
 KEYS = {
-    *("model", "requests", "request_bytes", "latency_ms", "normal", "abnormal"),
+    *("model", "images", "requests", "request_bytes", "latency_ms", "normal", "abnormal"),
     *("max_abs_score_difference", "passed", "reasons", "gate", "decision"),
 }
 CONTROL = toy_row("test/null", ABNORMAL, "test", kind=KIND_NULL)
@@ -246,7 +246,7 @@ def test_report_of_a_good_challenger_passes() -> None:
     report = report_of(served.iloc[1:])  # it is asked about a sample
     assert report["passed"]
     assert report["model"] == {"name": "cygnet", "version": "7"}
-    assert (report["requests"], report["retries"]) == (2, 3)
+    assert (report["images"], report["requests"], report["retries"]) == (7, 2, 3)
     assert report["request_bytes"] == {"mean": 200.0, "max": 300}
     assert report["latency_ms"] == {"p50": 2.0, "p95": pytest.approx(3.8)}
     assert report["max_abs_score_difference"] == pytest.approx(5e-4, abs=1e-7)
@@ -347,7 +347,7 @@ def test_rows_of_validation_are_not_compared() -> None:
 def test_controls_are_compared_but_count_in_no_figure() -> None:
     controls = toy_predictions([], [0.05, 0.05]).assign(kind=KIND_NULL, image_id=["null-0", "null-1"])
     plain, mixed = report_of(ROWS), report_of(pd.concat([ROWS, controls]), pd.concat([ROWS, controls]))
-    assert mixed == plain
+    assert mixed == {**plain, "images": 10}
     moved = controls.assign(anomaly_score=np.float32(0.06))
     report = report_of(pd.concat([ROWS, moved]), pd.concat([ROWS, controls]))
     assert report["max_abs_score_difference"] == pytest.approx(0.01, abs=1e-6)

@@ -126,8 +126,9 @@ def note_decision(report: ServingReport | CalibrationReport | AdaptationReport) 
 
 
 def describe_requests(answers: Answers) -> RequestMetrics:
-    """Sum up the requests: how many, attempts beyond the first, bytes and milliseconds."""
+    """Sum up the requests: their images, how many, attempts beyond the first, bytes and milliseconds."""
     return {
+        "images": len(answers.scores),
         "requests": len(answers.request_bytes),
         "retries": sum(answers.retries),
         "request_bytes": _mean_and_max(answers.request_bytes),
