@@ -165,7 +165,10 @@ def test_the_silence_while_spark_starts_is_explained(
     hooks._config = {}
     with caplog.at_level(logging.INFO, "cygnet"):
         hooks.before_pipeline_run(Pipeline([]), DataCatalog())
-    assert [record.getMessage() for record in caplog.records] == ["Starting Spark, which takes some seconds.", "started"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "Starting Spark, which takes some seconds.",
+        "started",
+    ]
 
 
 @pytest.mark.parametrize("program", ["cygnet", "cygnet.hooks"])
