@@ -61,6 +61,8 @@ COLUMNS = {
     "median_mad_auroc": "of median_mad",
     "nearest_neighbour_auroc": "of nearest_neighbour",
     "false_alarm_frac": "alarms on normal",
+    "promised_fpr": "promised",
+    "fpr_interval": "of so few frames (95 %)",
     "recall": "recall",
     "event_recall": "event recall",
     "delay_s": "delay (s)",
@@ -96,7 +98,9 @@ def measure_set(folder: Path) -> dict[str, Any]:
         scores = _read(project / "data/07_model_output/scores")
         sources = list_sources(str(folder / "test"))
         baselines = score_baselines(project / "data", sources)
-        report = json.loads((project / "data/08_reporting/scoring_report.json").read_text())
+        reports = project / "data/08_reporting"
+        report = json.loads((reports / "scoring_report.json").read_text())
+        rule = json.loads((reports / "evaluation.json").read_text())["threshold_rule"]
     matched = match_labels(sources, LabelsDataset(filepath=labels, default={"filepath": ""}).check())
     scores = scores[scores["reason"].isna()].merge(baselines, on=["source", "frame_index"])
     frame_labels, _ = label_by_time(scores, *matched[1:])
@@ -105,6 +109,8 @@ def measure_set(folder: Path) -> dict[str, Any]:
     return {
         "set": folder.name,
         **measure_frames(scores, frame_labels),
+        "promised_fpr": rule["promised_fpr"],
+        "fpr_interval": [rule["fpr_interval"]["low"], rule["fpr_interval"]["high"]],
         "event_recall": events.get("event_recall"),
         "delay_s": (events.get("delay_s") or {}).get("median"),
         "false_alarms_per_hour": events.get("false_alarms_per_hour"),
@@ -188,6 +194,8 @@ def _read(table: Path) -> pd.DataFrame:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.0f}" if value >= 10 else f"{value:.3f}"
+    if isinstance(value, list):
+        return "-".join(map(_cell, value))
     return "-" if value is None else str(value)
 
 

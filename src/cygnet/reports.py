@@ -129,13 +129,22 @@ class ImageCounts(TypedDict):
     abnormal_frames: int
 
 
+class RateInterval(TypedDict):
+    """Between which values a false-positive rate lies."""
+
+    low: float
+    high: float
+
+
 class ThresholdRule(TypedDict):
     """How the threshold was chosen on `validation`."""
 
     rule: str  # `training.threshold.rule`
     promised_fpr: float | None  # the share of normal frames it lets be called anomalous; null with `max_f1`
+    frames: int | None  # normal frames of `validation` from whose ranks the promise follows; null with `max_f1`
+    fpr_interval: RateInterval | None  # 95 % of thresholds from so many frames have a rate in it; null with `max_f1`
     false_alarm_frames: int  # normal frames of `test` of which an image is called anomalous
-    is_kept: bool | None  # false: more than chance explains, by a one-sided binomial test at 2.5 %; null: no promise
+    is_kept: bool | None  # false: more than chance explains, by a one-sided test at 2.5 %; null with `max_f1`
 
 
 class SystemMetrics(Metrics):

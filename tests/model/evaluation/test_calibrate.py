@@ -5,12 +5,14 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import beta, kstest
 from sklearn.metrics import f1_score
 
 from cygnet.errors import UserError
 from cygnet.model.evaluation.calibrate import (
     MOST_NORMAL_FRAMES,
     UNCALIBRATED,
+    beta_of_rate,
     calibrate,
     conformal_threshold,
     fit_temperature,
@@ -259,3 +261,16 @@ def test_a_calm_second_half_does_not_lower_the_threshold_below_the_promise(seed:
     assert calibration.threshold == score_at(0.1, calibration)
     first = rows[in_first_half(rows["frame_id"]) & (rows["label"] == NORMAL)]
     assert scores_of(first, calibration)["is_anomalous"].mean() < 0.2
+
+
+@pytest.mark.parametrize(("count", "target_fpr"), [(10, 0.05), (28, 0.05), (100, 0.1)])
+def test_false_positive_rates_of_conformal_thresholds_have_the_stated_distribution(
+    count: int, target_fpr: float
+) -> None:
+    rng = np.random.default_rng(0)
+    found = [conformal_threshold(rng.random(count), target_fpr) for _ in range(4000)]
+    rates = [1 - threshold for threshold, _ in found]  # of uniform scores
+    (promised,) = {promise for _, promise in found}
+    distribution = beta(*beta_of_rate(count, promised))
+    assert kstest(rates, distribution.cdf).pvalue > 0.001
+    assert distribution.mean() <= promised + 1e-12

@@ -44,6 +44,12 @@ def controls(count: int = 10) -> pd.DataFrame:
     return rows.assign(kind=KIND_NULL, image_id=[f"null-{place}" for place in range(count)])
 
 
+def validation(frames: int) -> pd.DataFrame:
+    """Make rows of which the threshold's half has so many normal frames."""
+    rows = toy_predictions([0.1] * 2 * frames, [0.9] * 2 * frames).assign(split="validation")
+    return rows.assign(frame_id=[f"video/{row % (2 * frames):06}" for row in range(4 * frames)])
+
+
 def judge(rows: pd.DataFrame) -> dict[str, Any]:
     report = evaluate(rows, CALIBRATION, TRAINING, SETTINGS, LOCALISATION)
     assert_conforms(report, DetectorMetrics)
@@ -115,18 +121,29 @@ def test_macro_auroc_weighs_each_synthetic_kind_the_same() -> None:
 @pytest.mark.parametrize(("rule", "promised"), [("max_f1", None), ("target_fpr", 0.04)])
 def test_rule_and_guaranteed_rate_of_the_threshold_are_reported(rule: str, promised: float | None) -> None:
     calibration = replace(CALIBRATION, rule=rule, target_fpr=promised)
-    report = evaluate(overlapping(), calibration, TRAINING, SETTINGS, LOCALISATION)
+    rows = pd.concat([overlapping(), validation(50)], ignore_index=True)
+    report = evaluate(rows, calibration, TRAINING, SETTINGS, LOCALISATION)
+    assert_conforms(report, DetectorMetrics)
     assert (report["threshold_rule"]["rule"], report["threshold_rule"]["promised_fpr"]) == (rule, promised)
+    assert report["threshold_rule"]["frames"] == (None if promised is None else 50)
 
 
 @pytest.mark.parametrize(
-    ("alarms", "promised", "kept"), [(0, 0.05, True), (3, 0.05, True), (8, 0.05, False), (8, None, None)]
+    ("alarms", "frames", "promised", "kept"),
+    [
+        (0, 28, 0.05, True),
+        (5, 28, 0.05, True),  # the threshold fell low by chance
+        (5, 2000, 0.05, False),
+        (6, 28, 0.05, False),
+        (8, 28, None, None),
+    ],
 )
 def test_a_promise_is_broken_by_more_false_alarms_than_chance_explains(
-    alarms: int, promised: float | None, kept: bool | None
+    alarms: int, frames: int, promised: float | None, kept: bool | None
 ) -> None:
     rows = toy_predictions([0.9] * 2 * alarms + [0.1] * 2 * (33 - alarms), [0.9] * 33)
     rows["frame_id"] = [f"video/{row // 2:06}" for row in range(66)] + [f"video/{row:06}" for row in range(33)]
+    rows = pd.concat([rows, validation(frames)], ignore_index=True)
     report = evaluate(rows, replace(CALIBRATION, target_fpr=promised), TRAINING, SETTINGS, LOCALISATION)
     assert report["threshold_rule"]["false_alarm_frames"] == alarms  # frames, though each has two images
     assert report["threshold_rule"]["is_kept"] is kept

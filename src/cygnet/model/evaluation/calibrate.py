@@ -151,9 +151,35 @@ def conformal_threshold(normal_scores: np.ndarray, target_fpr: float) -> tuple[f
         The threshold, a float32 value, and the rate that it guarantees: `target_fpr`, or 1 / (n + 1) if that is higher.
     """
     count = len(normal_scores)
-    rank = math.ceil((count + 1) * (1 - target_fpr) - 1e-9)
-    highest_normal = np.sort(normal_scores.astype(np.float32))[min(rank, count) - 1]
+    highest_normal = np.sort(normal_scores.astype(np.float32))[_rank(count, target_fpr) - 1]
     return float(np.nextafter(highest_normal, np.float32(np.inf))), max(target_fpr, 1 / (count + 1))
+
+
+def threshold_frames(rows: pd.DataFrame) -> int:
+    """Count the normal frames among `validation` rows whose scores the rule `target_fpr` ranks."""
+    _, second = split_halves(rows)
+    return int(second.loc[second["label"] == NORMAL, "frame_id"].nunique())
+
+
+def beta_of_rate(count: int, promised_fpr: float) -> tuple[int, int]:
+    """Give the Beta distribution of the rate at which new normal images reach a conformal threshold.
+
+    The promised rate is its mean, or a little more. From few scores a threshold may fall far from it, by chance: Vovk,
+    "Conditional validity of inductive conformal predictors", 2012.
+
+    Args:
+        count: Number n of the normal scores that the threshold was found among, >= 1.
+        promised_fpr: What `conformal_threshold` returned.
+
+    Returns:
+        Both parameters: n + 1 less the rank of the threshold, and that rank.
+    """
+    rank = _rank(count, promised_fpr)
+    return count + 1 - rank, rank
+
+
+def _rank(count: int, target_fpr: float) -> int:
+    return min(math.ceil((count + 1) * (1 - target_fpr) - 1e-9), count)
 
 
 def score_at(p: float, calibration: Calibration) -> float:

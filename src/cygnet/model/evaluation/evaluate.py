@@ -11,10 +11,10 @@ from typing import cast, get_args
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest, rankdata
+from scipy.stats import beta, betabinom, rankdata
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
 
-from cygnet.model.evaluation.calibrate import negative_log_likelihood
+from cygnet.model.evaluation.calibrate import beta_of_rate, negative_log_likelihood, threshold_frames
 from cygnet.model.evaluation.counted import counted_rows
 from cygnet.model.evaluation.intervals import LEVEL, confidence_intervals
 from cygnet.model.evaluation.results import FittedBaseline, LocalisationByPart
@@ -30,6 +30,7 @@ from cygnet.reports import (
     Metrics,
     NormalScoreStatistics,
     OverallSeverityMetrics,
+    RateInterval,
     ScoreMetrics,
     ScoreStatistics,
     SeverityMetrics,
@@ -128,7 +129,8 @@ def measure(rows: pd.DataFrame, calibration: Calibration, settings: Evaluation) 
     """Measure the scores of one system on `test`.
 
     Args:
-        rows: The columns of `predictions`, except the map; rows of other splits are ignored.
+        rows: The columns of `predictions`, except the map; of `validation`, only the normal frames behind a promised
+            rate are counted.
         calibration: The one that the scores were computed with.
         settings: `resamples` and `seed` of the intervals.
     """
@@ -149,7 +151,7 @@ def measure(rows: pd.DataFrame, calibration: Calibration, settings: Evaluation) 
         "intervals": _intervals(counted, settings),
         "recall_at_fpr_1pct": _recall_at_fpr(counted, 0.01) if has_enough else None,
         "threshold": calibration.threshold,
-        "threshold_rule": _check_threshold(normal, calibration),
+        "threshold_rule": _check_threshold(rows, normal, calibration),
         "temperature": calibration.temperature,
         "normal": describe_normal(normal["anomaly_score"]),
         "abnormal": describe_scores(abnormal["anomaly_score"]),
@@ -161,17 +163,28 @@ def measure(rows: pd.DataFrame, calibration: Calibration, settings: Evaluation) 
     }
 
 
-def _check_threshold(normal: pd.DataFrame, calibration: Calibration) -> ThresholdRule:
-    """Compare the false alarms among normal frames with what the threshold promises."""
+def _check_threshold(rows: pd.DataFrame, normal: pd.DataFrame, calibration: Calibration) -> ThresholdRule:
+    """Compare the false alarms among the normal frames of `test` with what the threshold promises.
+
+    The threshold itself is a matter of chance: the number of alarms follows a beta-binomial distribution.
+    """
     is_alarm, promised = normal.groupby("frame_id")["is_anomalous"].any(), calibration.target_fpr
-    alarms = int(is_alarm.sum())
-    chance = 1.0 if promised is None else binomtest(alarms, len(is_alarm), promised, alternative="greater").pvalue
-    return {
+    rule: ThresholdRule = {
         "rule": calibration.rule,
         "promised_fpr": promised,
-        "false_alarm_frames": alarms,
-        "is_kept": None if promised is None else bool(chance >= (1 - LEVEL) / 2),
+        "frames": None,
+        "fpr_interval": None,
+        "false_alarm_frames": int(is_alarm.sum()),
+        "is_kept": None,
     }
+    if promised is None:
+        return rule
+    frames = threshold_frames(rows[rows["split"] == "validation"])
+    of_rate, tail = beta_of_rate(frames, promised), (1 - LEVEL) / 2
+    low, high = beta.ppf([tail, 1 - tail], *of_rate)
+    chance = betabinom.sf(rule["false_alarm_frames"] - 1, len(is_alarm), *of_rate)
+    interval: RateInterval = {"low": float(low), "high": float(high)}
+    return {**rule, "frames": frames, "fpr_interval": interval, "is_kept": bool(chance >= tail)}
 
 
 def _count(normal: pd.DataFrame, abnormal: pd.DataFrame) -> ImageCounts:
