@@ -12,7 +12,7 @@ import torch
 from cygnet.datasets.table import TableDataset
 from cygnet.errors import UserError
 from cygnet.model.network.preprocessing import Preprocessing
-from cygnet.model.training.examples import load_examples
+from cygnet.model.training.examples import STOPPING_FRAC, choose_stopping_rows, load_examples
 from cygnet.model.training_set import iterate_rows, read_keys
 from cygnet.tables import ABNORMAL, KIND_NULL, NORMAL, TRAINING_SET
 from cygnet.vision.codec import decode_image
@@ -45,6 +45,19 @@ def test_examples_do_not_depend_on_how_the_table_is_laid_out(tmp_path: Path) -> 
     assert torch.equal(one.labels, other.labels)
     assert torch.equal(one.coverage.isnan(), other.coverage.isnan())
     assert torch.equal(one.coverage.nan_to_num(), other.coverage.nan_to_num())
+
+
+def test_a_sample_of_both_classes_decides_when_to_stop_and_the_thresholds_half_has_no_part_in_it() -> None:
+    rows = [toy_row(f"pond/{place:06}/{label}", label, "train") for label in (NORMAL, ABNORMAL) for place in range(24)]
+    for place in range(60):
+        frame_id = f"pond/{100 + place:06}"
+        rows += [{**toy_row(f"{frame_id}/0", NORMAL, "validation"), "frame_id": frame_id}]
+        rows += [{**toy_row(f"{frame_id}/{n}", ABNORMAL, "validation"), "frame_id": frame_id} for n in (1, 2)]
+    chosen = read_keys(choose_stopping_rows(pad.dataset(pa.Table.from_pylist(rows, schema=TRAINING_SET))))
+    assert chosen["label"].value_counts().to_dict() == {NORMAL: 6, ABNORMAL: 6}
+    assert len(chosen) == STOPPING_FRAC * 48
+    frames = chosen.loc[chosen["label"] == NORMAL, "frame_id"].str[-6:].astype(int)
+    assert (frames.min(), frames.max()) == (100, 129)
 
 
 def test_examples_are_the_split_in_the_order_of_its_keys(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def gather_fit_settings(
 
 
 def fit_detector(training_set: pad.Dataset, fit_settings: FitSettings, fitting_state: StateStore) -> Fitted:
-    """Fine-tune the checkpoint on `train`; the first half of `validation` decides when to stop.
+    """Fine-tune the checkpoint on `train`; a sample of the first half of `validation` decides when to stop.
 
     The second half stays unseen: the threshold is chosen on it.
 
@@ -84,15 +84,13 @@ def fit_detector(training_set: pad.Dataset, fit_settings: FitSettings, fitting_s
     Raises:
         UserError: The checkpoint can't be used, or a split lacks a class.
     """
-    from cygnet.model.evaluation.calibrate import split_halves
     from cygnet.model.network.backbone import load_detector
-    from cygnet.model.training.examples import load_examples
+    from cygnet.model.training.examples import choose_stopping_rows, load_examples
     from cygnet.model.training.fit import Splits, fit
     from cygnet.model.training_set import check_classes, read_keys
 
     check_classes(read_keys(training_set, "test"), "test")
-    first_half, _ = split_halves(read_keys(training_set, "validation"))
-    stopping_rows = training_set.filter(pad.field("image_id").isin(first_half["image_id"]))
+    stopping_rows = choose_stopping_rows(training_set)
     detector = load_detector(fit_settings.training)
     with TemporaryDirectory(prefix="cygnet-fit-") as folder:
         train, validation = (
