@@ -4,7 +4,6 @@ Memory is bounded by a few batches of images, however large a table is.
 """
 
 from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -48,14 +47,16 @@ def spread_evenly(length: int, most: int) -> np.ndarray:
     return np.linspace(0, length - 1, min(most, length)).round().astype(int)
 
 
-def sample_rows(
-    training_set: pad.Dataset, split: str, most_of_each: int, each: Literal["kind", "label"] = "kind"
-) -> pad.Dataset:
-    """Choose at most so many images of each kind or label, evenly spread over time; always the same ones."""
-    chosen: list[str] = []
-    for _, rows in read_keys(training_set, split).groupby(each):
-        chosen += rows["image_id"].iloc[spread_evenly(len(rows), most_of_each)].tolist()
+def sample_rows(training_set: pad.Dataset, split: str, images_per_kind: int) -> pad.Dataset:
+    """Choose at most so many images of each kind, normal ones too, evenly spread over time; always the same ones."""
+    chosen = choose_evenly(read_keys(training_set, split), "kind", images_per_kind)
     return training_set.filter(pad.field("image_id").isin(chosen))
+
+
+def choose_evenly(keys: pd.DataFrame, by: str, most: int) -> list[str]:
+    """Choose the `image_id` of at most so many rows for each value of a column, evenly spread; `keys` are sorted."""
+    groups = [rows["image_id"] for _, rows in keys.groupby(by)]
+    return [image_id for group in groups for image_id in group.iloc[spread_evenly(len(group), most)]]
 
 
 def read_batches(
